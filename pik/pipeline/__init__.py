@@ -1,0 +1,1 @@
+"""What runs in Lambda: ingest, replay and the processor. Pure-Python dependencies only."""
