@@ -1,0 +1,73 @@
+"""One signed HTTP request to one of the stack's APIs (SigV4, service ``execute-api``).
+
+::
+
+    response = pik.signed.request(environment, "POST", outputs["IngestUrl"], body)
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from functools import cache
+
+import httpx
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+
+from pik.environments import Environment
+from pik.errors import AwsError
+
+
+def request(
+    environment: Environment,
+    method: str,
+    url: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    signed: bool = True,
+    timeout: float = 60.0,
+) -> httpx.Response:
+    """Send one request and return the answer, whatever its status.
+
+    ``url`` is an API address from the stack's outputs (it is mapped to the embedded AWS when the environment is
+    ``local``); ``signed=False`` sends it without credentials. No retries: callers know what a retry means.
+    Raises AwsError when there are no credentials or the API cannot be reached.
+    """
+    local = environment.endpoint is not None and url.startswith(environment.endpoint)
+    target = url if local else environment.address(url)
+    sent = {"content-type": "application/json", **{k.lower(): v for k, v in (headers or {}).items()}}
+    if signed:
+        sent = sign(environment, method, target, body, sent)
+    try:
+        with httpx.Client(verify=_tls(), trust_env=not environment.is_local, timeout=timeout) as client:
+            return client.request(method, target, content=body, headers=sent)
+    except httpx.TransportError as error:
+        raise AwsError(
+            f"{environment.name}: no answer from {target}",
+            reason=f"{type(error).__name__}: {error}",
+            next_step=f"pik status --env {environment.name}",
+        ) from error
+
+
+def sign(
+    environment: Environment, method: str, url: str, body: bytes, headers: Mapping[str, str]
+) -> dict[str, str]:
+    """Return ``headers`` with the SigV4 signature for exactly this request added."""
+    credentials = environment.session.get_credentials()
+    if credentials is None:
+        raise AwsError(
+            f"{environment.name}: no AWS credentials",
+            reason="the request must be signed and nothing to sign with was found",
+            next_step="aws sso login (or set AWS_PROFILE), then again",
+        )
+    unsigned = AWSRequest(method=method, url=url, data=body, headers=dict(headers))
+    SigV4Auth(credentials.get_frozen_credentials(), "execute-api", environment.region).add_auth(unsigned)
+    return dict(unsigned.headers.items())
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    # Loading the certificate store takes longer than a local request: once per process.
+    return ssl.create_default_context()
