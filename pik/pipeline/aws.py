@@ -1,0 +1,59 @@
+"""The AWS clients of the Lambda functions, made once per worker, and the few calls they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import boto3
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+# API Gateway gives up after 29 s; what hangs must fail and be retried well before.
+_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 4},
+    connect_timeout=2,
+    read_timeout=8,
+    max_pool_connections=10,
+    tcp_keepalive=True,
+)
+_serialize = TypeSerializer().serialize
+_deserialize = TypeDeserializer().deserialize
+
+
+@cache
+def client(service: str) -> Any:
+    """Return the worker's one client for ``service``."""
+    return boto3.client(service, config=_CONFIG)
+
+
+def to_item(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of plain values as DynamoDB wants it."""
+    return {name: _serialize(value) for name, value in row.items()}
+
+
+def from_item(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a DynamoDB item as plain values (numbers are Decimal)."""
+    return {name: _deserialize(value) for name, value in item.items()}
+
+
+def error_code(error: ClientError) -> str:
+    """Return the code of an AWS error, such as ``PreconditionFailed``."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def error_name(error: Exception) -> str:
+    """Return an AWS error's code, or the name of a failure on the way there."""
+    return error_code(error) if isinstance(error, ClientError) else type(error).__name__
+
+
+def cancellation_codes(error: ClientError) -> list[str]:
+    """Why each item of a cancelled transaction was refused; empty when ``error`` is something else.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
+    """
+    if error_code(error) != "TransactionCanceledException":
+        return []
+    return [str(reason.get("Code", "None")) for reason in error.response.get("CancellationReasons", [])]

@@ -1,0 +1,173 @@
+"""Ingest: one event in, kept for good before it is acknowledged.
+
+The conditional put of the raw object decides who was first. The rows in DynamoDB are derived from it, and whoever
+finds a raw object without them writes them, so a crash between two writes leaves nothing that the producer's retry
+does not mend. Success is answered only after the rows are there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.metrics import MetricUnit
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pik import events
+from pik.events import ACCEPTED, CONFLICT, DUPLICATE, REJECTED, Event
+from pik.pipeline import aws, rows
+from pik.pipeline.http import Request, answer, error, try_again
+from pik.pipeline.parsing import Rejected, parse_event
+from pik.pipeline.rows import Arrival
+from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
+from pik.pipeline.stores import Contended, Stores
+
+logger = Logger()
+tracer = Tracer()
+metrics = Metrics(namespace=METRICS_NAMESPACE)
+metrics.set_default_dimensions(environment=settings().environment or "none")
+
+# Connections and imports belong to the start of the worker, not to the first event.
+for _service in ("s3", "dynamodb"):
+    aws.client(_service)
+
+
+@metrics.log_metrics
+@tracer.capture_lambda_handler(capture_response=False)
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Lambda entry point for ``POST /ingest``."""
+    request = Request.of(event)
+    try:
+        return ingest(request, settings())
+    except Contended:
+        return try_again("contended", "the same event arrives many times at once")
+    except (ClientError, BotoCoreError) as failure:
+        logger.exception("a store did not answer")
+        metrics.add_metric("StoreFailures", MetricUnit.Count, 1)
+        message = f"a store did not answer: {aws.error_name(failure)}"
+        return try_again("store_unavailable", message, request_id=request.request_id)
+    except Exception:
+        logger.exception("bug")
+        metrics.add_metric("Bugs", MetricUnit.Count, 1)
+        do_this = f"report it with request id {request.request_id}; the event is not acknowledged"
+        return error(500, "internal", "an error of ours", do_this, request_id=request.request_id)
+
+
+def ingest(request: Request, config: Settings) -> dict[str, Any]:
+    """Take one request to its answer: ACCEPTED, DUPLICATE, CONFLICT or REJECTED."""
+    dry_run = request.dry_run or config.dry_run
+    arrival = Arrival.of(
+        request.body,
+        request.headers,
+        ingest_time=events.now(),
+        request_id=request.request_id,
+        producer=request.caller,
+    )
+    stores = Stores(config)
+    try:
+        event = parse_event(request.body, request.headers)
+        arrival.to_metadata()
+    except Rejected as reason:
+        return _reject(stores, request.body, arrival, reason, dry_run)
+    status, s3_key, more = _foresee(stores, event) if dry_run else _accept(stores, event, request.body, arrival)
+    return _answer(event, arrival, status, s3_key, dry_run, more)
+
+
+def _accept(stores: Stores, event: Event, body: bytes, arrival: Arrival) -> tuple[str, str, dict[str, Any]]:
+    key = events.raw_key(event)
+    # An idempotency key may come back with another event time, and so with another raw key: look before writing.
+    known = stores.known(event.event_id) if event.idempotency_key is not None else None
+    if known is None and stores.put_if_absent(key, body, arrival):
+        if stores.index(event, arrival):
+            return ACCEPTED, key, {}
+    elif known is None and (known := stores.known(event.event_id)) is None:
+        # Raw without rows: an arrival before us got no further. It was the first; finish what it began.
+        first = stores.read_raw(key)
+        stores.index(*first)
+        known, _ = rows.first_rows(*first, stores.settings.retention_days)
+    known = known or stores.known(event.event_id)
+    if known is None:
+        raise Contended(event.event_id)
+    return _repeat(stores, event, body, arrival, known)
+
+
+def _repeat(
+    stores: Stores, event: Event, body: bytes, arrival: Arrival, known: Mapping[str, Any]
+) -> tuple[str, str, dict[str, Any]]:
+    if known["request_id"] == arrival.request_id:
+        return ACCEPTED, known["s3_key"], {}  # another arrival wrote our rows for us
+    status, key, more = _compare(event, known)
+    if status == CONFLICT:
+        key = events.conflict_key(event, arrival.body_sha256)
+        stores.put_if_absent(key, body, arrival)
+    stores.add_arrival(rows.arrival_row(event, arrival, stores.settings.retention_days, status, key, known))
+    return status, key, more
+
+
+def _compare(event: Event, known: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    mine = {"payload": event.payload_sha256, "event_time": event.exact_time}
+    first = {"payload": known["payload_sha256"], "event_time": known["exact_time"]}
+    differs = [name for name in mine if mine[name] != first[name]]
+    more = {"first_ingest_time": known["ingest_time"], "first_s3_key": known["s3_key"]}
+    if not differs:
+        return DUPLICATE, known["s3_key"], more
+    return CONFLICT, known["s3_key"], {**more, "differs": differs}
+
+
+def _foresee(stores: Stores, event: Event) -> tuple[str, str, dict[str, Any]]:
+    """Say what would happen; reads only."""
+    known = stores.known(event.event_id)
+    return _compare(event, known) if known else (ACCEPTED, events.raw_key(event), {})
+
+
+def _reject(stores: Stores, body: bytes, arrival: Arrival, reason: Rejected, dry_run: bool) -> dict[str, Any]:
+    identifier = events.rejected_id(arrival.ingest_time, arrival.body_sha256)
+    if not dry_run:
+        kept, key = replace(arrival, headers={}), events.rejected_key(identifier)
+        why = {"code": reason.code, "reason": quote(reason.message[:200], safe=" ")[:600]}
+        if arrival.headers:  # part of the event, and perhaps too large for metadata
+            stores.put_if_absent(f"{key}.headers.json", json.dumps(dict(arrival.headers)).encode(), kept)
+        stores.put_if_absent(key, body, kept, **why)
+        metrics.add_metric("Rejected", MetricUnit.Count, 1)
+    logger.warning("rejected", code=reason.code, reason=reason.message, rejected_id=identifier, dry_run=dry_run)
+    return error(
+        400,
+        reason.code,
+        reason.message,
+        reason.do_this,
+        status=REJECTED,
+        rejected_id=None if dry_run else identifier,
+        request_id=arrival.request_id,
+        dry_run=dry_run,
+    )
+
+
+def _answer(
+    event: Event, arrival: Arrival, status: str, s3_key: str, dry_run: bool, more: dict[str, Any]
+) -> dict[str, Any]:
+    lag = events.lag_ms(event.event_time, arrival.ingest_time)
+    if not dry_run:
+        metrics.add_metric(status.capitalize(), MetricUnit.Count, 1)
+        metrics.add_metric("IngestLag", MetricUnit.Milliseconds, lag)
+    body = {
+        "status": status,
+        "event_id": event.event_id,
+        "event_time": event.event_time,
+        "ingest_time": arrival.ingest_time,
+        "ingest_lag_ms": lag,
+        "s3_key": s3_key,
+        "request_id": arrival.request_id,
+        "dry_run": dry_run,
+        **more,
+    }
+    logger.info("arrival", **{k: body[k] for k in ("status", "event_id", "ingest_lag_ms", "s3_key", "dry_run")})
+    if status != CONFLICT:
+        return answer(200, body)
+    message = f"the idempotency key is taken by another event: {' and '.join(more['differs'])} differ"
+    return error(409, "conflict", message, "use a new key, or send what was sent first; this body is kept", **body)

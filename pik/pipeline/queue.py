@@ -1,0 +1,43 @@
+"""Messages: references to raw objects, sent in batches; what the queue did not take is never counted as sent."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pik.pipeline import aws
+
+BATCH = 10  # SQS takes at most ten messages a call
+MESSAGE_FIELDS = ("event_id", "entity_id", "source", "event_type", "event_time", "s3_key", "payload_sha256")
+_ATTEMPTS = 4
+
+
+def message(row: Mapping[str, Any], *, replay_id: str, entity_id: str, bucket: str) -> dict[str, Any]:
+    """Return the message that refers to an events row's raw object."""
+    fields = {name: row[name] for name in MESSAGE_FIELDS if name != "entity_id"}
+    return {"v": 1, "replay_id": replay_id, "entity_id": entity_id, "s3_bucket": bucket, **fields}
+
+
+def send(queue_url: str, bodies: Sequence[str]) -> set[int]:
+    """Send at most ten messages; return the positions of those that the queue did not take after several tries.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html: the call succeeds
+    although some of its entries failed.
+    """
+    waiting = set(range(len(bodies)))
+    for attempt in range(_ATTEMPTS):
+        entries = [{"Id": str(position), "MessageBody": bodies[position]} for position in sorted(waiting)]
+        result = aws.client("sqs").send_message_batch(QueueUrl=queue_url, Entries=entries)
+        waiting -= {int(entry["Id"]) for entry in result.get("Successful", [])}
+        if not waiting:
+            break
+        time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, not a secret
+    return waiting
+
+
+def dumps(body: Mapping[str, Any]) -> str:
+    """Return a message body as text."""
+    return json.dumps(body, separators=(",", ":"))

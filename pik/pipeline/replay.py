@@ -1,0 +1,196 @@
+"""Replay: send references to an entity's events of a half-open window to the queue, every one of them.
+
+The selection is read to its end, page by page. What does not fit into one request (a ``limit``, or the function's time)
+is never dropped silently: the answer says ``complete: false`` and carries a cursor for the next request.
+
+What is known of a replay stands in the replays table: ``HEAD``, the selection; and a row for each request, keyed by
+where it began and saying where the next one begins, so that following them from the start counts every event once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.metrics import MetricUnit
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pik import events
+from pik.pipeline import aws, queue
+from pik.pipeline.http import Request, answer, error, try_again
+from pik.pipeline.parsing import Rejected, parse_json
+from pik.pipeline.selection import Selection, parse_selection
+from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
+
+logger = Logger()
+tracer = Tracer()
+metrics = Metrics(namespace=METRICS_NAMESPACE)
+metrics.set_default_dimensions(environment=settings().environment or "none")
+
+_RESERVE_MS = 5_000  # time kept back to send the last batch and to answer
+_HEAD = "HEAD"
+
+for _service in ("dynamodb", "sqs"):
+    aws.client(_service)
+
+
+@metrics.log_metrics
+@tracer.capture_lambda_handler(capture_response=False)
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Lambda entry point for ``POST /replay``."""
+    request = Request.of(event)
+    try:
+        return replay(request, settings(), lambda: context.get_remaining_time_in_millis() > _RESERVE_MS)
+    except Rejected as reason:
+        return error(400, reason.code, reason.message, reason.do_this)
+    except (ClientError, BotoCoreError) as failure:
+        logger.exception("a store did not answer")
+        metrics.add_metric("StoreFailures", MetricUnit.Count, 1)
+        return try_again("store_unavailable", f"a store did not answer: {aws.error_name(failure)}")
+    except Exception:
+        logger.exception("bug")
+        metrics.add_metric("Bugs", MetricUnit.Count, 1)
+        do_this = f"report it with request id {request.request_id}"
+        return error(500, "internal", "an error of ours", do_this, request_id=request.request_id)
+
+
+@dataclass
+class _Progress:
+    """How far one request has come. ``after`` never runs ahead of what the queue has taken."""
+
+    after: str
+    scanned: int = 0
+    matched: int = 0
+    sent: int = 0
+    complete: bool = False
+    failed: int = 0
+    days: Counter[str] = field(default_factory=Counter)
+
+
+def replay(request: Request, config: Settings, has_time: Callable[[], bool]) -> dict[str, Any]:
+    """Answer one replay request; ``has_time`` says whether another batch may begin. Raise Rejected."""
+    selection = parse_selection(parse_json(request.body), dry_run=request.dry_run or config.dry_run)
+    if not selection.dry_run and not _claim(selection, request, config):
+        do_this = "leave replay_id out for a new one, or repeat the selection it was made for"
+        return error(409, "replay_id_taken", f"{selection.replay_id} replays another selection", do_this)
+    progress = _Progress(after=selection.after)
+    _run(selection, config, has_time, progress)
+    body = _body(selection, progress)
+    if not selection.dry_run:
+        _record(selection, progress, request, config)
+        metrics.add_metric("ReplaySent", MetricUnit.Count, progress.sent)
+    logger.info("replay", **body)
+    if progress.failed:
+        return try_again("queue_unavailable", f"the queue did not take {progress.failed} messages", **body)
+    return answer(200, body)
+
+
+def _run(selection: Selection, config: Settings, has_time: Callable[[], bool], progress: _Progress) -> None:
+    batch: list[dict[str, Any]] = []
+    epoch = int(events.parse_time(events.now()).timestamp())
+    for row in selection.rows(config.events_table):
+        wanted = selection.matches(row, epoch)
+        if wanted and selection.limit == progress.matched:
+            break  # there is more: the limit counts matches, and this one is beyond it
+        progress.scanned += 1
+        progress.matched += wanted
+        batch.append({**row, "wanted": wanted})
+        if len(batch) >= queue.BATCH:
+            if not _send(selection, config, batch, progress) or not has_time():
+                return
+            batch = []
+    else:
+        progress.complete = _send(selection, config, batch, progress)
+        return
+    _send(selection, config, batch, progress)
+
+
+def _send(selection: Selection, config: Settings, batch: list[dict[str, Any]], progress: _Progress) -> bool:
+    """Send the wanted rows of a batch and move ``after`` behind what is dealt with; return whether all were taken."""
+    wanted = [row for row in batch if row["wanted"]]
+    failed: set[int] = set()
+    if wanted and not selection.dry_run:
+        bucket, entity = config.raw_bucket, selection.entity_id
+        messages = [
+            queue.message(row, replay_id=selection.replay_id, entity_id=entity, bucket=bucket) for row in wanted
+        ]
+        failed = queue.send(config.queue_url, [queue.dumps(message) for message in messages])
+        progress.sent += len(wanted) - len(failed)
+    refused = {wanted[position]["SK"] for position in failed}
+    for row in batch:
+        if row["SK"] in refused:
+            progress.failed = len(failed)
+            return False
+        progress.after = row["SK"]
+        if row["wanted"] and row["status"] == events.ACCEPTED:
+            progress.days[row["event_time"][:10]] += 1
+    return True
+
+
+def _body(selection: Selection, progress: _Progress) -> dict[str, Any]:
+    return {
+        "replay_id": selection.replay_id,
+        "entity_id": selection.entity_id,
+        "start_time": selection.start_time,
+        "end_time": selection.end_time,
+        "scanned": progress.scanned,
+        "matched": progress.matched,
+        "sent": progress.sent,
+        "complete": progress.complete,
+        "cursor": None if progress.complete else selection.cursor(progress.after),
+        "include_duplicates": selection.include_duplicates,
+        "dry_run": selection.dry_run,
+    }
+
+
+def _claim(selection: Selection, request: Request, config: Settings) -> bool:
+    """Write down what this replay is, before anything is sent; return False when its id stands for something else."""
+    row = {
+        "PK": events.replay_pk(selection.replay_id),
+        "SK": _HEAD,
+        "replay_id": selection.replay_id,
+        "entity_id": selection.entity_id,
+        "start_time": selection.start_time,
+        "end_time": selection.end_time,
+        "include_duplicates": selection.include_duplicates,
+        "selection_sha256": selection.digest,
+        "requested_by": request.caller,
+        "created": events.now(),
+    }
+    try:
+        aws.client("dynamodb").put_item(
+            TableName=config.replays_table,
+            Item=aws.to_item(row),
+            ConditionExpression="attribute_not_exists(PK)",
+        )
+    except ClientError as failure:
+        if aws.error_code(failure) != "ConditionalCheckFailedException":
+            raise
+        found = aws.client("dynamodb").get_item(
+            TableName=config.replays_table,
+            Key=aws.to_item({"PK": row["PK"], "SK": _HEAD}),
+            ConsistentRead=True,
+        )
+        return bool(aws.from_item(found["Item"])["selection_sha256"] == selection.digest)
+    return True
+
+
+def _record(selection: Selection, progress: _Progress, request: Request, config: Settings) -> None:
+    row = {
+        "PK": events.replay_pk(selection.replay_id),
+        "SK": f"PAGE#{selection.after or 'START'}",
+        "next": progress.after,
+        "complete": progress.complete,
+        "scanned": progress.scanned,
+        "matched": progress.matched,
+        "sent": progress.sent,
+        "days": dict(progress.days),
+        "request_id": request.request_id,
+        "finished": events.now(),
+    }
+    aws.client("dynamodb").put_item(TableName=config.replays_table, Item=aws.to_item(row))

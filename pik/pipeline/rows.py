@@ -1,0 +1,164 @@
+"""What is written about an arrival: S3 object metadata, and the rows of the events and dedupe tables.
+
+Everything here is a pure function of the event and its arrival, so the rows can be rebuilt from the raw objects alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+from pik import events
+from pik.events import Event
+from pik.pipeline.parsing import Rejected
+
+# S3 allows 2 KB of user metadata for one object, names and values together:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+MAX_HEADERS_BYTES = 1200
+_MAX_VALUE = 256
+_DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One receipt of a body: when, by which request, from whom, and what it weighed.
+
+    ``client_request_id`` is the producer's own id, the same when it retries; ``request_id`` is API Gateway's, and new
+    each time.
+    """
+
+    ingest_time: str
+    request_id: str
+    client_request_id: str
+    producer: str
+    content_type: str
+    body_sha256: str
+    size_bytes: int
+    headers: Mapping[str, str]  # the ce-* headers of a binary CloudEvent, part of the event; else empty
+
+    @classmethod
+    def of(
+        cls, body: bytes, headers: Mapping[str, str], *, ingest_time: str, request_id: str, producer: str
+    ) -> Arrival:
+        """Describe ``body`` as it arrives; ``headers`` have lower-case names."""
+        return cls(
+            ingest_time=ingest_time,
+            request_id=request_id,
+            client_request_id=headers.get("x-request-id", "")[:_MAX_VALUE],
+            producer=producer[:_MAX_VALUE],
+            content_type=_printable(headers.get("content-type", "application/json")),
+            body_sha256=hashlib.sha256(body).hexdigest(),
+            size_bytes=len(body),
+            headers={name: value for name, value in headers.items() if name.startswith("ce-")},
+        )
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return S3 user metadata: ASCII, within the limit S3 sets. Raise Rejected when the headers do not fit."""
+        packed = quote(json.dumps(self.headers, sort_keys=True, ensure_ascii=False), safe="")
+        if len(packed) > MAX_HEADERS_BYTES:
+            raise Rejected("headers_too_large", "the ce-* headers are too large", "use CloudEvents structured mode")
+        values = {
+            "ingest-time": self.ingest_time,
+            "request-id": self.request_id,
+            "body-sha256": self.body_sha256,
+            "client-request-id": events.encode(self.client_request_id),
+            "producer": events.encode(self.producer),
+        }
+        return {**values, **({"ce-headers": packed} if self.headers else {})}
+
+    @classmethod
+    def from_object(cls, metadata: Mapping[str, str], content_type: str, body: bytes) -> Arrival:
+        """Read back what :meth:`to_metadata` wrote beside ``body``."""
+        return cls(
+            ingest_time=metadata["ingest-time"],
+            request_id=metadata["request-id"],
+            client_request_id=unquote(metadata.get("client-request-id", "")),
+            producer=unquote(metadata.get("producer", "")),
+            content_type=content_type,
+            body_sha256=metadata["body-sha256"],
+            size_bytes=len(body),
+            headers=json.loads(unquote(metadata["ce-headers"])) if "ce-headers" in metadata else {},
+        )
+
+    @property
+    def event_headers(self) -> dict[str, str]:
+        """The headers that :func:`~pik.pipeline.parsing.parse_event` needs to read the body again."""
+        return {**self.headers, "content-type": self.content_type}
+
+
+def expires_at(ingest_time: str, retention_days: int) -> int:
+    """Epoch second at which what arrived at ``ingest_time`` may go."""
+    return int(events.parse_time(ingest_time).timestamp()) + retention_days * _DAY_SECONDS
+
+
+def first_rows(event: Event, arrival: Arrival, retention_days: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the dedupe row and the events row of an event's first arrival."""
+    key, pk, sk = events.raw_key(event), events.entity_pk(event.entity_id), events.event_sk(event)
+    row = _row(event, arrival, retention_days, events.ACCEPTED, key)
+    row |= {"PK": pk, "SK": sk, **_index_keys(event, arrival, event.event_id)}
+    dedupe = {
+        "event_id": event.event_id,
+        "pk": pk,
+        "sk": sk,
+        "s3_key": key,
+        "exact_time": event.exact_time,
+        "payload_sha256": event.payload_sha256,
+        "ingest_time": arrival.ingest_time,
+        "request_id": arrival.request_id,
+        "expires_at": row["expires_at"],
+    }
+    return dedupe, row
+
+
+def arrival_row(
+    event: Event, arrival: Arrival, retention_days: int, status: str, s3_key: str, first: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the events row of a later arrival; ``first`` is the dedupe row of the event it repeats."""
+    row = _row(event, arrival, retention_days, status, s3_key)
+    sk = events.arrival_sk(first["sk"], arrival.ingest_time, arrival.request_id)
+    return row | {"PK": first["pk"], "SK": sk, **_index_keys(event, arrival, arrival.request_id)}
+
+
+def _row(event: Event, arrival: Arrival, retention_days: int, status: str, s3_key: str) -> dict[str, Any]:
+    row = {
+        "status": status,
+        "event_id": event.event_id,
+        "source": event.source,
+        "event_type": event.event_type,
+        "entity_id": event.entity_id,
+        "event_time": event.event_time,
+        "exact_time": event.exact_time,
+        "assumed_utc": event.assumed_utc,
+        "payload_sha256": event.payload_sha256,
+        "s3_key": s3_key,
+        "ingest_time": arrival.ingest_time,
+        "ingest_lag_ms": events.lag_ms(event.event_time, arrival.ingest_time),
+        "request_id": arrival.request_id,
+        "client_request_id": arrival.client_request_id,
+        "producer": arrival.producer,
+        "content_type": arrival.content_type,
+        "body_sha256": arrival.body_sha256,
+        "size_bytes": arrival.size_bytes,
+        "expires_at": expires_at(arrival.ingest_time, retention_days),
+    }
+    return row | ({"idempotency_key": event.idempotency_key} if event.idempotency_key is not None else {})
+
+
+def _index_keys(event: Event, arrival: Arrival, token: str) -> dict[str, str]:
+    shard = events.shard_of(token)
+    lag = events.lag_ms(event.event_time, arrival.ingest_time)
+    return {
+        "GSI1PK": events.source_pk(event.source, event.event_type, event.date, shard),
+        "GSI1SK": events.lag_sk(lag, event.event_id),
+        "GSI2PK": events.ingest_pk(arrival.ingest_time, shard),
+        "GSI2SK": f"{arrival.ingest_time}#EID#{event.event_id}",
+    }
+
+
+def _printable(header: str) -> str:
+    good = header.isascii() and header.isprintable() and 0 < len(header) <= _MAX_VALUE
+    return header if good else "application/octet-stream"

@@ -1,0 +1,119 @@
+"""The stores that ingest writes: raw objects first, then the rows that find them."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from pik import events
+from pik.events import Event
+from pik.pipeline import aws, rows
+from pik.pipeline.parsing import parse_event
+from pik.pipeline.rows import Arrival
+from pik.pipeline.settings import Settings
+
+_ATTEMPTS = 6
+_ABSENT = "attribute_not_exists({key}) OR expires_at <= :now"  # TTL deletes late: compare the time ourselves
+
+
+class Contended(Exception):
+    """Others write the same item without end; the caller may retry the request."""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The raw bucket, the events table and the dedupe table of one environment."""
+
+    settings: Settings
+
+    def put_if_absent(self, key: str, body: bytes, arrival: Arrival, **metadata: str) -> bool:
+        """Store ``body``, exactly; return False, and change nothing, when the key is taken.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html: 412 means taken; 409 that another
+        write or delete of the key is under way, and to try again.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                aws.client("s3").put_object(
+                    Bucket=self.settings.raw_bucket,
+                    Key=key,
+                    Body=body,
+                    ContentType=arrival.content_type,
+                    Metadata={**arrival.to_metadata(), **metadata},
+                    IfNoneMatch="*",
+                )
+                return True
+            except ClientError as error:
+                if aws.error_code(error) == "PreconditionFailed":
+                    return False
+                if aws.error_code(error) != "ConditionalRequestConflict":
+                    raise
+                _pause(attempt)
+        raise Contended(key)
+
+    def read_raw(self, key: str) -> tuple[Event, Arrival]:
+        """Return the event and the first arrival that a raw object records."""
+        found = aws.client("s3").get_object(Bucket=self.settings.raw_bucket, Key=key)
+        body = found["Body"].read()
+        arrival = Arrival.from_object(found["Metadata"], found["ContentType"], body)
+        return parse_event(body, arrival.event_headers), arrival
+
+    def known(self, event_id: str) -> dict[str, Any] | None:
+        """Return the dedupe row of an event, or None when there is none or its time is over."""
+        found = aws.client("dynamodb").get_item(
+            TableName=self.settings.dedupe_table,
+            Key={"event_id": {"S": event_id}},
+            ConsistentRead=True,
+        )
+        row = aws.from_item(found["Item"]) if "Item" in found else None
+        return row if row and row["expires_at"] > _epoch() else None
+
+    def index(self, event: Event, arrival: Arrival) -> bool:
+        """Write the dedupe row and the first row in one transaction; return False when the event is known already."""
+        dedupe, row = rows.first_rows(event, arrival, self.settings.retention_days)
+        puts = [
+            self._put(self.settings.dedupe_table, dedupe, "event_id"),
+            self._put(self.settings.events_table, row, "PK"),
+        ]
+        for attempt in range(_ATTEMPTS):
+            try:
+                aws.client("dynamodb").transact_write_items(TransactItems=puts)
+                return True
+            except ClientError as error:
+                codes = aws.cancellation_codes(error)
+                if not codes:
+                    raise
+                if codes[0] == "ConditionalCheckFailed":
+                    return False
+                if len(codes) > 1 and codes[1] == "ConditionalCheckFailed":
+                    # The first row is there without its dedupe row, which someone removed: put that back.
+                    puts = puts[:1]
+                else:
+                    _pause(attempt)  # TransactionConflict: the same event arrives twice at the same time
+        raise Contended(event.event_id)
+
+    def add_arrival(self, row: dict[str, Any]) -> None:
+        """Write the row of a later arrival; it has its own key and replaces nothing."""
+        aws.client("dynamodb").put_item(**self._put(self.settings.events_table, row, "PK")["Put"])
+
+    def _put(self, table: str, row: dict[str, Any], key: str) -> dict[str, Any]:
+        return {
+            "Put": {
+                "TableName": table,
+                "Item": aws.to_item(row),
+                "ConditionExpression": _ABSENT.format(key=key),
+                "ExpressionAttributeValues": {":now": {"N": str(_epoch())}},
+            }
+        }
+
+
+def _epoch() -> int:
+    return int(events.parse_time(events.now()).timestamp())
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, not a secret
