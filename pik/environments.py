@@ -1,14 +1,17 @@
 """The environments, and the only way to reach AWS: ``environment("dev").client("s3")``.
 
-An environment is a name, one stack (``pik-<name>``), a region, and either the embedded AWS (``local``) or the user's own
-account. The two never mix: ``local`` uses fixed credentials and the embedded endpoint whatever the shell says, and the
-others ignore every configured endpoint and refuse the embedded credentials.
+An environment is a name, one stack (``pik-<name>``), a region, and either the embedded AWS (``local``) or the user's
+own account. The two never mix: ``local`` uses fixed credentials and the embedded endpoint whatever the shell says, and
+the others ignore every configured endpoint and refuse the embedded credentials.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,20 +19,30 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import errors
 
 NAMES = ("local", "dev", "staging", "prod")
+LOCAL_REGION = "us-east-1"
+
+_EMBEDDED_KEY = re.compile(r"test|\d{12}")  # what the embedded AWS takes for root, unverified
+_PROXY = re.compile(r"(https?|all|no|ftp)_proxy", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment and the clients that talk to it."""
+    """One environment and the clients that talk to it.
+
+    Example:
+        >>> environment("local").client("sqs").list_queues()  # doctest: +SKIP
+    """
 
     name: str
     region: str
     endpoint: str | None = None  # the embedded AWS; None means AWS itself
+    _clients: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
 
     @property
     def stack(self) -> str:
@@ -43,23 +56,66 @@ class Environment:
 
     @cached_property
     def session(self) -> boto3.Session:
-        """A boto3 session of this environment's credentials and nobody else's."""
+        """A boto3 session of this environment's credentials and nobody else's.
+
+        Raises:
+            AwsError: there are no credentials, or they cannot be obtained.
+            Refused: they are the embedded AWS's, in an environment that is not.
+        """
         if self.is_local:
-            core = botocore.session.Session(profile=None)
-            core.set_config_variable("profile", None)
-            core.set_config_variable("config_file", os.devnull)
-            core.set_config_variable("credentials_file", os.devnull)
-            return boto3.Session("test", "test", region_name=self.region, botocore_session=core)
-        return boto3.Session(region_name=self.region)
+            return boto3.Session("test", "test", region_name=self.region, botocore_session=_deaf_session())
+        session = boto3.Session(region_name=self.region)
+        _require_own_credentials(self.name, session)
+        return session
 
     def client(self, service: str, **options: Any) -> Any:
-        """Return a boto3 client; ``options`` go to ``botocore.config.Config``."""
+        """Return a boto3 client, the same one for the same arguments, safe to use from several threads.
+
+        Args:
+            service: as boto3 calls it, such as ``"dynamodb"``.
+            **options: go to ``botocore.config.Config``.
+        """
+        key = (service, repr(sorted(options.items())))
+        with self._lock:  # making clients is not thread-safe, using them is
+            if key not in self._clients:
+                self._clients[key] = self._new_client(service, options)
+            return self._clients[key]
+
+    def _new_client(self, service: str, options: Mapping[str, Any]) -> Any:
         config: dict[str, Any] = {"retries": {"mode": "standard", "max_attempts": 4}, **options}
         if self.is_local:
-            config["proxies"] = {}
+            config |= {"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
         else:
             config["ignore_configured_endpoint_urls"] = True
         return self.session.client(service, endpoint_url=self.endpoint, config=Config(**config))
+
+    def subprocess_env(self) -> dict[str, str]:
+        """Return the process environment for a tool such as ``sam`` that is to talk to this environment only.
+
+        ``local``: the caller's without anything about AWS or proxies, plus the embedded endpoint and its credentials.
+        Others: the caller's without configured endpoints. No credentials are copied: the tool finds them as we did.
+        """
+        if not self.is_local:
+            kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_ENDPOINT_URL")}
+            return kept | {
+                "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+                "AWS_REGION": self.region,
+                "AWS_DEFAULT_REGION": self.region,
+                "SAM_CLI_TELEMETRY": "0",
+            }
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and not _PROXY.fullmatch(k)}
+        return kept | {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ENDPOINT_URL": str(self.endpoint),
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "SAM_CLI_TELEMETRY": "0",
+            "NO_PROXY": "*",  # also against proxies that macOS keeps in its system settings
+        }
 
     def outputs(self) -> dict[str, str]:
         """Return the stack's outputs, resolved anew; raise NotDeployed when there is no stack."""
@@ -85,12 +141,75 @@ class Environment:
 
 
 def environment(name: str) -> Environment:
-    """Return the environment called ``name``; ``local`` must be up (``pik local up``)."""
+    """Return the environment called ``name``; ``local`` must be up (``pik local up``).
+
+    Raises:
+        UsageError: there is no such environment.
+        AwsError: the embedded AWS does not run; or no region is configured.
+    """
     if name not in NAMES:
         raise errors.UsageError(f"no such environment: {name}", next_step=f"one of {', '.join(NAMES)}")
     if name == "local":
         from pik.local import running_endpoint
 
-        return Environment(name, region="us-east-1", endpoint=running_endpoint())
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return Environment(name, region=region)
+        return Environment(name, region=LOCAL_REGION, endpoint=running_endpoint())
+    return Environment(name, region=_configured_region(name))
+
+
+def as_aws_error(error: BotoCoreError | ClientError) -> errors.AwsError:
+    """Turn what boto3 raises into our sentence, reason and next step (for the edge of the program)."""
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        denied = status in (401, 403) or "AccessDenied" in code or "ExpiredToken" in code
+        hint = "aws sts get-caller-identity shows who you are; renew or switch the profile" if denied else ""
+        return errors.AwsError(f"AWS said no to {error.operation_name}", reason=str(error), next_step=hint)
+    name = type(error).__name__
+    if "Connect" in name or "Proxy" in name or "Timeout" in name:
+        return errors.AwsError("AWS cannot be reached", reason=str(error), next_step="check network and region")
+    return errors.AwsError("AWS cannot be used", reason=str(error), next_step=_SIGN_IN)
+
+
+_SIGN_IN = "sign in (aws sso login, or AWS_PROFILE=<profile>) and check with aws sts get-caller-identity"
+
+
+def _deaf_session() -> botocore.session.Session:
+    """A botocore session that hears no environment variable and reads no file: every setting is its default."""
+    settings = {
+        name: (None, None, default, convert)
+        for name, (_, _, default, convert) in botocore.session.Session.SESSION_VARIABLES.items()
+    }
+    for name in ("config_file", "credentials_file"):
+        settings[name] = (None, None, os.devnull, None)
+    return botocore.session.Session(session_vars=settings)
+
+
+def _configured_region(name: str) -> str:
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    try:
+        region = region or botocore.session.Session().get_config_variable("region")
+    except BotoCoreError as error:  # AWS_PROFILE names a profile that does not exist
+        raise errors.AwsError(f"{name}: {error}", next_step="check AWS_PROFILE") from None
+    if not region:
+        raise errors.AwsError(
+            f"{name}: no AWS region is configured",
+            reason="neither AWS_REGION nor AWS_DEFAULT_REGION nor the profile names one",
+            next_step="export AWS_REGION=eu-west-1 (or yours), or aws configure set region …",
+        )
+    return str(region)
+
+
+def _require_own_credentials(name: str, session: boto3.Session) -> None:
+    try:
+        credentials = session.get_credentials()
+        key = credentials.get_frozen_credentials().access_key if credentials else None
+    except (BotoCoreError, ClientError) as error:
+        raise errors.AwsError(f"{name}: no AWS credentials to be had", reason=str(error), next_step=_SIGN_IN) from None
+    if not key:
+        raise errors.AwsError(f"{name}: no AWS credentials found", next_step=_SIGN_IN)
+    if _EMBEDDED_KEY.fullmatch(key):
+        raise errors.Refused(
+            f"{name}: the credentials in this shell are the embedded AWS's (key {key})",
+            reason=f"{name} is a real account; these belong to the environment local",
+            next_step="unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY, then " + _SIGN_IN,
+        )

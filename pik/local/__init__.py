@@ -1,1 +1,20 @@
-"""local."""
+"""The embedded AWS: a real process on this machine that speaks AWS's protocols, for the ``local`` environment."""
+
+from __future__ import annotations
+
+from pik.local.instance import NONCE_VARIABLE, STATE_VARIABLE, running_endpoint, state_dir
+from pik.local.supervisor import Info, Status, down, embedded, reset, status, up
+
+__all__ = [
+    "NONCE_VARIABLE",
+    "STATE_VARIABLE",
+    "Info",
+    "Status",
+    "down",
+    "embedded",
+    "reset",
+    "running_endpoint",
+    "state_dir",
+    "status",
+    "up",
+]

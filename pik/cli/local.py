@@ -1,0 +1,110 @@
+"""``pik local``: the embedded AWS."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pik import errors
+from pik.cli.output import JsonOption, console, emit
+
+if TYPE_CHECKING:
+    from pik.local import Status
+
+local = typer.Typer(
+    no_args_is_help=True,
+    help="""The embedded AWS: the environment `local`, on this machine, without an account or Docker.
+
+    It runs in the background on a free loopback port with IAM enforced, keeps its state in .pik/local of this
+    checkout, and starts no two of itself. Nothing of your own AWS profile or credentials goes in or out.
+    Typical: pik local up, then pik deploy --env local --phase ingest; pik local down at the end of the day.
+    """,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the ``local`` group to the command line."""
+    app.add_typer(local, name="local")
+
+
+@local.command()
+def up(as_json: JsonOption = False) -> None:
+    """Start it, or say where it runs already. State of earlier runs is there again."""
+    from pik.local import up
+
+    info = up()
+    verb = "runs already" if info.already_running else "is up"
+    text = f"✓ embedded AWS {verb} on 127.0.0.1:{info.port}, IAM enforced, state in {info.state_dir}"
+    if info.note:
+        text += f"\n! {info.note}"
+    emit(asdict(info), as_json=as_json, text=text)
+
+
+@local.command()
+def down(as_json: JsonOption = False) -> None:
+    """Stop it and everything it started. Its state is kept; a later `up` continues with it."""
+    from pik.local import down
+
+    stopped = down()
+    text = "✓ stopped, state saved, no process left" if stopped else "it was not running"
+    emit({"stopped": stopped}, as_json=as_json, text=text)
+
+
+@local.command()
+def status(as_json: JsonOption = False) -> None:
+    """Say whether it runs, where, since when, and how much it holds. Changes nothing."""
+    from pik.local import status
+
+    now = status()
+    emit(asdict(now), as_json=as_json, text=_describe(now))
+
+
+@local.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop it and delete everything in it: stack, tables, objects, queues, logs. Cannot be undone."""
+    from pik.local import reset, state_dir
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise errors.UsageError(
+                "reset deletes everything in the embedded AWS and there is nobody to ask",
+                reason="standard input is not a terminal",
+                next_step="pik local reset --yes",
+            )
+        console.print(f"This deletes everything in the embedded AWS ({state_dir()}).")
+        if not typer.confirm("Delete it?", err=True):
+            raise errors.Refused("not confirmed, nothing was deleted")
+    size = reset()
+    emit({"deleted_bytes": size}, as_json=as_json, text=f"✓ deleted {_bytes(size)}; pik local up starts empty")
+
+
+def _describe(now: Status) -> str:
+    state = f"  state    {_bytes(now.state_bytes)} in {now.state_dir}"
+    saved = f"  saved    {now.saved or 'not yet'}"
+    if not now.running:
+        lines = ["embedded AWS: not running", state, saved, "  next     pik local up"]
+    else:
+        minutes, seconds = divmod(now.uptime_seconds or 0, 60)
+        lines = [
+            f"embedded AWS: running on {now.endpoint}",
+            f"  process  {now.pid}, up {minutes} min {seconds} s, {_bytes(now.memory_bytes or 0)} of memory",
+            state,
+            saved,
+        ]
+    if now.note:
+        lines.insert(1, f"  note     {now.note}")
+    return "\n".join(lines)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
