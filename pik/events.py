@@ -227,7 +227,7 @@ def version_sk(replay_id: str) -> str:
 
 def contribution_sk(replay_id: str, event_id: str) -> str:
     """Sort key of one event's contribution to a version; its existence says that the event is counted."""
-    return f"{version_sk(replay_id)}#EID#{event_id}"
+    return f"C#{encode(replay_id)}#EID#{event_id}"
 
 
 def replay_pk(replay_id: str) -> str:

@@ -32,6 +32,7 @@ metrics = Metrics(namespace=METRICS_NAMESPACE)
 metrics.set_default_dimensions(environment=settings().environment or "none")
 
 _RESERVE_MS = 5_000  # time kept back to send the last batch and to answer
+_MOST_ROWS = 500  # rows looked at before the cursor moves, when few of them match
 _HEAD = "HEAD"
 
 for _service in ("dynamodb", "sqs"):
@@ -92,6 +93,7 @@ def replay(request: Request, config: Settings, has_time: Callable[[], bool]) -> 
 
 def _run(selection: Selection, config: Settings, has_time: Callable[[], bool], progress: _Progress) -> None:
     batch: list[dict[str, Any]] = []
+    in_batch = 0
     epoch = int(events.parse_time(events.now()).timestamp())
     for row in selection.rows(config.events_table):
         wanted = selection.matches(row, epoch)
@@ -100,10 +102,11 @@ def _run(selection: Selection, config: Settings, has_time: Callable[[], bool], p
         progress.scanned += 1
         progress.matched += wanted
         batch.append({**row, "wanted": wanted})
-        if len(batch) >= queue.BATCH:
+        in_batch += wanted
+        if in_batch == queue.BATCH or len(batch) == _MOST_ROWS:
             if not _send(selection, config, batch, progress) or not has_time():
                 return
-            batch = []
+            batch, in_batch = [], 0
     else:
         progress.complete = _send(selection, config, batch, progress)
         return

@@ -1,0 +1,94 @@
+"""The aggregates table: versions, and the contributions that prove each event is counted once.
+
+A version (entity, day, replay) is one row; each event it counts has a row beside it. Both are written in one
+transaction: the contribution only if it is new, the version only if it still has the inputs it was computed from.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from pik import events
+from pik.events import Event
+from pik.pipeline import aws
+from pik.pipeline.aggregators import aggregator
+from pik.pipeline.settings import Settings
+from pik.pipeline.stores import Contended
+
+_ATTEMPTS = 12
+
+
+@dataclass(frozen=True)
+class Aggregates:
+    """The aggregates of one environment, as the processor writes them."""
+
+    settings: Settings
+
+    def add(self, event: Event, replay_id: str, s3_key: str, message_id: str) -> bool:
+        """Count ``event`` in its version; return False when it is counted already. Raise Contended."""
+        contribution = {
+            "PK": events.aggregate_pk(event.entity_id, event.date),
+            "SK": events.contribution_sk(replay_id, event.event_id),
+            "event_id": event.event_id,
+            "s3_key": s3_key,
+            "message_id": message_id,
+            "counted": events.now(),
+        }
+        for attempt in range(_ATTEMPTS):
+            version = self._combined(event, replay_id)
+            try:
+                aws.client("dynamodb").transact_write_items(TransactItems=self._writes(contribution, version))
+                return True
+            except ClientError as error:
+                codes = aws.cancellation_codes(error)
+                if not codes:
+                    raise
+                if codes[0] == "ConditionalCheckFailed":
+                    return False
+            # Another worker added to the same version first: read it again.
+            time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))  # noqa: S311 - jitter, not a secret
+        raise Contended(contribution["PK"])
+
+    def _combined(self, event: Event, replay_id: str) -> dict[str, Any]:
+        pk, sk = events.aggregate_pk(event.entity_id, event.date), events.version_sk(replay_id)
+        found = aws.client("dynamodb").get_item(
+            TableName=self.settings.aggregates_table,
+            Key=aws.to_item({"PK": pk, "SK": sk}),
+            ConsistentRead=True,
+        )
+        chosen = aggregator(self.settings.aggregator)
+        state, count = chosen.lift(event), 0
+        if "Item" in found:
+            row = aws.from_item(found["Item"])
+            state, count = chosen.combine(json.loads(row["state"]), state), int(row["input_count"])
+        return {
+            "PK": pk,
+            "SK": sk,
+            "entity_id": event.entity_id,
+            "day": event.date,
+            "replay_id": replay_id,
+            "aggregator": self.settings.aggregator,
+            "state": json.dumps(state, sort_keys=True),
+            "input_count": count + 1,
+            "updated": events.now(),
+        }
+
+    def _writes(self, contribution: dict[str, Any], version: dict[str, Any]) -> list[dict[str, Any]]:
+        table, before = self.settings.aggregates_table, version["input_count"] - 1
+        unchanged: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(PK)"}
+        if before:
+            unchanged = {
+                "ConditionExpression": "input_count = :before AND aggregator = :aggregator",
+                "ExpressionAttributeValues": aws.to_item({":before": before, ":aggregator": version["aggregator"]}),
+            }
+        new = {"ConditionExpression": "attribute_not_exists(PK)"}
+        return [
+            {"Put": {"TableName": table, "Item": aws.to_item(contribution), **new}},
+            {"Put": {"TableName": table, "Item": aws.to_item(version), **unchanged}},
+        ]

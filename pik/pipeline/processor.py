@@ -1,0 +1,149 @@
+"""Processor: count every replayed event exactly once, in an aggregate of its entity, day and replay.
+
+A message is deleted only when its effect is durable. What can never succeed (an unreadable message, a missing or
+altered raw object) goes at once to the dead-letter queue, with the reason; what may succeed later goes back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from botocore.exceptions import ClientError
+
+from pik.events import Event
+from pik.pipeline import aws
+from pik.pipeline.aggregates import Aggregates
+from pik.pipeline.aggregators import fold
+from pik.pipeline.parsing import Rejected, parse_event
+from pik.pipeline.queue import MESSAGE_FIELDS
+from pik.pipeline.rows import Arrival
+from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
+
+logger = Logger()
+tracer = Tracer()
+metrics = Metrics(namespace=METRICS_NAMESPACE)
+metrics.set_default_dimensions(environment=settings().environment or "none")
+
+CODE_ATTRIBUTE, REASON_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE = "pik_code", "pik_reason", "pik_message_id"
+_MISSING = {"NoSuchKey", "404"}  # a role without s3:ListBucket would get 403 instead; ours has it
+
+for _service in ("s3", "dynamodb", "sqs"):
+    aws.client(_service)
+
+
+class Poison(Exception):
+    """This message can never be processed: a stable ``code`` and the reason."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@metrics.log_metrics
+@tracer.capture_lambda_handler(capture_response=False)
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Lambda entry point for the queue's event source mapping: a partial batch response."""
+    config = settings()
+    if config.dry_run or event.get("dry_run") is True:
+        return foresee(event, config)
+    batch = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+    response = process_partial_response(event, lambda record: process(record, config), batch, context)
+    metrics.add_metric("TransientFailures", MetricUnit.Count, len(response["batchItemFailures"]))
+    return dict(response)
+
+
+def process(record: SQSRecord, config: Settings) -> None:
+    """Count one message's event; what it raises sends the message back to the queue."""
+    try:
+        message = parse_message(record.body)
+        event = read_event(message, config)
+        counted = Aggregates(config).add(event, message["replay_id"], message["s3_key"], record.message_id)
+    except Poison as poison:
+        _set_aside(record, poison, config)
+        return
+    except Exception:
+        logger.exception("not processed; back to the queue", message_id=record.message_id)
+        raise
+    metrics.add_metric("Counted" if counted else "CountedBefore", MetricUnit.Count, 1)
+    names = {name: message[name] for name in ("event_id", "replay_id")}
+    logger.info("counted" if counted else "counted before", message_id=record.message_id, **names)
+
+
+def parse_message(body: str) -> dict[str, Any]:
+    """Return a replay message; raise Poison."""
+    try:
+        message = json.loads(body)
+    except ValueError as error:
+        raise Poison("not_json", f"the message is not JSON: {error}") from None
+    if not isinstance(message, dict) or message.get("v") != 1:
+        raise Poison("not_a_replay_message", "the message is not a replay message of version 1")
+    for name in ("replay_id", "s3_bucket", *MESSAGE_FIELDS):
+        if not isinstance(message.get(name), str) or not message[name]:
+            raise Poison("bad_message", f"the message has no {name}")
+    return message
+
+
+def read_event(message: Mapping[str, Any], config: Settings) -> Event:
+    """Return the event a message refers to, proven to be the one it names; raise Poison."""
+    if message["s3_bucket"] != config.raw_bucket:
+        raise Poison("foreign_bucket", f"{message['s3_bucket']} is not this environment's raw bucket")
+    try:
+        found = aws.client("s3").get_object(Bucket=config.raw_bucket, Key=message["s3_key"])
+    except ClientError as error:
+        if aws.error_code(error) not in _MISSING:
+            raise
+        raise Poison("raw_missing", f"there is no raw object {message['s3_key']}") from None
+    body = found["Body"].read()
+    try:
+        event = parse_event(body, Arrival.from_object(found["Metadata"], found["ContentType"], body).event_headers)
+    except (Rejected, KeyError) as error:
+        raise Poison("raw_unreadable", f"the raw object is not an event: {error}") from None
+    if (event.event_id, event.payload_sha256) != (message["event_id"], message["payload_sha256"]):
+        raise Poison("hash_mismatch", "the raw object is not what was received: its hash differs from the message's")
+    return event
+
+
+def foresee(event: Mapping[str, Any], config: Settings) -> dict[str, Any]:
+    """Compute everything, write nothing and consume nothing: every message goes back, and the aggregates are answered.
+
+    ``predicted``: what would be written, for each replay, entity and day; ``poison``: what would be set aside, and why.
+    """
+    found: dict[str, list[Event]] = {}
+    poison = []
+    for record in event["Records"]:
+        try:
+            message = parse_message(record["body"])
+            found.setdefault(message["replay_id"], []).append(read_event(message, config))
+        except Poison as reason:
+            poison.append({"message_id": record["messageId"], "code": reason.code, "reason": reason.reason})
+    predicted = [
+        {"replay_id": replay_id, "entity_id": entity_id, "day": day, "input_count": count, "state": state}
+        for replay_id, inputs in found.items()
+        for (entity_id, day), (state, count) in fold(config.aggregator, inputs).items()
+    ]
+    logger.info("dry run", predicted=len(predicted), poison=len(poison))
+    back = [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
+    return {"batchItemFailures": back, "dry_run": True, "predicted": predicted, "poison": poison}
+
+
+def _set_aside(record: SQSRecord, poison: Poison, config: Settings) -> None:
+    attributes = {
+        CODE_ATTRIBUTE: poison.code,
+        REASON_ATTRIBUTE: poison.reason[:1000],
+        MESSAGE_ID_ATTRIBUTE: record.message_id,
+    }
+    aws.client("sqs").send_message(
+        QueueUrl=config.dead_letter_queue_url,
+        MessageBody=record.body,
+        MessageAttributes={k: {"DataType": "String", "StringValue": v} for k, v in attributes.items()},
+    )
+    metrics.add_metric("Poison", MetricUnit.Count, 1)
+    logger.error("set aside", message_id=record.message_id, code=poison.code, reason=poison.reason)
