@@ -1,0 +1,222 @@
+"""Drives the real ``sam`` command: builds once per state of the sources, deploys, and reads what it says.
+
+Builds go below ``.aws-sam/pik/<digest of the sources>/``, so that two deploys at once never overwrite each other's
+artifacts and a raw ``sam build`` (``.aws-sam/build/``) is left alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pik import project
+from pik.environments import Environment
+from pik.errors import AwsError
+from pik.rollout.stack import Digests, Say, parse_template, template_digests
+
+BUILDS = project.ROOT / ".aws-sam" / "pik"
+KEPT_BUILDS = 3
+# What the artifact and the template are made of; nothing else makes a new build necessary.
+SOURCES = (
+    "template.yaml",
+    "samconfig.toml",
+    "requirements/lambda.lock",
+    "pik/Makefile",
+    "pik/build.py",
+    "pik/__init__.py",
+    "pik/events.py",
+    "pik/pipeline/**/*.py",
+)
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build of the template and the code; ``fresh`` when it was made now rather than found."""
+
+    folder: Path
+    digest: str
+    fresh: bool
+
+    @property
+    def template(self) -> Path:
+        """The built template."""
+        return self.folder / "template.yaml"
+
+    def remember(self, deployed: Digests) -> None:
+        """Note what this build looks like once it is deployed."""
+        self._note.write_text(json.dumps({"template": deployed.template, "code": deployed.code}), encoding="utf-8")
+
+    def is_what_is_deployed(self, deployed: Digests) -> bool:
+        """Whether these digests are what this build looked like when it was last deployed."""
+        if not self._note.exists():
+            return False
+        note = json.loads(self._note.read_text(encoding="utf-8"))
+        return Digests(note["template"], note["code"]) == deployed
+
+    def template_digest(self) -> str:
+        """Return the built template's digest."""
+        return template_digests(parse_template(self.template.read_text(encoding="utf-8"))).template
+
+    @property
+    def _note(self) -> Path:
+        return self.folder / "pik-deployed.json"
+
+
+def command() -> str:
+    """Return the ``sam`` to run: the kit's own, else the one on PATH."""
+    if project.SAM.exists():
+        return str(project.SAM)
+    found = shutil.which("sam")
+    if found:
+        return found
+    raise AwsError("the SAM CLI is not installed", reason=f"not at {project.SAM}, not on PATH", next_step="make setup")
+
+
+def sources_digest(root: Path = project.ROOT) -> str:
+    """Return one digest over every file the build is made of."""
+    digest = hashlib.sha256()
+    files = {path for pattern in SOURCES for path in root.glob(pattern) if path.is_file()}
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(root)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def build(environment: Environment, log: Path, say: Say) -> Build:
+    """Run ``sam build`` unless these very sources are built already."""
+    digest = sources_digest()
+    folder = BUILDS / digest[:16]
+    with _locked(BUILDS):
+        if (folder / "template.yaml").exists():
+            os.utime(folder)
+            return Build(folder, digest, fresh=False)
+        say("sam build")
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        code = run(
+            environment,
+            ["build", "--template-file", str(project.TEMPLATE), "--build-dir", str(unfinished)],
+            log,
+        )
+        if code != 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise AwsError("sam build failed", reason=last_error(log), next_step=f"read {log} (nothing was deployed)")
+        unfinished.rename(folder)
+        _prune()
+    return Build(folder, digest, fresh=True)
+
+
+def _prune() -> None:
+    builds = [path for path in BUILDS.iterdir() if path.is_dir()]
+    for old in sorted(builds, key=lambda path: path.stat().st_mtime)[:-KEPT_BUILDS]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def deploy_arguments(environment: Environment, built: Build, parameters: Mapping[str, str]) -> list[str]:
+    """Return the arguments of ``sam deploy``. Parameters not named here keep the value they have on the stack."""
+    arguments = ["deploy", "--template-file", str(built.template), "--config-env", environment.name]
+    if project.SAMCONFIG.exists():
+        arguments += ["--config-file", str(project.SAMCONFIG)]
+    arguments += ["--stack-name", environment.stack, "--region", environment.region]
+    arguments += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
+    quoted = [f"ParameterKey={key},ParameterValue={value}" for key, value in sorted(parameters.items())]
+    return [*arguments, "--parameter-overrides", *quoted]
+
+
+def configured_parameters(environment: Environment) -> dict[str, str]:
+    """Return the ``parameter_overrides`` that samconfig.toml has for the environment: what a new stack starts with."""
+    if not project.SAMCONFIG.exists():
+        return {}
+    config = tomllib.loads(project.SAMCONFIG.read_text(encoding="utf-8"))
+    section = config.get(environment.name, {}).get("deploy", {}).get("parameters", {})
+    overrides = section.get("parameter_overrides", [])
+    pairs = overrides.split() if isinstance(overrides, str) else [str(item) for item in overrides]
+    return {key: value.strip("\"'") for key, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def run(environment: Environment, arguments: list[str], log: Path, tick: Callable[[], None] | None = None) -> int:
+    """Run ``sam`` with its output in ``log``; call ``tick`` while it works; return its exit code.
+
+    On Ctrl-C (or any exception from ``tick``) sam is ended before the exception goes on: no child is left behind.
+    """
+    with log.open("ab") as output:
+        output.write(f"$ sam {' '.join(arguments)}\n".encode())
+        output.flush()
+        child = subprocess.Popen(
+            [command(), *arguments],
+            cwd=project.ROOT,
+            env=_subprocess_env(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches us, and we end it in order
+        )
+        try:
+            return _wait(child, tick, 0.5 if environment.is_local else 2.0)
+        finally:
+            _end(child)
+
+
+def _wait(child: subprocess.Popen[bytes], tick: Callable[[], None] | None, every: float) -> int:
+    while True:
+        try:
+            return child.wait(timeout=every)
+        except subprocess.TimeoutExpired:
+            if tick:
+                tick()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if child.poll() is not None:
+            return
+        os.killpg(child.pid, number)
+        try:
+            child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _subprocess_env(environment: Environment) -> dict[str, str]:
+    settings = project.STATE / "sam"
+    settings.mkdir(parents=True, exist_ok=True)
+    # sam asks the package index for a newer version once a week and holds up the command meanwhile.
+    (settings / "metadata.json").write_text(json.dumps({"lastVersionCheck": time.time(), "telemetryEnabled": False}))
+    return {
+        **environment.subprocess_env(),
+        "SAM_CLI_TELEMETRY": "0",
+        "__SAM_CLI_APP_DIR": str(settings),
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+_ERROR = re.compile(r"^(?:Error|Build Failed|Exception)\b:?\s*(.*)$", re.MULTILINE)
+
+
+def last_error(log: Path) -> str:
+    """Return the sentence with which sam gave up, or its last line, from a log."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace"))
+    text = text.rpartition("$ sam ")[2]  # only the last command
+    found = [match.group(1).strip() or match.group(0) for match in _ERROR.finditer(text)]
+    lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
+    return found[-1] if found else (lines[-1] if lines else "sam said nothing")

@@ -1,0 +1,254 @@
+"""What CloudFormation says about an environment's stack: state, parameters, digests, events, history."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pik.environments import Environment
+from pik.errors import AwsError, NotDeployed
+from pik.rollout import phases
+
+Say = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Report nothing; the default of every ``on_progress``."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack as CloudFormation describes it."""
+
+    name: str
+    status: str
+    reason: str
+    updated: datetime
+    parameters: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def phase(self) -> phases.Phase:
+        """The phase its parameters make."""
+        return phases.deployed_phase(self.parameters)
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether CloudFormation is at work on it."""
+        return self.status.endswith("_IN_PROGRESS")
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it can be updated as it is."""
+        return self.status in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"}
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What is deployed, read from the deployed template itself: template without code addresses, and code."""
+
+    template: str
+    code: str
+
+
+@dataclass(frozen=True)
+class StackEvent:
+    """One thing that happened to one resource."""
+
+    id: str
+    time: datetime
+    resource: str
+    type: str
+    status: str
+    reason: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is a failure of its own, not the consequence of another resource's."""
+        return self.status.endswith("_FAILED") and "cancelled" not in self.reason.lower()
+
+    def __str__(self) -> str:
+        return f"{self.resource} {self.status.lower().replace('_', ' ')}"
+
+
+@contextmanager
+def aws_errors(environment: Environment, doing: str) -> Iterator[None]:
+    """Turn what botocore raises into an AwsError that says what was being done."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise AwsError(
+            f"{environment.name}: could not {doing}",
+            reason=str(error),
+            next_step="pik local up" if environment.is_local else "check credentials, role and network, then again",
+        ) from error
+
+
+def read(environment: Environment) -> Stack | None:
+    """Return the environment's stack, or None when there is none."""
+    with aws_errors(environment, f"read the stack {environment.stack}"):
+        try:
+            found = environment.client("cloudformation").describe_stacks(StackName=environment.stack)["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+    if found["StackStatus"] in {"DELETE_COMPLETE", "REVIEW_IN_PROGRESS"}:
+        return None
+    return Stack(
+        name=found["StackName"],
+        status=found["StackStatus"],
+        reason=found.get("StackStatusReason", ""),
+        updated=found.get("LastUpdatedTime") or found["CreationTime"],
+        parameters={p["ParameterKey"]: p.get("ParameterValue", "") for p in found.get("Parameters", [])},
+        outputs={o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])},
+    )
+
+
+def require(environment: Environment) -> Stack:
+    """Return the environment's stack; raise NotDeployed when there is none."""
+    found = read(environment)
+    if found is None:
+        raise NotDeployed(
+            f"{environment.name}: no stack {environment.stack} in {environment.region}",
+            next_step=f"pik deploy --env {environment.name} --phase ingest",
+        )
+    return found
+
+
+def digests(environment: Environment) -> Digests:
+    """Return the digests of what is deployed, computed from the deployed template."""
+    with aws_errors(environment, f"read the template of {environment.stack}"):
+        body = environment.client("cloudformation").get_template(StackName=environment.stack, TemplateStage="Original")[
+            "TemplateBody"
+        ]
+    return template_digests(body if isinstance(body, dict) else parse_template(body))
+
+
+def template_digests(document: dict[str, Any]) -> Digests:
+    """Return the digests of a built or packaged template.
+
+    The template's digest leaves out where code lies, so the same template with other code keeps it; the code's digest
+    is taken over the object names, which ``sam`` derives from the code's content.
+    """
+    resources = json.loads(json.dumps(document, default=str))
+    code = []
+    for resource in resources.get("Resources", {}).values():
+        properties = resource.get("Properties", {})
+        location = properties.pop("CodeUri", None)
+        if location is not None:
+            code.append(location["Key"] if isinstance(location, dict) else str(location).rpartition("/")[2])
+    return Digests(_sha256(resources), _sha256(sorted(set(code))))
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short tags (``!Ref``, ``!Sub`` …), kept as data."""
+
+
+def _tagged(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return {f"!{suffix}": loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {f"!{suffix}": loader.construct_sequence(node, deep=True)}
+    assert isinstance(node, yaml.MappingNode)  # noqa: S101 - the three kinds of node there are
+    return {f"!{suffix}": loader.construct_mapping(node, deep=True)}
+
+
+_Loader.add_multi_constructor("!", _tagged)
+
+
+def parse_template(text: str) -> dict[str, Any]:
+    """Parse a CloudFormation template (YAML or JSON)."""
+    document: dict[str, Any] = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    return document
+
+
+def events(environment: Environment, since: datetime) -> list[StackEvent]:
+    """Return the stack's events since a moment, oldest first; none when the stack is not there yet."""
+    found: list[StackEvent] = []
+    pages = environment.client("cloudformation").get_paginator("describe_stack_events")
+    try:
+        for page in pages.paginate(StackName=environment.stack):
+            for item in page["StackEvents"]:
+                event = StackEvent(
+                    id=item["EventId"],
+                    time=item["Timestamp"],
+                    resource=item.get("LogicalResourceId", ""),
+                    type=item.get("ResourceType", ""),
+                    status=item.get("ResourceStatus", ""),
+                    reason=item.get("ResourceStatusReason", ""),
+                )
+                if event.time < since:
+                    return found[::-1]
+                found.append(event)
+    except ClientError as error:
+        if "does not exist" not in str(error):
+            raise
+    return found[::-1]
+
+
+class Follower:
+    """Reports each new stack event once: ``follow = Follower(environment, say); follow()`` as often as you like."""
+
+    def __init__(self, environment: Environment, say: Say) -> None:
+        self.environment = environment
+        self.say = say
+        # Embedded clocks write whole seconds: an event of the very second we start in is ours.
+        self.since = datetime.now(UTC).replace(microsecond=0)
+        self.seen: dict[str, StackEvent] = {}
+
+    def __call__(self) -> None:
+        """Look for new events and report the ones a person would want to see."""
+        for event in events(self.environment, self.since):
+            if event.id in self.seen:
+                continue
+            self.seen[event.id] = event
+            if event.failed or (event.status.endswith("_COMPLETE") and event.resource != self.environment.stack):
+                self.say(str(event))
+
+    def failure(self) -> StackEvent | None:
+        """Return the first failure seen that is not the consequence of another, or None."""
+        failures = [event for event in self.seen.values() if event.failed]
+        of_resources = [event for event in failures if event.resource != self.environment.stack]
+        return next(iter(of_resources or failures), None)
+
+
+@dataclass(frozen=True)
+class Since:
+    """Since when the stack is in its phase, and who brought it there, as the phase parameter's history tells."""
+
+    time: datetime
+    who: str
+
+
+def phase_since(environment: Environment, stack: Stack) -> Since | None:
+    """Return since when and by whom the stack is in its phase, or None when its history cannot be read."""
+    name = stack.outputs.get("RolloutParameter")
+    if not name:
+        return None
+    pages = environment.client("ssm").get_paginator("get_parameter_history")
+    try:
+        history = [entry for page in pages.paginate(Name=name) for entry in page["Parameters"]]
+    except (ClientError, BotoCoreError):
+        return None  # a viewer may not be allowed to read it: status still answers
+    if not history:
+        return None
+    history.sort(key=lambda entry: entry["Version"])
+    first = history[-1]
+    for entry in reversed(history):
+        if entry["Value"] != first["Value"]:
+            break
+        first = entry
+    return Since(first["LastModifiedDate"], first.get("LastModifiedUser", "").rpartition("/")[2] or "unknown")
