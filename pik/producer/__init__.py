@@ -1,1 +1,31 @@
-"""producer."""
+"""The producer: reads events from a file, a data set or standard input and sends them to the ingest API, safely.
+
+>>> from pik import producer
+>>> summary = producer.send(producer.open_source("flights"), "local", concurrency=8)  # doctest: +SKIP
+>>> summary.total, summary.safe  # doctest: +SKIP
+(12208, True)
+"""
+
+from __future__ import annotations
+
+from pik.producer.delivery import Delivery, Outcome, Retries
+from pik.producer.sending import Sendable, send
+from pik.producer.sources import Item, Source, encode, load, open_source
+from pik.producer.summary import Problem, Summary, Tally, quantiles
+
+__all__ = [
+    "Delivery",
+    "Item",
+    "Outcome",
+    "Problem",
+    "Retries",
+    "Sendable",
+    "Source",
+    "Summary",
+    "Tally",
+    "encode",
+    "load",
+    "open_source",
+    "quantiles",
+    "send",
+]

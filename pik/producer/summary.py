@@ -1,0 +1,165 @@
+"""What is known after sending: counts, latencies, problems, and whether all events are safe."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pik.producer.delivery import ACCEPTED, CONFLICT, DUPLICATE, FAILED, REJECTED, Outcome
+
+_SHOWN_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One event that is not safely stored as the producer meant it; ``number`` is its line in the input."""
+
+    number: int
+    result: str
+    status: str
+    code: str
+    error: str
+    do_this: str
+    id: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of one ``send``.
+
+    ``total = accepted + duplicate + conflict + rejected + failed``: every event that was read from the input is in
+    exactly one of them. ``latency_ms``: from an event's first attempt to its answer, retries and waits included; null
+    without answers. ``dry_run``: the answers said that nothing was written. ``retried``: events that took more than one
+    attempt.
+    """
+
+    total: int
+    accepted: int
+    duplicate: int
+    conflict: int
+    rejected: int
+    failed: int
+    latency_ms: dict[str, float | None]
+    seconds: float
+    events_per_second: float
+    by_status: dict[str, int]
+    by_code: dict[str, int]
+    retried: int
+    dry_run: bool
+    dry_run_asked: bool
+    interrupted: bool
+    stopped: str
+    failed_file: str | None
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def safe(self) -> bool:
+        """Whether every event read is stored (or, in a dry run that was asked for, would be), exactly once."""
+        stored = self.dry_run_asked or not self.dry_run
+        return stored and not (self.conflict or self.rejected or self.failed or self.interrupted or self.stopped)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all safe; 4 some need a person (conflict, rejected, nothing written); 5 some failed; 130 interrupted."""
+        if self.interrupted:
+            return 130
+        if self.failed or self.stopped:
+            return 5
+        return 0 if self.safe else 4
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary as one JSON-able object, as ``--json`` prints it."""
+        return {**asdict(self), "safe": self.safe}
+
+
+class Tally:
+    """Counts outcomes as they come in, from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.results: Counter[str] = Counter()
+        self._statuses: Counter[str] = Counter()
+        self._codes: Counter[str] = Counter()
+        self._latencies = array("d")  # 8 bytes an event
+        self._problems: list[Problem] = []
+        self._retried = 0
+        self._dry_run = False
+
+    @property
+    def done(self) -> int:
+        """How many events have their outcome."""
+        return self.results.total()
+
+    def add(self, number: int, outcome: Outcome) -> None:
+        """Count one event."""
+        with self._lock:
+            self.results[outcome.result] += 1
+            self._statuses[outcome.status] += 1
+            self._retried += outcome.attempts > 1
+            self._dry_run = self._dry_run or outcome.answer.get("dry_run") is True
+            if outcome.result != FAILED:
+                self._latencies.append(outcome.seconds * 1000)
+            if outcome.result not in (ACCEPTED, DUPLICATE):
+                problem = _problem(number, outcome)
+                self._codes[problem.code or problem.status] += 1
+                if len(self._problems) < _SHOWN_PROBLEMS:
+                    self._problems.append(problem)
+
+    def summary(
+        self, *, seconds: float, dry_run: bool, interrupted: bool, stopped: str, failed_file: str | None
+    ) -> Summary:
+        """Return what is known now."""
+        with self._lock:
+            total = self.results.total()
+            return Summary(
+                total=total,
+                accepted=self.results[ACCEPTED],
+                duplicate=self.results[DUPLICATE],
+                conflict=self.results[CONFLICT],
+                rejected=self.results[REJECTED],
+                failed=self.results[FAILED],
+                latency_ms=quantiles(self._latencies),
+                seconds=round(seconds, 3),
+                events_per_second=round(total / seconds, 1) if seconds else 0.0,
+                by_status=dict(sorted(self._statuses.items())),
+                by_code=dict(sorted(self._codes.items())),
+                retried=self._retried,
+                dry_run=self._dry_run,
+                dry_run_asked=dry_run,
+                interrupted=interrupted,
+                stopped=stopped,
+                failed_file=failed_file,
+                problems=tuple(sorted(self._problems, key=lambda problem: problem.number)),
+            )
+
+
+def quantiles(values: array[float] | list[float]) -> dict[str, float | None]:
+    """Return p50, p90, p99 (nearest rank: values that were measured) and max; null without values.
+
+    >>> quantiles([4.0, 1.0, 3.0, 2.0])
+    {'p50': 2.0, 'p90': 4.0, 'p99': 4.0, 'max': 4.0}
+    """
+    ranks = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+    if not values:
+        return dict.fromkeys(ranks)
+    ordered = sorted(values)
+    return {name: round(ordered[-(-len(ordered) * rank // 100) - 1], 2) for name, rank in ranks.items()}
+
+
+def _problem(number: int, outcome: Outcome) -> Problem:
+    answer = outcome.answer
+    text = {name: str(answer.get(name) or "") for name in ("code", "error", "do_this")}
+    text["error"] = text["error"] or str(answer.get("message") or answer.get("Message") or "")
+    identifier = str(answer.get("rejected_id") or answer.get("event_id") or "")
+    return Problem(
+        number=number,
+        result=outcome.result,
+        status=outcome.status,
+        id=identifier,
+        attempts=outcome.attempts,
+        **text,
+    )
