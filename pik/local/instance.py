@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,6 +74,40 @@ def is_marked(pid: int, nonce: str) -> bool:
 def processes(nonce: str) -> list[int]:
     """Return the ids of every process of an instance: itself, its guard, its Lambda workers."""
     return [pid for pid in psutil.pids() if pid != os.getpid() and is_marked(pid, nonce)]
+
+
+def send_signal(pid: int, nonce: str, number: signal.Signals) -> None:
+    """Send a signal to a process of the instance, and to no other."""
+    if is_marked(pid, nonce):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+
+
+def wait_gone(nonce: str, seconds: float) -> bool:
+    """Wait until no process of the instance is left; return whether that is so."""
+    deadline = time.monotonic() + seconds
+    while processes(nonce):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def kill(nonce: str) -> None:
+    """End every process of an instance, now, those too that it is starting at this moment."""
+    for _ in range(50):
+        left = processes(nonce)
+        if not left:
+            return
+        for pid in left:
+            send_signal(pid, nonce, signal.SIGKILL)
+        wait_gone(nonce, 0.1)
+    raise errors.AwsError(
+        f"processes of the embedded AWS do not end: {', '.join(map(str, left))}",
+        next_step="see what they wait for (ps, dmesg), then pik local down",
+    )
 
 
 def running_endpoint(state: Path | str | None = None) -> str:

@@ -20,7 +20,6 @@ import json
 import logging
 import os
 import resource
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,155 +27,18 @@ import sys
 import time
 from pathlib import Path
 
-QUIET_SECONDS = 1.0  # no request for so long: a good moment to save
+# The modules beside this file: it is a script, there is no package around it.
+sys.path.append(str(Path(__file__).parent))
+from gateway import Gateway
+from snapshots import Snapshots
+from telemetry import Telemetry
+
 SAVE_EVERY_SECONDS = 5.0  # and no more often than this
+SAMPLE_SECONDS = 60.0  # how often AWS publishes a queue's metrics
+OVERDUE_SECONDS = 30.0  # saved after so long even when it is not quiet
 WORK_TO_SAVE_RATIO = 20  # and never spend more than a twentieth of the time on it
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-# Names that a stranger's DNS cannot point at this machine (against DNS rebinding).
-SAFE_SUFFIXES = (".localhost", ".127.0.0.1", ".amazonaws.com")
 
 log = logging.getLogger("pik.local")
-
-
-class Snapshots:
-    """Numbered directories of service state; the highest complete one is what the next start gets."""
-
-    def __init__(self, state: Path) -> None:
-        self.root = state / "snapshots"
-        self.services = state / "services"  # where ministack loads from, and keeps code blobs and keys
-
-    def latest(self) -> Path | None:
-        """Return the newest complete snapshot."""
-        found = sorted(p for p in self.root.glob("*") if p.name.isdigit())
-        return found[-1] if found else None
-
-    def restore(self) -> None:
-        """Put the newest snapshot where ministack looks for its state."""
-        self.root.mkdir(exist_ok=True)
-        self.services.mkdir(exist_ok=True)
-        for stale in (*self.services.glob("*.json"), *self.services.glob("*.tmp")):
-            stale.unlink()
-        for partial in self.root.glob("*.tmp"):
-            shutil.rmtree(partial)
-        latest = self.latest()
-        for file in latest.glob("*.json") if latest else ():
-            shutil.copy(file, self.services / file.name)
-
-    def save(self, services: dict) -> bool:
-        """Write one snapshot of ``{service: get_state}``; return whether every service could be read."""
-        from ministack.core import persistence
-
-        previous = self.latest()
-        target = self.root / f"{int(previous.name) + 1 if previous else 1:08d}"
-        partial = target.with_suffix(".tmp")
-        partial.mkdir(parents=True)
-        persistence.STATE_DIR = str(partial)
-        complete = True
-        for name, get_state in services.items():
-            state = _read(name, get_state)
-            if state is not None:
-                persistence.save_state(name, state)
-            if not (partial / f"{name}.json").exists() and previous and (previous / f"{name}.json").exists():
-                os.link(previous / f"{name}.json", partial / f"{name}.json")
-                complete = False
-        partial.rename(target)
-        for old in self.root.glob("*"):
-            if old != target:
-                shutil.rmtree(old, ignore_errors=True)
-        return complete
-
-
-def _read(name: str, get_state):
-    for _ in range(5):
-        try:
-            return get_state()
-        except RuntimeError:  # a background thread changed a dictionary while it was copied
-            time.sleep(0.02)
-        except Exception:
-            break
-    log.exception("could not read the state of %s; its last saved state is kept", name)
-    return None
-
-
-class Gateway:
-    """ASGI application around ministack's: refuses browsers, answers for its identity, knows when it is quiet."""
-
-    def __init__(self, app, nonce: str) -> None:
-        self.app = app
-        self.identity_path = f"/_pik/{nonce}"
-        self.started = asyncio.Event()
-        self.open = asyncio.Event()
-        self.open.set()
-        self.in_flight = 0
-        self.unsaved = False
-        self.last_request = 0.0
-
-    async def __call__(self, scope, receive, send) -> None:
-        """Serve one connection (ASGI)."""
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, self._watch_startup(send))
-            return
-        refusal = browser_request(scope)
-        if refusal:
-            await _refuse(scope, receive, send, refusal)
-        elif scope.get("path", "").startswith("/_pik/"):
-            known = scope["path"] == self.identity_path
-            await _answer(send, 200 if known else 404, {"pid": os.getpid()} if known else {"error": "not mine"})
-        else:
-            await self._serve(scope, receive, send)
-
-    def _watch_startup(self, send):
-        async def watched(message) -> None:
-            await send(message)
-            if message["type"] == "lifespan.startup.complete":
-                self.started.set()
-
-        return watched
-
-    async def _serve(self, scope, receive, send) -> None:
-        await self.open.wait()
-        self.in_flight += 1
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            self.in_flight -= 1
-            self.unsaved = True
-            self.last_request = time.monotonic()
-
-    @property
-    def quiet(self) -> bool:
-        """Whether nobody is being served and nobody was just now."""
-        return self.in_flight == 0 and time.monotonic() - self.last_request >= QUIET_SECONDS
-
-
-def browser_request(scope) -> str:
-    """Return why a request is taken for a web page's, or nothing."""
-    headers = {name.lower(): value for name, value in scope.get("headers", [])}
-    if b"origin" in headers:
-        return "it carries an Origin header"
-    if headers.get(b"sec-fetch-site", b"none") != b"none":
-        return "it carries a Sec-Fetch-Site header"
-    host = headers.get(b"host", b"").decode("latin-1").lower()
-    name = host if host.endswith("]") else host.rsplit(":", 1)[0]
-    if name and name not in LOOPBACK_NAMES and not name.endswith(SAFE_SUFFIXES):
-        return f"its Host is {name[:100]}"
-    return ""
-
-
-async def _refuse(scope, receive, send, reason: str) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    error = f"the embedded AWS does not serve web pages; this request looks like one: {reason}"
-    await _answer(send, 403, {"error": error})
-
-
-async def _answer(send, status: int, body: dict) -> None:
-    payload = json.dumps(body).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(payload)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": payload})
 
 
 def detach() -> None:
@@ -213,7 +75,7 @@ def load_emulator(state: Path):
     """Import ministack (it reads its configuration from the environment now) and take over where it saves."""
     from ministack import app as emulator
     from ministack.core import hypercorn_compat
-    from ministack.services import cloudwatch, lambda_svc  # noqa: F401  (lambda_svc: fixes its code directory now)
+    from ministack.services import lambda_svc  # noqa: F401  (it fixes its code directory on import, so now)
 
     hypercorn_compat.install()
     snapshots = Snapshots(state)
@@ -223,30 +85,46 @@ def load_emulator(state: Path):
         return snapshots.save(services) if state.joinpath("instance.json").exists() else True
 
     emulator.save_all = save  # what its shutdown calls
-    # Its own evaluation pools all dimensions of a metric (every queue's messages count for each queue's alarm).
-    # pik.local.metrics evaluates alarms by their dimensions and sets their state.
-    cloudwatch._evaluate_alarm = lambda alarm: None
     return emulator, save
 
 
 async def keep_saved(gateway: Gateway, emulator, save) -> None:
-    """Save whenever it is quiet; requests wait for the moment that takes, so that the snapshot is of one moment."""
+    """Save whenever it is quiet; requests wait for the moment that takes, so that the snapshot is of one moment.
+
+    Under load that never pauses (or a long poll) it saves all the same now and then, without making anybody wait: what
+    is in flight may need further requests to end.
+    """
     next_save = 0.0
     while True:
         await asyncio.sleep(0.25)
-        if not (gateway.unsaved and gateway.quiet and time.monotonic() >= next_save):
+        now = time.monotonic()
+        since = gateway.unsaved_since
+        if since is None or now < next_save or not (gateway.quiet or now - since > OVERDUE_SECONDS):
             continue
-        began = time.monotonic()
-        gateway.open.clear()
+        if gateway.quiet:
+            gateway.open.clear()
+        gateway.unsaved_since = None
         try:
             complete = await asyncio.to_thread(save, emulator._build_persistence_save_dict())
-            gateway.unsaved = not complete
         except Exception:
+            complete = False
             log.exception("could not save the state; trying again")
         finally:
             gateway.open.set()
-        took = time.monotonic() - began
-        next_save = time.monotonic() + max(SAVE_EVERY_SECONDS, took * WORK_TO_SAVE_RATIO)
+        if not complete:
+            gateway.touch()
+        ended = time.monotonic()
+        next_save = ended + max(SAVE_EVERY_SECONDS, (ended - now) * WORK_TO_SAVE_RATIO)
+
+
+async def keep_sampling(telemetry) -> None:
+    """Sample queues and evaluate alarms once a minute."""
+    while True:
+        await asyncio.sleep(SAMPLE_SECONDS)
+        try:
+            telemetry.sample()
+        except Exception:
+            log.exception("could not sample the metrics; trying again in a minute")
 
 
 async def watch_record(record: Path, nonce: str, stop: asyncio.Event) -> None:
@@ -268,7 +146,8 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
     from hypercorn.config import Config
 
     emulator, save = load_emulator(state)
-    gateway = Gateway(emulator.app, nonce)
+    telemetry = Telemetry()
+    gateway = Gateway(emulator.app, nonce, telemetry)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -286,10 +165,12 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
             stop.set()
     background = [
         asyncio.create_task(keep_saved(gateway, emulator, save)),
+        asyncio.create_task(keep_sampling(telemetry)),
         asyncio.create_task(watch_record(state / "instance.json", nonce, stop)),
     ]
     await stop.wait() if not server.done() else None
-    background[0].cancel()
+    for task in background:
+        task.cancel()
     await server
 
 

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import secrets
-import select
 import shutil
 import signal
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,16 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pik import errors, project
-from pik.local.instance import (
-    NONCE_VARIABLE,
-    RECORD,
-    STATE_VARIABLE,
-    Instance,
-    is_marked,
-    processes,
-    recorded,
-    state_dir,
-)
+from pik.local.instance import RECORD, Instance, kill, processes, recorded, send_signal, state_dir, wait_gone
+from pik.local.starting import answers, healthy, start
 
 REGION = "us-east-1"
 START_SECONDS = 60.0
@@ -67,42 +52,6 @@ class Status:
     note: str = ""
 
 
-def launch_environment(state: Path, nonce: str, port: int) -> dict[str, str]:
-    """Return the whole environment of the emulator: nothing of the caller's, as every Lambda inherits it."""
-    return {
-        NONCE_VARIABLE: nonce,
-        STATE_VARIABLE: str(state),
-        "PATH": f"{project.EMULATOR_PYTHON.parent}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(state / "home"),
-        "TMPDIR": str(state / "tmp"),
-        "LANG": "C.UTF-8",
-        "TZ": "UTC",
-        "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",  # the launcher corrects both once it is bound
-        "AUTH": "true",
-        "IOT_MTLS_ENABLED": "false",
-        "SFTP_ENABLED": "0",
-        "LAMBDA_EXECUTOR": "local",
-        "DOCKER_HOST": "unix:///nonexistent",  # also where Docker is installed
-        "PERSIST_STATE": "1",
-        "STATE_DIR": str(state / "services"),
-        "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(state / "s3"),
-        "ATHENA_ENGINE": "duckdb",
-        "LOG_LEVEL": "WARNING",
-        "MINISTACK_REGION": REGION,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "*",
-    }
-
-
 def up(state: Path | str | None = None) -> Info:
     """Start the embedded AWS, or return the one that runs already.
 
@@ -121,11 +70,10 @@ def up(state: Path | str | None = None) -> Info:
         raise errors.AwsError("the embedded AWS is not installed", next_step="make setup")
     with _lock(state):
         old = recorded(state)
-        if old and old.alive:
-            _require_health(old)
+        if old and old.alive and answers(old):
             return _info(state, old, already_running=True)
         note = _clean_up_after(state, old) if old else ""
-        return _info(state, _start(state), note=note)
+        return _info(state, start(state), note=note)
 
 
 def down(state: Path | str | None = None) -> bool:
@@ -183,7 +131,7 @@ def status(state: Path | str | None = None) -> Status:
         uptime_seconds=int(uptime.total_seconds()),
         memory_bytes=memory,
         saved=saved,
-        note="" if _healthy(instance, timeout=2) else "it does not answer",
+        note="" if healthy(instance, timeout=2) else "it does not answer",
     )
 
 
@@ -201,87 +149,6 @@ def embedded(state: Path | str) -> Iterator[Info]:
         down(state)
 
 
-# --- starting -----------------------------------------------------------------------------------------------------
-
-
-def _start(state: Path) -> Instance:
-    for name in ("home", "tmp", "s3", "services"):
-        (state / name).mkdir(exist_ok=True)
-    nonce = secrets.token_hex(16)
-    log = state / LOG
-    if log.exists():
-        log.replace(log.with_suffix(".log.1"))
-    launcher = Path(__file__).with_name("launcher.py")
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [str(project.EMULATOR_PYTHON), "-I", str(launcher)],
-            env=launch_environment(state, nonce, _last_port(state)),
-            cwd=state,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            start_new_session=True,
-        )
-    try:
-        with process:  # ends at once: the launcher continues as a process of its own
-            return _handshake(process, state, nonce)
-    except BaseException:
-        _kill(nonce)
-        raise
-
-
-def _handshake(process: subprocess.Popen[bytes], state: Path, nonce: str) -> Instance:
-    """Wait until it serves, write it down, and tell it so; until then it ends when we do."""
-    assert process.stdin is not None  # noqa: S101  (for the type checker: both are pipes)
-    assert process.stdout is not None  # noqa: S101
-    readable, _, _ = select.select([process.stdout], [], [], START_SECONDS)
-    line = process.stdout.readline() if readable else b""
-    if not line:
-        raise errors.AwsError(
-            "the embedded AWS did not start",
-            reason=_tail(state / LOG) or f"no sign of life within {START_SECONDS:.0f} s",
-            next_step=f"read {state / LOG}",
-        )
-    ready = json.loads(line)
-    instance = Instance(nonce, ready["pid"], ready["port"], datetime.now(UTC).isoformat(timespec="seconds"))
-    _require_health(instance)
-    instance.write(state)
-    (state / "port").write_text(str(instance.port))
-    process.stdin.write(b"recorded\n")
-    process.stdin.flush()
-    return instance
-
-
-def _last_port(state: Path) -> int:
-    """Return the port of the last start, so that addresses stay valid over a restart; 0: any free one."""
-    try:
-        return int((state / "port").read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-def _healthy(instance: Instance, timeout: float) -> bool:
-    """Whether the server on the instance's port is that very instance."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"{instance.endpoint}/_pik/{instance.nonce}", timeout=timeout) as answer:
-            return bool(json.load(answer)["pid"] == instance.pid)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _require_health(instance: Instance) -> None:
-    deadline = time.monotonic() + HEALTH_SECONDS
-    while time.monotonic() < deadline:
-        if _healthy(instance, timeout=HEALTH_SECONDS):
-            return
-        time.sleep(0.02)
-    raise errors.AwsError(
-        f"the embedded AWS (process {instance.pid}) does not answer on {instance.endpoint}",
-        next_step="pik local down, then pik local up",
-    )
-
-
 # --- stopping -----------------------------------------------------------------------------------------------------
 
 
@@ -295,16 +162,16 @@ def _stop(state: Path) -> bool:
         return False
     was_alive = instance.alive
     if was_alive:
-        _signal(instance.pid, instance.nonce, signal.SIGTERM)
-        _wait_gone(instance.nonce, STOP_SECONDS)
-    _kill(instance.nonce)
+        send_signal(instance.pid, instance.nonce, signal.SIGTERM)
+        wait_gone(instance.nonce, STOP_SECONDS)
+    kill(instance.nonce)
     shutil.rmtree(state / "tmp", ignore_errors=True)
     return was_alive
 
 
 def _clean_up_after(state: Path, crashed: Instance) -> str:
     """Remove what an instance that ended uncleanly left behind; return what that means for its state."""
-    _kill(crashed.nonce)
+    kill(crashed.nonce)
     shutil.rmtree(state / "tmp", ignore_errors=True)
     (state / RECORD).unlink(missing_ok=True)
     saved = _saved(state)
@@ -313,38 +180,6 @@ def _clean_up_after(state: Path, crashed: Instance) -> str:
     return (
         f"the last run ended uncleanly: continuing from what was saved at {saved}. "
         "S3 objects are always kept, so they may be ahead of the tables: send again what was sent after that"
-    )
-
-
-def _signal(pid: int, nonce: str, number: signal.Signals) -> None:
-    if is_marked(pid, nonce):
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return
-
-
-def _wait_gone(nonce: str, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while processes(nonce):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def _kill(nonce: str) -> None:
-    """End every process of an instance, now, those too that it is starting at this moment."""
-    for _ in range(50):
-        left = processes(nonce)
-        if not left:
-            return
-        for pid in left:
-            _signal(pid, nonce, signal.SIGKILL)
-        _wait_gone(nonce, 0.1)
-    raise errors.AwsError(
-        f"processes of the embedded AWS do not end: {', '.join(map(str, left))}",
-        next_step="see what they wait for (ps, dmesg), then pik local down",
     )
 
 
@@ -389,8 +224,3 @@ def _size(state: Path) -> int:
             except OSError:
                 continue
     return total
-
-
-def _tail(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    return lines[-1] if lines else ""

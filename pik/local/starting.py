@@ -1,0 +1,154 @@
+"""How the process of the embedded AWS is started, and how we know that it is the one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import select
+import subprocess
+import time
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pik import errors, project
+from pik.local.instance import NONCE_VARIABLE, STATE_VARIABLE, Instance, kill
+
+REGION = "us-east-1"
+START_SECONDS = 60.0
+HEALTH_SECONDS = 10.0
+LOG = "launcher.log"
+
+
+def launch_environment(state: Path, nonce: str, port: int) -> dict[str, str]:
+    """Return the whole environment of the emulator: nothing of the caller's, as every Lambda inherits it."""
+    return {
+        NONCE_VARIABLE: nonce,
+        STATE_VARIABLE: str(state),
+        "PATH": f"{project.EMULATOR_PYTHON.parent}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(state / "home"),
+        "TMPDIR": str(state / "tmp"),
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",  # the launcher corrects both once it is bound
+        "AUTH": "true",
+        "IOT_MTLS_ENABLED": "false",
+        "SFTP_ENABLED": "0",
+        "LAMBDA_EXECUTOR": "local",
+        "DOCKER_HOST": "unix:///nonexistent",  # also where Docker is installed
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(state / "services"),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(state / "s3"),
+        "ATHENA_ENGINE": "duckdb",
+        "LOG_LEVEL": "WARNING",
+        "MINISTACK_REGION": REGION,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "*",
+    }
+
+
+def start(state: Path) -> Instance:
+    """Start an instance on a state directory and record it once it serves; nothing is left of one that does not.
+
+    Raises:
+        AwsError: it did not start.
+    """
+    for name in ("home", "tmp", "s3", "services"):
+        (state / name).mkdir(exist_ok=True)
+    nonce = secrets.token_hex(16)
+    log = state / LOG
+    if log.exists():
+        log.replace(log.with_suffix(".log.1"))
+    launcher = Path(__file__).with_name("launcher.py")
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [str(project.EMULATOR_PYTHON), "-I", str(launcher)],
+            env=launch_environment(state, nonce, _last_port(state)),
+            cwd=state,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    try:
+        with process:  # ends at once: the launcher continues as a process of its own
+            return _handshake(process, state, nonce)
+    except BaseException:
+        kill(nonce)
+        raise
+
+
+def _handshake(process: subprocess.Popen[bytes], state: Path, nonce: str) -> Instance:
+    """Wait until it serves, write it down, and tell it so; until then it ends when we do."""
+    assert process.stdin is not None  # noqa: S101  (for the type checker: both are pipes)
+    assert process.stdout is not None  # noqa: S101
+    readable, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+    line = process.stdout.readline() if readable else b""
+    instance = None
+    if line:
+        ready = json.loads(line)
+        instance = Instance(nonce, ready["pid"], ready["port"], datetime.now(UTC).isoformat(timespec="seconds"))
+    if instance is None or not answers(instance):
+        raise errors.AwsError(
+            "the embedded AWS did not start",
+            reason=_tail(state / LOG) or f"no sign of life within {START_SECONDS:.0f} s",
+            next_step=f"read {state / LOG}",
+        )
+    instance.write(state)
+    (state / "port").write_text(str(instance.port))
+    process.stdin.write(b"recorded\n")
+    process.stdin.flush()
+    return instance
+
+
+def _last_port(state: Path) -> int:
+    """Return the port of the last start, so that addresses stay valid over a restart; 0: any free one."""
+    try:
+        return int((state / "port").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def healthy(instance: Instance, timeout: float) -> bool:
+    """Whether the server on the instance's port is that very instance."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{instance.endpoint}/_pik/{instance.nonce}", timeout=timeout) as answer:
+            return bool(json.load(answer)["pid"] == instance.pid)
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return False
+
+
+def answers(instance: Instance) -> bool:
+    """Wait for the instance to answer; False when it ends instead.
+
+    Raises:
+        AwsError: it lives, and does not answer.
+    """
+    deadline = time.monotonic() + HEALTH_SECONDS
+    while time.monotonic() < deadline:
+        if healthy(instance, timeout=HEALTH_SECONDS):
+            return True
+        if not instance.alive:
+            return False
+        time.sleep(0.02)
+    raise errors.AwsError(
+        f"the embedded AWS (process {instance.pid}) does not answer on {instance.endpoint}",
+        next_step="pik local down, then pik local up",
+    )
+
+
+def _tail(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1] if lines else ""
