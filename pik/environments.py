@@ -64,9 +64,7 @@ class Environment:
         """
         if self.is_local:
             return boto3.Session("test", "test", region_name=self.region, botocore_session=_deaf_session())
-        session = boto3.Session(region_name=self.region)
-        _require_own_credentials(self.name, session)
-        return session
+        return _own_session(self.name, self.region)
 
     def client(self, service: str, **options: Any) -> Any:
         """Return a boto3 client, the same one for the same arguments, safe to use from several threads.
@@ -199,8 +197,9 @@ def _configured_region(name: str) -> str:
     return str(region)
 
 
-def _require_own_credentials(name: str, session: boto3.Session) -> None:
+def _own_session(name: str, region: str) -> boto3.Session:
     try:
+        session = boto3.Session(region_name=region)
         credentials = session.get_credentials()
         key = credentials.get_frozen_credentials().access_key if credentials else None
     except (BotoCoreError, ClientError) as error:
@@ -213,3 +212,4 @@ def _require_own_credentials(name: str, session: boto3.Session) -> None:
             reason=f"{name} is a real account; these belong to the environment local",
             next_step="unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY, then " + _SIGN_IN,
         )
+    return session
