@@ -24,12 +24,16 @@ class Verdict(StrEnum):
 
 
 class Evidence(BaseModel):
-    """One fact a verdict rests on: what was looked at (``label``), and what was there (``value``)."""
+    """One fact a verdict rests on: what was looked at (``label``), and what was there (``value``).
+
+    ``payload`` marks a value that is, or quotes, an event's payload: always folded, and left out by ``--no-payloads``.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     label: str
     value: str
+    payload: bool = False
 
 
 class Check(BaseModel):

@@ -1,0 +1,208 @@
+"""``pik run``: run a runbook, show its parameters, or go on with a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from pik.cli.output import JsonOption, console, emit
+
+if TYPE_CHECKING:
+    from pik.errors import UsageError
+    from pik.runbooks import Progress, Run, Runbook, Step
+    from pik.runbooks.runner import OnProgress
+
+MARKS = {
+    "passed": ("✓", "green"),
+    "failed": ("✗", "red"),
+    "inconclusive": ("?", "yellow"),
+    "interrupted": ("!", "yellow"),
+    "skipped": ("–", "dim"),
+}
+GUARDED = ("staging", "prod")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("run", no_args_is_help=True)(run)
+
+
+def run(
+    runbook: Annotated[str, typer.Argument(help="A runbook's name, or the path of its .yaml file.")] = "",
+    env: Annotated[str, typer.Option("--env", "-e", help="Environment: local, dev, staging or prod.")] = "local",
+    parameter: Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the runbooks.")] = False,
+    describe: Annotated[bool, typer.Option("--describe", help="Show the runbook's steps and parameters.")] = False,
+    resume: Annotated[str, typer.Option("--resume", metavar="RUN", help="Go on with a run: name, path or last.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Resume although what had passed has changed.")] = False,
+    payloads: Annotated[bool, typer.Option(help="Keep event payloads in notebooks and report.")] = True,
+    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Where runs are kept.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a run in prod.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a runbook: its notebooks in order, stopping at the first check that does not pass.
+
+    Exit codes: 0 passed, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS said no, 130 interrupted.
+    """
+    from pik import runbooks
+    from pik.errors import UsageError
+
+    if list_:
+        _list(runbooks.catalog(), as_json)
+        return
+    if bool(runbook) == bool(resume):
+        raise UsageError("name a runbook, or a run to --resume", next_step="pik run --list")
+    if describe:
+        _describe(runbooks.load(runbook), as_json)
+        return
+    if resume:
+        folder = runbooks.find(resume, runs_dir)
+        if parameter:
+            raise UsageError("a resumed run keeps its parameters", next_step="leave out -p, or start a new run")
+        _guard(runbooks.Run.read(folder).where.environment, yes)
+        _show(lambda tell: runbooks.resume(folder, force=force, on_progress=tell), as_json)
+        return
+    given = _pairs(parameter or [])
+    book = runbooks.load(runbook)
+    _guard(env, yes)
+    _show(lambda tell: runbooks.run(book, env, given, runs_dir=runs_dir, on_progress=tell, payloads=payloads), as_json)
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    from pik.errors import UsageError
+
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"-p takes name=value, not {name!r}", next_step=f"-p {name}=VALUE")
+        if name in pairs:
+            raise UsageError(f"-p {name} is given twice", next_step="give it once")
+        pairs[name] = value
+    return pairs
+
+
+def _guard(env: str, yes: bool) -> None:
+    if env not in GUARDED:
+        return
+    console.print(f"[bold]this run goes to {env}[/bold] (stack pik-{env})")
+    if env != "prod" or yes:
+        return
+    from pik.errors import Refused
+
+    if not sys.stdin.isatty() or not typer.confirm(f"Run it in {env}?", err=True):
+        raise Refused(f"a run in {env} was not confirmed", next_step="answer y, or give --yes")
+
+
+def _show(work: Any, as_json: bool) -> None:
+    from pik.runbooks import Interrupted
+    from pik.runbooks.record import as_json as record_as_json
+
+    try:
+        with _reporter() as tell:
+            done: Run = work(tell)
+    except Interrupted as interrupted:
+        done = interrupted.run
+    emit(record_as_json(done), as_json=as_json, text=_summary(done))
+    if done.exit_code:
+        raise typer.Exit(done.exit_code)
+
+
+@contextmanager
+def _reporter() -> Iterator[OnProgress]:
+    """Yield a callback that shows one moving line on a terminal, and a line per step anywhere."""
+    live = console.status("starting") if console.is_terminal else None
+    announced = False
+
+    def tell(news: Progress) -> None:
+        nonlocal announced
+        step, total = news.step, len(news.run.steps)
+        if not announced:
+            announced = True
+            console.print(f"{news.run.runbook.name} · {news.run.where.environment} · run {news.run.id}", soft_wrap=True)
+        if news.cell or step.state == "running":
+            where = f" · cell {news.cell}/{news.cells}" if news.cell else ""
+            if live:
+                live.update(f"step {step.number}/{total} {step.title}{where}")
+            elif not news.cell:
+                console.print(f"  … {step.number}/{total} {step.title}")
+        else:
+            console.print(_line(step), soft_wrap=True)
+
+    if live is None:
+        yield tell
+        return
+    with live:
+        yield tell
+
+
+def _line(step: Step) -> Text:
+    from pik.runbooks.report import duration
+
+    mark, style = MARKS.get(step.state, ("·", ""))
+    checks = step.result.checks if step.result else ()
+    passed = sum(check.verdict == "passed" for check in checks)
+    counts = f"{passed}/{len(checks)} checks passed" if checks else str(step.state)
+    return Text.assemble(
+        (f"  {mark} ", style),
+        f"{step.number} {step.title:<24} {duration(step.seconds):>9}   {counts}   {step.headline}",
+    )
+
+
+def _summary(done: Run) -> Text:
+    from pik.runbooks.report import duration
+
+    mark, style = MARKS.get(done.state, ("·", ""))
+    text = Text.assemble((f"{mark} {done.state}", style), f"  {done.runbook.title} · {done.where.environment}")
+    text.append(f" · {duration(done.seconds)}\n")
+    for step in done.steps:
+        text.append_text(_line(step)).append("\n")
+        for check in step.result.checks if step.result else ():
+            if check.verdict != "passed":
+                mark, style = MARKS[check.verdict]
+                text.append(f"      {mark} {check.name}: {check.sentence}\n", style)
+        if step.error and step.error.reason:
+            text.append(f"      {step.error.reason}\n")
+    text.append(f"report   {done.report}")
+    if done.next_step:
+        text.append(f"\ndo this  {done.next_step}")
+    return text
+
+
+def _list(entries: list[Runbook | UsageError], as_json: bool) -> None:
+    from pik.errors import UsageError
+
+    rows: list[dict[str, Any]] = []
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for entry in entries:
+        if isinstance(entry, UsageError):
+            rows.append(entry.as_dict())
+            table.add_row("✗", f"{entry.message}: {entry.reason}", style="red")
+        else:
+            rows.append({"name": entry.name, "title": entry.title, "steps": len(entry.steps)})
+            table.add_row(entry.name, entry.title)
+    emit({"runbooks": rows}, as_json=as_json, text=table if rows else "no runbooks yet: add one to runbooks/")
+
+
+def _describe(book: Runbook, as_json: bool) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 3, 0, 0))
+    for name, parameter in book.parameters.items():
+        if name == "env":
+            continue
+        default = "required" if parameter.required else f"default {parameter.default}"
+        kind = "|".join(parameter.choices) if parameter.choices else parameter.type
+        table.add_row(f"  -p {name}=", kind, default, parameter.description)
+    steps = "\n".join(
+        f"  {number} {step.title}" + (f"  (only with -p {step.when}=true)" if step.when else "")
+        for number, step in enumerate(book.steps, 1)
+    )
+    emit(book.model_dump(mode="json"), as_json=as_json, text=f"{book.name}: {book.title}\n{book.description}\n{steps}")
+    if not as_json and table.row_count:
+        emit(None, as_json=False, text=table)

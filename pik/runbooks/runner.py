@@ -1,0 +1,313 @@
+"""Run a runbook step by step, stop at the first closed gate, and leave a record from which it can go on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from pik import project
+from pik.errors import Refused, UsageError
+from pik.results import StepResult, Verdict
+from pik.runbooks import notebook, where
+from pik.runbooks import parameters as typed
+from pik.runbooks.record import RECORD, Run, Source, State, Step, StepError, lock, utc
+from pik.runbooks.runbook import Runbook, load
+from pik.runbooks.suggest import did_you_mean
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One piece of news: ``step`` started a cell (``cell`` of ``cells``), or, with ``cell`` 0, changed its state."""
+
+    run: Run
+    step: Step
+    cell: int = 0
+    cells: int = 0
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM during a run; everything is recorded and ``run`` can be resumed."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+
+def run(
+    runbook: Runbook | str | Path,
+    env: str,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    runs_dir: Path | None = None,
+    on_progress: OnProgress | None = None,
+    payloads: bool = True,
+) -> Run:
+    """Run a runbook in an environment and return what it came to.
+
+    ``parameters``: values as text, as ``-p`` takes them; ``payloads=False`` leaves what is marked as payload out of
+    everything kept. Everything is checked before the run's folder exists: UsageError for a mistake in runbook,
+    parameters or notebooks, AwsError when the environment is out of reach. A failing step is no exception: see
+    ``Run.verdict``. Ctrl-C and SIGTERM raise Interrupted, with the run.
+
+    >>> run("rollout", "local", {"events": "flights:2013-01-01"}).verdict           # doctest: +SKIP
+    <State.PASSED: 'passed'>
+    """
+    book = runbook if isinstance(runbook, Runbook) else load(runbook)
+    record = _plan(book, env, parameters or {}, payloads)
+    record._path = _new_folder(runs_dir or project.RUNS, record)
+    with lock(record.path):
+        return _work(record, on_progress)
+
+
+def resume(run_dir: Path | str, *, force: bool = False, on_progress: OnProgress | None = None) -> Run:
+    """Go on with a run at its first step that has not passed, with the parameters it was started with.
+
+    Refused when what the passed steps proved may no longer hold: the runbook, the template or a passed step's notebook
+    is not what it was; ``force`` goes on regardless. A notebook that has yet to pass may change: repairing it is why
+    one resumes.
+    """
+    folder = Path(run_dir).resolve()
+    if not (folder / RECORD).is_file():
+        raise UsageError(f"no run in {folder}", next_step="open runs/index.html, or pik run RUNBOOK")
+    with lock(folder):
+        record = Run.read(folder)
+        if all(step.state.done for step in record.steps):
+            raise Refused(f"run {record.id} has nothing left to do", next_step=f"pik run {record.runbook.name}")
+        if not force:
+            _refuse_changed(record)
+        record.where = where.locate(record.where.environment)
+        for step in record.steps:
+            if not step.state.done:
+                _renew(step)
+        record.resumed = [*record.resumed, utc()]
+        record.versions, record.git, record.digests = where.versions(), where.git(), where.digests()
+        return _work(record, on_progress)
+
+
+def find(name: str, runs_dir: Path | None = None) -> Path:
+    """Return a run's folder: a path, a name below ``runs/``, the start of one, or ``last``; raise UsageError."""
+    folder = runs_dir or project.RUNS
+    if (Path(name) / RECORD).is_file():
+        return Path(name).resolve()
+    known = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}"))
+    matches = known[-1:] if name == "last" else [other for other in known if other.startswith(name)]
+    if name in known:
+        matches = [name]
+    if len(matches) != 1:
+        what = "no such run" if not matches else f"{len(matches)} runs start with it"
+        raise UsageError(f"{what}: {name}{did_you_mean(name, known)}", next_step=f"open {folder / 'index.html'}")
+    return folder / matches[0]
+
+
+def _plan(book: Runbook, env: str, given: Mapping[str, object], payloads: bool) -> Run:
+    values = typed.parse(book.parameters, env, given)
+    for spec in book.steps:
+        notebook.check_step(spec, project.NOTEBOOKS)
+    started = datetime.now(UTC)
+    steps = [
+        Step(
+            number=number,
+            id=spec.id,
+            title=spec.title,
+            notebook=spec.notebook,
+            parameters=spec.resolve(values),
+            timeout=spec.timeout,
+            source_sha256=notebook.sha256(project.NOTEBOOKS / spec.notebook),
+            state=State.SKIPPED if spec.when and not values.get(spec.when) else State.PLANNED,
+            note=f"not asked for (-p {spec.when}=true)" if spec.when and not values.get(spec.when) else "",
+        )
+        for number, spec in enumerate(book.steps, 1)
+    ]
+    return Run(
+        id=f"{started:%Y-%m-%dT%H-%M-%SZ}-{book.name}-{env}",
+        runbook=Source(
+            name=book.name,
+            title=book.title,
+            description=book.description,
+            path=str(book.path),
+            sha256=book.sha256,
+        ),
+        where=where.locate(env),
+        parameters=values,
+        payloads=payloads,
+        user=where.user(),
+        host=where.host(),
+        started=utc(),
+        versions=where.versions(),
+        git=where.git(),
+        digests=where.digests(),
+        steps=steps,
+    )
+
+
+def _new_folder(runs_dir: Path, record: Run) -> Path:
+    base = record.id
+    for attempt in range(1, 100):
+        record.id = base if attempt == 1 else f"{base}-{attempt}"
+        folder = runs_dir.resolve() / record.id
+        try:
+            (folder / "notebooks").mkdir(parents=True)
+        except FileExistsError:  # another run in the same second
+            continue
+        except OSError as error:
+            raise UsageError(f"cannot write to {runs_dir}", reason=str(error), next_step="--runs-dir FOLDER") from None
+        return folder
+    raise UsageError(f"too many runs called {base}", next_step="--runs-dir FOLDER")
+
+
+def _refuse_changed(record: Run) -> None:
+    changed = []
+    book = Path(record.runbook.path)
+    if not book.is_file() or notebook.sha256(book) != record.runbook.sha256:
+        changed.append(f"runbook {book.name}")
+    done = [step for step in record.steps if step.state is State.PASSED]
+    for step in done:
+        path = project.NOTEBOOKS / step.notebook
+        if not path.is_file() or notebook.sha256(path) != step.source_sha256:
+            changed.append(f"notebook {step.notebook}")
+    if done and record.digests != where.digests():
+        changed.append("template.yaml")
+    if changed:
+        raise Refused(
+            f"run {record.id} cannot go on: {', '.join(changed)} changed since",
+            reason="what the passed steps proved may no longer hold",
+            next_step=f"start anew: pik run {record.runbook.name} --env {record.where.environment} "
+            "(or --force, to go on with the recorded plan)",
+        )
+
+
+def _renew(step: Step) -> None:
+    """Forget a step's last attempt; take the notebook as it is now, checked anew."""
+    from pik.runbooks.runbook import StepSpec
+
+    passed = {name: value for name, value in step.parameters.items() if name != "env"}
+    spec = StepSpec(id=step.id, title=step.title, notebook=step.notebook, parameters=passed)
+    notebook.check_step(spec, project.NOTEBOOKS)
+    step.source_sha256 = notebook.sha256(project.NOTEBOOKS / step.notebook)
+    step.state, step.note, step.error, step.result = State.PLANNED, "", None, None
+    step.started = step.ended = step.seconds = step.executed_sha256 = step.html = None
+    step.cells = step.cells_done = 0
+
+
+def _work(record: Run, on_progress: OnProgress | None) -> Run:
+    from pik.runbooks import report
+
+    tell = on_progress or (lambda news: None)
+    began, before = time.monotonic(), record.seconds
+    record.state, record.ended = State.RUNNING, None
+    record.save()
+    try:
+        with _terminations_interrupt():
+            for step in record.steps:
+                if step.state.done:
+                    continue
+                _step(record, step, tell)
+                record.seconds = before + time.monotonic() - began
+                record.save()
+                report.write(record)
+                tell(Progress(record, step))
+                if not step.state.done:
+                    break
+            record.state = record.stopped.state if record.stopped else State.PASSED
+    except KeyboardInterrupt:
+        record.interrupt("interrupted by the user")
+        raise Interrupted(record) from None
+    except BaseException:
+        record.interrupt("the runner itself failed")
+        raise
+    finally:
+        record.ended, record.seconds = utc(), before + time.monotonic() - began
+        record.save()
+        report.write(record)
+        report.write_index(record.path.parent)
+    return record
+
+
+def _step(record: Run, step: Step, tell: OnProgress) -> None:
+    from pik.runbooks import execute
+
+    source = project.NOTEBOOKS / step.notebook
+    step.state, step.started, step.attempts = State.RUNNING, utc(), step.attempts + 1
+    step.executed = f"notebooks/{step.number:02}-{step.id}.ipynb"
+    record.save()
+    tell(Progress(record, step))
+
+    def on_cell(cell: int, cells: int) -> None:
+        step.cells, step.cells_done = cells, cell - 1
+        tell(Progress(record, step, cell, cells))
+
+    began = time.monotonic()
+    try:
+        if notebook.sha256(source) != step.source_sha256:
+            raise execute.NotebookFailed(_changed_meanwhile(step))
+        step.result = execute.execute(
+            source, record.path / step.executed, step.parameters, timeout=step.timeout, on_cell=on_cell
+        )
+        step.cells_done = step.cells
+        step.state, step.note = _judge(step.result)
+    except execute.NotebookFailed as failed:
+        step.state, step.error = failed.state, failed.error
+    finally:
+        step.ended, step.seconds = utc(), time.monotonic() - began
+        _keep(record, step)
+
+
+def _judge(result: StepResult) -> tuple[State, str]:
+    """Return the step's state. The gate opens only for passed: a result without a blocking check proves nothing."""
+    if result.verdict is Verdict.PASSED:
+        return State.PASSED, ""
+    if not any(check.blocking for check in result.checks):
+        return State.INCONCLUSIVE, "the result has no blocking check: nothing was proven"
+    return State(result.verdict), ""
+
+
+def _keep(record: Run, step: Step) -> None:
+    from pik.runbooks import export
+
+    path = record.path / str(step.executed)
+    if not path.is_file():
+        step.executed = None
+        return
+    if not record.payloads:
+        step.result = export.without_payloads(path, step.result)
+    step.executed_sha256 = notebook.sha256(path)
+    step.html = str(Path(str(step.executed)).with_suffix(".html"))
+    export.to_html(path, record.path / step.html, title=f"{step.number} {step.title}")
+
+
+def _changed_meanwhile(step: Step) -> StepError:
+    return StepError(
+        name="NotebookChanged",
+        message=f"{step.notebook} changed after the run had started",
+        reason="it is no longer the notebook that was checked",
+        do_this="finish editing it",
+        exit_code=3,
+    )
+
+
+@contextmanager
+def _terminations_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as cleanly as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
