@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -27,6 +28,13 @@ _deserialize = TypeDeserializer().deserialize
 def client(service: str) -> Any:
     """Return the worker's one client for ``service``."""
     return boto3.client(service, config=_CONFIG)
+
+
+def warm(*services: str) -> None:
+    """Make clients while the worker starts, in Lambda only: that time is not the first request's."""
+    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+        for service in services:
+            client(service)
 
 
 def to_item(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,9 +32,7 @@ tracer = Tracer()
 metrics = Metrics(namespace=METRICS_NAMESPACE)
 metrics.set_default_dimensions(environment=settings().environment or "none")
 
-# Connections and imports belong to the start of the worker, not to the first event.
-for _service in ("s3", "dynamodb"):
-    aws.client(_service)
+aws.warm("s3", "dynamodb")
 
 
 @metrics.log_metrics
@@ -43,6 +41,7 @@ for _service in ("s3", "dynamodb"):
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda entry point for ``POST /ingest``."""
     request = Request.of(event)
+    metrics.add_metric("Requests", MetricUnit.Count, 1)
     try:
         return ingest(request, settings())
     except Contended:

@@ -33,8 +33,7 @@ metrics.set_default_dimensions(environment=settings().environment or "none")
 CODE_ATTRIBUTE, REASON_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE = "pik_code", "pik_reason", "pik_message_id"
 _MISSING = {"NoSuchKey", "404"}  # a role without s3:ListBucket would get 403 instead; ours has it
 
-for _service in ("s3", "dynamodb", "sqs"):
-    aws.client(_service)
+aws.warm("s3", "dynamodb", "sqs")
 
 
 class Poison(Exception):

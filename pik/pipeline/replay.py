@@ -35,8 +35,7 @@ _RESERVE_MS = 5_000  # time kept back to send the last batch and to answer
 _MOST_ROWS = 500  # rows looked at before the cursor moves, when few of them match
 _HEAD = "HEAD"
 
-for _service in ("dynamodb", "sqs"):
-    aws.client(_service)
+aws.warm("dynamodb", "sqs")
 
 
 @metrics.log_metrics
@@ -45,6 +44,7 @@ for _service in ("dynamodb", "sqs"):
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda entry point for ``POST /replay``."""
     request = Request.of(event)
+    metrics.add_metric("Requests", MetricUnit.Count, 1)
     try:
         return replay(request, settings(), lambda: context.get_remaining_time_in_millis() > _RESERVE_MS)
     except Rejected as reason:

@@ -1,0 +1,79 @@
+"""Every registered aggregator is a commutative monoid, and its sums are exact."""
+
+from __future__ import annotations
+
+import json
+import random
+from fractions import Fraction
+from functools import reduce
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pik.errors import UsageError
+from pik.events import Event
+from pik.pipeline.aggregators import AGGREGATORS, aggregator, fold
+
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53) + 1, 2**53 - 1)
+values = numbers | st.text(max_size=3) | st.none() | st.booleans()
+payloads = st.dictionaries(st.sampled_from("abc"), values) | st.lists(values, max_size=2)
+fractions = st.integers(0, 10**9 - 1)
+
+
+def _event(entity: str, kind: str, payload: Any, fraction: int) -> Event:
+    exact = f"2025-01-01T00:00:00.{fraction:09d}".rstrip("0").ljust(26, "0") + "Z"
+    return Event("s", kind, entity, exact[:26] + "Z", exact, payload)
+
+
+one_event = st.builds(_event, st.just("e"), st.sampled_from(["t", "u"]), payloads, fractions)
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+@given(one=one_event, two=one_event, three=one_event)
+def test_order_and_grouping_change_nothing(name: str, one: Event, two: Event, three: Event) -> None:
+    chosen = aggregator(name)
+    a, b, c = (chosen.lift(event) for event in (one, two, three))
+    assert chosen.combine(a, b) == chosen.combine(b, a)
+    assert chosen.combine(chosen.combine(a, b), c) == chosen.combine(a, chosen.combine(b, c))
+    assert json.loads(json.dumps(chosen.combine(a, b))) == chosen.combine(a, b)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
+def test_sums_are_exact_also_where_floats_are_not(floats: list[float]) -> None:
+    made = [_event("e", "t", {"x": value}, position) for position, value in enumerate(floats)]
+    chosen = aggregator("daily-summary")
+    total = reduce(chosen.combine, map(chosen.lift, made))["numbers"]["x"]
+    assert Fraction(total["sum"]) == sum(Fraction(repr(value)) for value in floats)
+    assert (float(total["min"]), float(total["max"])) == (min(floats), max(floats))
+    assert total["count"] == len(floats)
+
+
+def test_summary_says_what_happened() -> None:
+    made = [_event("e", "t", {"delay": 2, "ok": True, "to": "IAH"}, 5), _event("e", "u", {"delay": -0.5}, 6)]
+    ((state, count),) = fold("daily-summary", made).values()
+    assert count == state["count"] == 2
+    assert state["by_type"] == {"t": 1, "u": 1}
+    assert state["numbers"] == {"delay": {"count": 2, "sum": "1.5", "min": "-0.5", "max": "2"}}
+    assert (state["first"], state["last"]) == (made[0].exact_time, made[1].exact_time)
+
+
+def test_times_of_different_precision_compare_by_time() -> None:
+    chosen = aggregator("daily-summary")
+    early, late = _event("e", "t", {}, 0), _event("e", "t", {}, 1)
+    assert chosen.combine(chosen.lift(late), chosen.lift(early))["first"] == early.exact_time
+
+
+@given(st.lists(one_event, max_size=8), st.randoms(use_true_random=False))
+def test_fold_counts_each_event_once_in_any_order(made: list[Event], chance: random.Random) -> None:
+    shuffled = made + chance.choices(made, k=len(made)) if made else []
+    chance.shuffle(shuffled)
+    assert fold("daily-summary", shuffled) == fold("daily-summary", made)
+    assert sum(count for _, count in fold("daily-summary", shuffled).values()) == len({e.event_id for e in made})
+
+
+def test_an_unknown_aggregator_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError) as caught:
+        aggregator("dayly")
+    assert "daily-summary" in caught.value.next_step

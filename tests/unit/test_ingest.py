@@ -1,0 +1,279 @@
+"""Ingest against the stores: nothing lost, nothing overwritten, every answer says what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from pik import events
+from pik.pipeline import aws, ingest, stores
+from pik.pipeline.http import Request
+from pik.pipeline.settings import Settings
+from tests.unit.world import World
+
+BODY = {"source": "s", "event_type": "t", "entity_id": "e", "event_time": "2025-01-01T00:00:00Z", "payload": {"a": 1}}
+Send = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def send(deployed: Settings, request_of: Callable[..., Any]) -> Send:
+    """Send one request; return the status code and the answer."""
+
+    def call(body: Any = None, headers: dict[str, str] | None = None, **query: str) -> tuple[int, dict[str, Any]]:
+        request = request_of(BODY if body is None else body, headers, **query)
+        with patch.object(ingest, "settings", lambda: deployed):
+            found = ingest.handler(request, _context())
+        return found["statusCode"], json.loads(found["body"])
+
+    return call
+
+
+def _context() -> Any:
+    class Context:
+        function_name = "ingest"
+        memory_limit_in_mb = 128
+        invoked_function_arn = "arn:aws:lambda:us-east-1:1:function:ingest"
+        aws_request_id = "lambda-1"
+
+    return Context()
+
+
+def test_first_arrival_is_accepted_and_every_store_agrees(send: Send, world: World) -> None:
+    sent = (
+        b'{ "payload":{"a":1.0},\n "source":"s","event_type":"t","entity_id":"e","event_time":"2025-01-01T00:00:00Z"}'
+    )
+    code, answer = send(sent, {"X-Request-Id": "mine"})
+    assert (code, answer["status"], answer["dry_run"]) == (200, "ACCEPTED", False)
+    assert world.objects() == {answer["s3_key"]: sent}
+    (row,), (dedupe,) = world.table("events"), world.table("dedupe")
+    assert row["status"] == "ACCEPTED"
+    assert row["s3_key"] == dedupe["s3_key"] == answer["s3_key"]
+    assert (dedupe["pk"], dedupe["sk"]) == (row["PK"], row["SK"])
+    assert row["client_request_id"] == "mine"
+    assert row["producer"] == "arn:aws:iam::1:user/ana"
+    assert row["ingest_lag_ms"] == answer["ingest_lag_ms"]
+    metadata = boto3.client("s3").head_object(Bucket="raw", Key=answer["s3_key"])["Metadata"]
+    assert metadata["ingest-time"] == row["ingest_time"] == dedupe["ingest_time"]
+
+
+def test_every_later_arrival_is_its_own_row_and_replaces_nothing(send: Send, world: World) -> None:
+    _, first = send()
+    before = world.table("events"), world.table("dedupe"), world.objects()
+    answers = [send(json.dumps(BODY, indent=2).encode())[1] for _ in range(2)]
+    assert [answer["status"] for answer in answers] == ["DUPLICATE", "DUPLICATE"]
+    assert {answer["event_id"] for answer in answers} == {first["event_id"]}
+    assert world.table("events")[0] == before[0][0]
+    assert [row["status"] for row in world.table("events")] == ["ACCEPTED", "DUPLICATE", "DUPLICATE"]
+    assert (world.table("dedupe"), world.objects()) == before[1:]
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [({"payload": {"a": 2}}, ["payload"]), ({"event_time": "2025-03-01T00:00:00Z"}, ["event_time"])],
+)
+def test_a_key_used_twice_is_a_conflict_and_both_bodies_are_kept(
+    send: Send, world: World, change: dict[str, Any], differs: list[str]
+) -> None:
+    keyed = {**BODY, "idempotency_key": "k"}
+    _, first = send(keyed)
+    code, answer = send({**keyed, **change})
+    assert (code, answer["status"], answer["differs"], answer["code"]) == (409, "CONFLICT", differs, "conflict")
+    assert answer["event_id"] == first["event_id"]
+    found = world.objects()
+    assert json.loads(found[first["s3_key"]]) == keyed
+    assert json.loads(found[answer["s3_key"]]) == {**keyed, **change}
+    assert answer["s3_key"].startswith("conflicts/")
+    assert len(found) == 2
+    assert [row["status"] for row in world.table("events")] == ["ACCEPTED", "CONFLICT"]
+    assert send(keyed)[1]["status"] == "DUPLICATE"
+
+
+@pytest.mark.parametrize("sent", [b"\xff\x00", b"{}", b"not json"])
+def test_what_is_rejected_is_kept_with_the_reason_and_found_by_its_id(send: Send, world: World, sent: bytes) -> None:
+    code, answer = send(sent)
+    assert (code, answer["status"]) == (400, "REJECTED")
+    assert answer["error"]
+    assert answer["do_this"]
+    key = events.rejected_key(answer["rejected_id"])
+    assert world.objects() == {key: sent}
+    metadata = boto3.client("s3").head_object(Bucket="raw", Key=key)["Metadata"]
+    assert metadata["code"] == answer["code"]
+    assert world.table("events") == world.table("dedupe") == []
+    assert send(sent)[1]["rejected_id"] == answer["rejected_id"]
+
+
+def test_headers_of_a_rejected_binary_cloudevent_are_kept_beside_it(send: Send, world: World) -> None:
+    _, answer = send({"a": 1}, {"ce-specversion": "1.0", "ce-id": "é" * 2000})
+    key = events.rejected_key(answer["rejected_id"])
+    assert json.loads(world.objects()[f"{key}.headers.json"])["ce-id"] == "é" * 2000
+
+
+def test_a_binary_cloudevent_can_be_read_again_from_its_object(send: Send, world: World, deployed: Settings) -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-subject": "N%201"}
+    code, answer = send({"a": 1}, {**headers, "Ce-Time": "2025-01-01T00:00:00Z"})
+    assert code == 200
+    event, _ = stores.Stores(deployed).read_raw(answer["s3_key"])
+    assert (event.event_id, event.entity_id) == (answer["event_id"], "N 1")
+
+
+def test_headers_too_large_for_metadata_are_rejected_not_lost(send: Send, world: World) -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-subject": "e"}
+    code, answer = send({"a": 1}, {**headers, "ce-time": "2025-01-01T00:00:00Z", "ce-traceparent": "x" * 1300})
+    assert (code, answer["code"]) == (400, "headers_too_large")
+    assert len(world.objects()) == 2
+
+
+@pytest.mark.parametrize("by", ["request", "deployment"])
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(
+    by: str, deployed: Settings, request_of: Callable[..., Any], send: Send, world: World
+) -> None:
+    def dry(body: Any) -> dict[str, Any]:
+        query = {"dry_run": "true"} if by == "request" else {}
+        config = replace(deployed, dry_run=by == "deployment")
+        answer: dict[str, Any] = json.loads(ingest.ingest(Request.of(request_of(body, **query)), config)["body"])
+        return answer
+
+    keyed = {**BODY, "idempotency_key": "k"}
+    assert (dry(keyed)["status"], dry(keyed)["dry_run"]) == ("ACCEPTED", True)
+    assert dry({})["status"] == "REJECTED"
+    assert dry({})["rejected_id"] is None
+    assert world.objects() == {}
+    assert world.table("events") == world.table("dedupe") == []
+    send(keyed)
+    before = world.table("events"), world.table("dedupe"), world.objects()
+    assert dry(keyed)["status"] == "DUPLICATE"
+    assert dry({**keyed, "payload": {}})["status"] == "CONFLICT"
+    assert (world.table("events"), world.table("dedupe"), world.objects()) == before
+
+
+def test_a_raw_object_without_rows_is_finished_by_the_next_arrival(send: Send, world: World) -> None:
+    with patch.object(stores.Stores, "index", side_effect=EndpointConnectionError(endpoint_url="x")):
+        code, answer = send()
+    assert (code, answer["code"]) == (503, "store_unavailable")
+    assert len(world.objects()) == 1
+    assert world.table("events") == []
+    code, answer = send()
+    assert (code, answer["status"]) == (200, "DUPLICATE")
+    first, second = world.table("events")
+    assert (first["status"], second["status"]) == ("ACCEPTED", "DUPLICATE")
+    metadata = boto3.client("s3").head_object(Bucket="raw", Key=answer["s3_key"])["Metadata"]
+    assert (first["ingest_time"], first["request_id"]) == (metadata["ingest-time"], metadata["request-id"])
+    assert world.table("dedupe")[0]["request_id"] == first["request_id"]
+
+
+def test_whoever_is_overtaken_while_indexing_is_still_the_first(send: Send, world: World, deployed: Settings) -> None:
+    """Another arrival finds our raw object and writes our rows before we do."""
+    index = stores.Stores.index
+
+    def overtaken(self: stores.Stores, event: Any, arrival: Any) -> bool:
+        assert index(self, event, arrival)
+        return index(self, event, arrival)
+
+    with patch.object(stores.Stores, "index", overtaken):
+        code, answer = send()
+    assert (code, answer["status"]) == (200, "ACCEPTED")
+    assert len(world.table("events")) == 1
+
+
+def test_a_lost_dedupe_row_is_put_back_without_touching_the_first_row(send: Send, world: World) -> None:
+    send()
+    before = world.table("dedupe"), world.table("events")
+    boto3.client("dynamodb").delete_item(TableName="dedupe", Key=aws.to_item({"event_id": before[0][0]["event_id"]}))
+    assert send()[1]["status"] == "DUPLICATE"
+    assert world.table("dedupe") == before[0]
+    assert world.table("events")[0] == before[1][0]
+
+
+def test_a_lost_raw_object_is_restored_by_the_next_arrival(send: Send, world: World) -> None:
+    _, first = send()
+    boto3.client("s3").delete_object(Bucket="raw", Key=first["s3_key"])
+    assert send()[1]["status"] == "DUPLICATE"
+    assert json.loads(world.objects()[first["s3_key"]]) == BODY
+
+
+def test_rows_whose_time_is_over_do_not_count_although_they_are_still_there(
+    deployed: Settings, request_of: Callable[..., Any], world: World
+) -> None:
+    def arrive(moment: str) -> str:
+        with patch.object(events, "now", lambda: moment):
+            return str(json.loads(ingest.ingest(Request.of(request_of(BODY)), deployed)["body"])["status"])
+
+    assert arrive("2025-01-01T00:00:00.000000Z") == "ACCEPTED"
+    assert arrive("2025-12-31T00:00:00.000000Z") == "DUPLICATE"
+    for key in world.objects():
+        boto3.client("s3").delete_object(Bucket="raw", Key=key)  # S3's lifecycle rule was faster
+    assert arrive("2026-01-02T00:00:00.000000Z") == "ACCEPTED"
+    assert world.table("dedupe")[0]["ingest_time"] == "2026-01-02T00:00:00.000000Z"
+
+
+def test_while_the_raw_object_lives_its_event_is_known(
+    deployed: Settings, request_of: Callable[..., Any], world: World
+) -> None:
+    def arrive(moment: str) -> str:
+        with patch.object(events, "now", lambda: moment):
+            return str(json.loads(ingest.ingest(Request.of(request_of(BODY)), deployed)["body"])["status"])
+
+    arrive("2025-01-01T00:00:00.000000Z")
+    assert arrive("2026-01-02T00:00:00.000000Z") == "DUPLICATE"
+
+
+@pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "AccessDeniedException", "InternalError"])
+def test_a_store_that_fails_is_answered_with_503_and_a_next_step(send: Send, code: str) -> None:
+    failure = ClientError({"Error": {"Code": code}}, "TransactWriteItems")
+    with patch.object(stores.Stores, "index", side_effect=failure):
+        status, answer = send()
+    assert (status, answer["code"]) == (503, "store_unavailable")
+    assert code in answer["error"]
+    assert answer["do_this"]
+
+
+def test_a_bug_is_answered_with_500_and_the_request_id(send: Send) -> None:
+    with patch.object(stores.Stores, "index", side_effect=ZeroDivisionError):
+        status, answer = send()
+    assert (status, answer["code"]) == (500, "internal")
+    assert answer["request_id"] in answer["do_this"]
+
+
+@pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError"])
+def test_a_passing_conflict_between_transactions_is_retried(deployed: Settings, send: Send, code: str) -> None:
+    client, calls = aws.client("dynamodb"), []
+    real = client.transact_write_items
+
+    def flaky(**request: Any) -> Any:
+        calls.append(request)
+        if len(calls) < 3:
+            reasons = [{"Code": code}, {"Code": "None"}]
+            response = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons}
+            raise ClientError(response, "TransactWriteItems")  # type: ignore[arg-type]
+        return real(**request)
+
+    with patch.object(client, "transact_write_items", flaky):
+        assert send()[1]["status"] == "ACCEPTED"
+    assert len(calls) == 3
+
+
+def test_s3_asking_to_try_again_is_not_taken_for_a_duplicate(deployed: Settings, send: Send, world: World) -> None:
+    client, calls = aws.client("s3"), []
+    real = client.put_object
+
+    def flaky(**request: Any) -> Any:
+        calls.append(request)
+        if len(calls) < 3:
+            raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, "PutObject")
+        return real(**request)
+
+    with patch.object(client, "put_object", flaky):
+        assert send()[1]["status"] == "ACCEPTED"
+    assert all(call["IfNoneMatch"] == "*" for call in calls)
+
+
+def test_text_bodies_of_a_gateway_without_binary_types_are_read_too() -> None:
+    request = Request.of({"body": "é", "isBase64Encoded": False, "headers": None, "requestContext": None})
+    assert request.body == "é".encode()

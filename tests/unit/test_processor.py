@@ -1,0 +1,216 @@
+"""Processor: exactly once, permanent faults aside with their reason, and nothing consumed by a dry run."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from pik import events
+from pik.events import Event
+from pik.pipeline import aggregates, aws, ingest, processor, replay
+from pik.pipeline.aggregators import fold
+from pik.pipeline.http import Request
+from pik.pipeline.parsing import parse_event
+from pik.pipeline.settings import Settings
+from tests.unit.world import World
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def bodies(deployed: Settings, request_of: Callable[..., Any], world: World) -> list[str]:
+    """Twelve events of two entities and two days, ingested and replayed: the bodies of their messages."""
+    for number in range(12):
+        time = f"2025-01-0{1 + number % 2}T00:00:{number:02d}Z"
+        body = {"source": "s", "event_type": "t", "entity_id": f"e{number % 3 // 2}", "event_time": time}
+        ingest.ingest(Request.of(request_of({**body, "payload": {"n": number + 0.1}})), deployed)
+    for entity in ("e0", "e1"):
+        window = {"entity_id": entity, "start_time": "2025-01-01T00:00:00Z", "end_time": "2025-02-01T00:00:00Z"}
+        replay.replay(Request.of(request_of({**window, "replay_id": "rp"})), deployed, lambda: True)
+        replay.replay(Request.of(request_of({**window, "replay_id": f"rp-{entity}"})), deployed, lambda: True)
+    found = [message["Body"] for message in world.messages(deployed.queue_url)]
+    return [body for body in found if json.loads(body)["replay_id"].startswith("rp-")]
+
+
+@pytest.fixture
+def run(deployed: Settings) -> Run:
+    """Give the handler a batch of message bodies."""
+
+    class Context:
+        function_name = "processor"
+        memory_limit_in_mb = 128
+        invoked_function_arn = "arn:aws:lambda:us-east-1:1:function:processor"
+        aws_request_id = "lambda-1"
+
+    def call(batch: list[str], config: Settings = deployed, **more: Any) -> dict[str, Any]:
+        records = [
+            {"messageId": f"m{number}", "body": body, "attributes": {}, "messageAttributes": {}}
+            for number, body in enumerate(batch)
+        ]
+        with patch.object(processor, "settings", lambda: config):
+            return processor.handler({"Records": records, **more}, Context())
+
+    return call
+
+
+def written(world: World) -> dict[tuple[str, str], tuple[Any, int]]:
+    rows = [row for row in world.table("aggregates") if row["SK"].startswith("V#")]
+    return {(row["entity_id"], row["day"]): (json.loads(row["state"]), int(row["input_count"])) for row in rows}
+
+
+def recomputed(world: World) -> dict[tuple[str, str], tuple[Any, int]]:
+    found: list[Event] = [parse_event(body, {}) for body in world.objects("raw/").values()]
+    return fold("daily-summary", found)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_redelivery_order_and_batches_change_nothing(run: Run, bodies: list[str], world: World, seed: int) -> None:
+    chance = random.Random(seed)
+    messages = bodies + chance.choices(bodies, k=20)
+    chance.shuffle(messages)
+    while messages:
+        size = chance.randint(1, 10)
+        assert run(messages[:size])["batchItemFailures"] == []
+        del messages[:size]
+    assert written(world) == recomputed(world)
+    assert sum(count for _, count in written(world).values()) == 12
+
+
+def test_versions_are_replays_and_do_not_touch_each_other(run: Run, bodies: list[str], world: World) -> None:
+    run(bodies)
+    before = world.table("aggregates")
+    run([json.dumps({**json.loads(body), "replay_id": "another"}) for body in bodies])
+    after = world.table("aggregates")
+    assert [row for row in after if row not in before]
+    assert [row for row in before if row not in after] == []
+
+
+def test_two_workers_adding_to_one_version_lose_nothing(
+    run: Run, bodies: list[str], world: World, deployed: Settings
+) -> None:
+    """Between reading a version and writing it, another worker writes it; every time, for a while."""
+    same = [body for body in bodies if json.loads(body)["event_time"].startswith("2025-01-01")]
+    first, *others = [body for body in same if json.loads(body)["entity_id"] == "e0"]
+    combined = aggregates.Aggregates._combined
+    waiting = list(others)
+
+    def raced(self: aggregates.Aggregates, event: Any, replay_id: str) -> Any:
+        version = combined(self, event, replay_id)
+        if waiting:
+            body = json.loads(waiting.pop())
+            other = processor.read_event(body, deployed)
+            with patch.object(aggregates.Aggregates, "_combined", combined):
+                assert self.add(other, body["replay_id"], body["s3_key"], "other")
+        return version
+
+    with patch.object(aggregates.Aggregates, "_combined", raced), patch.object(aggregates.time, "sleep"):
+        assert run([first])["batchItemFailures"] == []
+    (row,) = [row for row in world.table("aggregates") if row["SK"].startswith("V#")]
+    assert row["input_count"] == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda body: "not json", "not_json"),
+        (lambda body: "[]", "not_a_replay_message"),
+        (lambda body: json.dumps({**json.loads(body), "v": 2}), "not_a_replay_message"),
+        (lambda body: json.dumps({**json.loads(body), "s3_key": ""}), "bad_message"),
+        (lambda body: json.dumps({**json.loads(body), "s3_bucket": "elsewhere"}), "foreign_bucket"),
+        (lambda body: json.dumps({**json.loads(body), "s3_key": "raw/nothing"}), "raw_missing"),
+        (lambda body: json.dumps({**json.loads(body), "payload_sha256": "0" * 64}), "hash_mismatch"),
+        (lambda body: json.dumps({**json.loads(body), "event_id": "0" * 64}), "hash_mismatch"),
+    ],
+)
+def test_poison_goes_to_the_dead_letter_queue_with_its_reason(
+    run: Run, bodies: list[str], world: World, damage: Callable[[str], str], code: str
+) -> None:
+    poison = damage(bodies[0])
+    assert run([bodies[1], poison, bodies[2]])["batchItemFailures"] == []
+    (dead,) = world.messages(world.config.dead_letter_queue_url)
+    attributes = {name: value["StringValue"] for name, value in dead["MessageAttributes"].items()}
+    assert dead["Body"] == poison
+    assert attributes["pik_code"] == code
+    assert attributes["pik_reason"]
+    assert attributes["pik_message_id"] == "m1"
+    assert sum(count for _, count in written(world).values()) == 2
+
+
+def test_an_altered_raw_object_is_poison(run: Run, bodies: list[str], world: World) -> None:
+    key = json.loads(bodies[0])["s3_key"]
+    kept = boto3.client("s3").get_object(Bucket="raw", Key=key)
+    altered = kept["Body"].read().replace(b'"n": ', b'"n": 9')
+    boto3.client("s3").put_object(Bucket="raw", Key=key, Body=altered, Metadata=kept["Metadata"])
+    run([bodies[0]])
+    (dead,) = world.messages(world.config.dead_letter_queue_url)
+    assert dead["MessageAttributes"]["pik_code"]["StringValue"] == "hash_mismatch"
+    assert written(world) == {}
+
+
+@pytest.mark.parametrize("operation", ["get_object", "transact_write_items", "get_item", "send_message"])
+def test_what_may_succeed_later_goes_back_to_the_queue(
+    run: Run, bodies: list[str], world: World, operation: str
+) -> None:
+    service = {"get_object": "s3", "send_message": "sqs"}.get(operation, "dynamodb")
+    batch = [bodies[0]] if operation != "send_message" else ["not json"]
+    failure = ClientError({"Error": {"Code": "InternalError"}}, operation)
+    with patch.object(aws.client(service), operation, side_effect=failure):
+        assert run(batch)["batchItemFailures"] == [{"itemIdentifier": "m0"}]
+    assert written(world) == {}
+    assert world.messages(world.config.dead_letter_queue_url) == []
+
+
+def test_access_denied_is_not_taken_for_a_missing_object(run: Run, bodies: list[str], world: World) -> None:
+    failure = ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
+    with patch.object(aws.client("s3"), "get_object", side_effect=failure):
+        assert run([bodies[0]])["batchItemFailures"] == [{"itemIdentifier": "m0"}]
+    assert world.messages(world.config.dead_letter_queue_url) == []
+
+
+@pytest.mark.parametrize("by", ["deployment", "request"])
+def test_a_dry_run_predicts_consumes_nothing_and_writes_nothing(
+    run: Run, bodies: list[str], world: World, deployed: Settings, by: str
+) -> None:
+    batch = [*bodies, "not json"]
+    more = {"dry_run": True} if by == "request" else {}
+    answer = run(batch, replace(deployed, dry_run=by == "deployment"), **more)
+    assert [item["itemIdentifier"] for item in answer["batchItemFailures"]] == [f"m{n}" for n in range(len(batch))]
+    predicted = {(p["entity_id"], p["day"]): (p["state"], p["input_count"]) for p in answer["predicted"]}
+    assert [item["code"] for item in answer["poison"]] == ["not_json"]
+    assert world.table("aggregates") == []
+    assert world.messages(world.config.dead_letter_queue_url) == []
+    run(bodies)
+    assert written(world) == predicted == recomputed(world)
+
+
+def test_a_version_is_not_continued_by_another_aggregator(run: Run, bodies: list[str], world: World) -> None:
+    run(bodies[:1])
+    key = {name: world.table("aggregates")[-1][name] for name in ("PK", "SK")}
+    assert key["SK"].startswith("V#")
+    boto3.client("dynamodb").update_item(
+        TableName="aggregates",
+        Key=aws.to_item(key),
+        UpdateExpression="SET aggregator = :other",
+        ExpressionAttributeValues={":other": {"S": "other"}},
+    )
+    before = world.table("aggregates")
+    same_day = [body for body in bodies[1:] if events.aggregate_pk(_get(body, "entity_id"), _day(body)) == key["PK"]]
+    with patch.object(aggregates.time, "sleep"):
+        assert len(run(same_day[:1])["batchItemFailures"]) == 1
+    assert world.table("aggregates") == before
+
+
+def _get(body: str, name: str) -> str:
+    return str(json.loads(body)[name])
+
+
+def _day(body: str) -> str:
+    return _get(body, "event_time")[:10]
