@@ -35,6 +35,7 @@ from telemetry import Telemetry
 
 SAVE_EVERY_SECONDS = 5.0  # and no more often than this
 SAMPLE_SECONDS = 60.0  # how often AWS publishes a queue's metrics
+STOP_SECONDS = 5.0  # for requests in flight
 OVERDUE_SECONDS = 30.0  # saved after so long even when it is not quiet
 WORK_TO_SAVE_RATIO = 20  # and never spend more than a twentieth of the time on it
 
@@ -168,10 +169,27 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
         asyncio.create_task(keep_sampling(telemetry)),
         asyncio.create_task(watch_record(state / "instance.json", nonce, stop)),
     ]
-    await stop.wait() if not server.done() else None
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({server, stopping}, return_when="FIRST_COMPLETED")
     for task in background:
         task.cancel()
-    await server
+    # hypercorn lets requests end for three seconds, then tells ministack to save. A Lambda that runs for longer cannot
+    # be interrupted from here and would keep both waiting: then we save ourselves.
+    await asyncio.wait({server}, timeout=STOP_SECONDS)
+    if not server.done():
+        save(emulator._build_persistence_save_dict())
+    elif server.exception():
+        log.error("the server ended with an error", exc_info=server.exception())
+        leave(1)
+    forget(state / "instance.json", nonce)
+    leave(0)
+
+
+def leave(code: int) -> None:
+    """End now, waiting for no thread; the guard ends the workers."""
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def report_ready(port: int) -> bool:
@@ -205,17 +223,11 @@ def main() -> None:
     os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    code = 1
     try:
         asyncio.run(serve(state, nonce, listener))
-        forget(state / "instance.json", nonce)
-        code = 0
     except Exception:
         log.exception("the embedded AWS ended with an error")
-    finally:
-        logging.shutdown()
-        sys.stderr.flush()
-        os._exit(code)  # not waiting for a Lambda that never returns; the guard ends the workers
+    leave(1)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ class Snapshots:
     """Numbered directories of service state; the highest complete one is what the next start gets."""
 
     def __init__(self, state: Path) -> None:
+        self._one_at_a_time = threading.Lock()  # the last save may come while a regular one is under way
         self.root = state / "snapshots"
         self.services = state / "services"  # where ministack loads from, and keeps code blobs and keys
 
@@ -43,6 +45,10 @@ class Snapshots:
 
     def save(self, services: dict[str, Callable[[], Any]]) -> bool:
         """Write one snapshot of ``{service: get_state}``; return whether every service could be read."""
+        with self._one_at_a_time:
+            return self._save(services)
+
+    def _save(self, services: dict[str, Callable[[], Any]]) -> bool:
         from ministack.core import persistence
 
         previous = self.latest()

@@ -1,0 +1,65 @@
+"""The real parts: an embedded AWS of its own per test process, and the project's own stack deployed on it by ``sam``.
+
+Never the developer's instance: the state directory is temporary and ``PIK_LOCAL_STATE`` points to it, also for every
+subprocess. With ``pytest -n N`` each worker has its own instance, as each is a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pik import local
+from pik.environments import Environment, environment
+
+HERE = Path(__file__).parent
+Deploy = Callable[[str], dict[str, str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this directory needs the embedded AWS."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.stack)
+
+
+@pytest.fixture(scope="session")
+def embedded_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """The environment ``local`` on an embedded AWS that lives as long as the test session."""
+    state = tmp_path_factory.mktemp("embedded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(local.STATE_VARIABLE, str(state))
+        with local.embedded(state):
+            yield environment("local")
+
+
+@pytest.fixture(scope="session")
+def deployed(embedded_env: Environment) -> Deploy:
+    """``deployed("replay")`` brings the shared stack to (at least) a phase and returns its outputs.
+
+    A stack only ever goes up here: tests of a later phase find the earlier ones' resources, and a test that rolls back
+    deploys what it needs itself afterwards.
+    """
+    from pik.rollout.deploy import deploy
+
+    order = ("ingest", "replay", "processor")
+
+    def bring(phase: str) -> dict[str, str]:
+        outputs = _outputs(embedded_env)
+        if "Phase" not in outputs or order.index(outputs["Phase"]) < order.index(phase):
+            deploy(embedded_env, phase)
+            outputs = embedded_env.outputs()
+        return outputs
+
+    return bring
+
+
+def _outputs(env: Environment) -> dict[str, str]:
+    from pik.errors import NotDeployed
+
+    try:
+        return env.outputs()
+    except NotDeployed:
+        return {}
