@@ -3,13 +3,80 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
+import click
 import typer
 
-app = typer.Typer(name="pik", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+from pik import __version__
+from pik.cli import demo, ingest, lab, local, rollout, run
+from pik.errors import AwsError, PikError
+
+app = typer.Typer(
+    name="pik",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="""Pipeline Investigation Kit: roll out, observe and replay an event pipeline on AWS.
+
+    Start here: make demo, or pik local up and then pik deploy --env local --phase ingest.
+
+    Exit codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS or the network said
+    no, 130 interrupted. --json prints one object, also for an error.
+    """,
+)
+for module in (local, rollout, ingest, run, demo, lab):
+    module.register(app)
 
 
-def main() -> None:
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
+    if version:
+        typer.echo(f"pik {__version__}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
     """Run the command line; turn our errors into a sentence, a reason, a next step and an exit code."""
-    app()
-    sys.exit(0)
+    try:
+        sys.exit(typer.main.get_command(app).main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except PikError as error:
+        _show(error)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        known = _from_aws(error)
+        if known is None:
+            raise  # a bug: the traceback is what helps
+        _show(known)
+        sys.exit(known.exit_code)
+
+
+def _from_aws(error: Exception) -> AwsError | None:
+    """Return what AWS or the network said, as an error of ours; None when it was neither."""
+    if not type(error).__module__.startswith(("botocore", "boto3", "httpx", "httpcore")):
+        return None
+    return AwsError(
+        f"AWS or the network said no: {type(error).__name__}",
+        reason=str(error),
+        next_step="check credentials, region and network, then run the same command again",
+    )
+
+
+def _show(error: PikError) -> None:
+    from pik.cli.output import console, emit
+
+    if "--json" in sys.argv[1:]:
+        emit(error.as_dict(), as_json=True, text="")
+        return
+    console.print(f"error: {error.message}", style="bold red", markup=False, soft_wrap=True)
+    if error.reason:
+        console.print(f"  because  {error.reason}", markup=False, soft_wrap=True)
+    if error.next_step:
+        console.print(f"  do this  {error.next_step}", markup=False, soft_wrap=True)

@@ -251,7 +251,7 @@ def test_a_passing_conflict_between_transactions_is_retried(deployed: Settings, 
         if len(calls) < 3:
             reasons = [{"Code": code}, {"Code": "None"}]
             response = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons}
-            raise ClientError(response, "TransactWriteItems")  # type: ignore[arg-type]
+            raise ClientError(response, "TransactWriteItems")
         return real(**request)
 
     with patch.object(client, "transact_write_items", flaky):

@@ -56,7 +56,8 @@ def run(deployed: Settings) -> Run:
             for number, body in enumerate(batch)
         ]
         with patch.object(processor, "settings", lambda: config):
-            return processor.handler({"Records": records, **more}, Context())
+            response: dict[str, Any] = processor.handler({"Records": records, **more}, Context())
+            return response
 
     return call
 
@@ -111,7 +112,7 @@ def test_two_workers_adding_to_one_version_lose_nothing(
                 assert self.add(other, body["replay_id"], body["s3_key"], "other")
         return version
 
-    with patch.object(aggregates.Aggregates, "_combined", raced), patch.object(aggregates.time, "sleep"):
+    with patch.object(aggregates.Aggregates, "_combined", raced), patch("time.sleep"):
         assert run([first])["batchItemFailures"] == []
     (row,) = [row for row in world.table("aggregates") if row["SK"].startswith("V#")]
     assert row["input_count"] == len(others) + 1
@@ -203,7 +204,7 @@ def test_a_version_is_not_continued_by_another_aggregator(run: Run, bodies: list
     )
     before = world.table("aggregates")
     same_day = [body for body in bodies[1:] if events.aggregate_pk(_get(body, "entity_id"), _day(body)) == key["PK"]]
-    with patch.object(aggregates.time, "sleep"):
+    with patch("time.sleep"):
         assert len(run(same_day[:1])["batchItemFailures"]) == 1
     assert world.table("aggregates") == before
 

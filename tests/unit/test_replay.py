@@ -186,7 +186,7 @@ def test_when_the_queue_refuses_for_good_the_answer_says_how_far_it_got(fill: An
             return {"Failed": [{"Id": entry["Id"], "Code": "InternalError"} for entry in Entries]}
         return real(QueueUrl=QueueUrl, Entries=Entries)
 
-    with patch.object(client, "send_message_batch", refuse), patch.object(queue.time, "sleep"):
+    with patch.object(client, "send_message_batch", refuse), patch("time.sleep"):
         answer = ask()
     assert (answer["http"], answer["code"], answer["sent"], answer["complete"]) == (503, "queue_unavailable", 10, False)
     rest = ask({**WINDOW, "cursor": answer["cursor"]})

@@ -1,0 +1,43 @@
+# Every target sets up what it needs. Fresh machine: Python 3.11+ and make are enough.
+PYTHON ?= python3
+PIK := .venv/bin/pik
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit test-fast lab lint format bench clean lock
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
+
+setup:  ## make .venv and the tool environments (again only when a lock file changed)
+	@$(PYTHON) scripts/setup.py workbench emulator sam
+
+demo: setup  ## embedded AWS, rollout on real flights, rollback, report
+	@$(PIK) demo
+
+test: setup  ## all tests (unit, stack, faults, notebooks); fast ones alone: make test-unit
+	@.venv/bin/pytest
+
+test-unit: setup  ## the fast loop: no embedded AWS, seconds
+	@.venv/bin/pytest tests/unit -n 2 -q
+
+lab: setup  ## JupyterLab on notebooks/, with the embedded AWS running
+	@$(PIK) lab
+
+lint: setup  ## ruff, mypy, SAM validation, cfn-lint, checkov
+	@$(PYTHON) scripts/setup.py lint
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+	@scripts/lint_template.sh
+
+format: setup  ## format the code
+	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+
+bench: setup  ## benchmarks, side by side in one run
+	@.venv/bin/python -m bench
+
+lock:  ## resolve the lock files anew (after a change of pyproject.toml or requirements/*.in)
+	@$(PYTHON) scripts/setup.py uv && sh scripts/lock.sh
+
+clean:  ## stop the embedded AWS; remove environments, state, builds and caches (not runs/)
+	@test ! -x $(PIK) || $(PIK) local down
+	@rm -rf .venv .tools .pik .aws-sam *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
