@@ -1,0 +1,85 @@
+"""What AWS charges in us-east-1, in US dollars, first tier, no free tier. Data: check it before you rely on it.
+
+Each price names AWS's own page, the page on which the figure was read (AWS renders its figures with scripts, so stored
+copies of its pages often lack them), and the date of that reading.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Price(NamedTuple):
+    """Dollars for one ``unit``; ``page`` is AWS's, ``read_at`` where the figure was seen on ``read``."""
+
+    dollars: float
+    unit: str
+    page: str
+    read_at: str
+    read: str
+
+
+REGION = "us-east-1"
+_READ = "2026-11-23"
+
+API_REQUEST = Price(
+    3.50 / 1e6,
+    "REST API request",
+    "https://aws.amazon.com/api-gateway/pricing/",
+    "https://docs.aws.amazon.com/whitepapers/latest/best-practices-api-gateway-private-apis-integration/cost-optimization.html",
+    _READ,
+)
+LAMBDA_REQUEST = Price(
+    0.20 / 1e6,
+    "Lambda request",
+    "https://aws.amazon.com/lambda/pricing/",
+    "https://cloudchipr.com/blog/aws-lambda-pricing",
+    _READ,
+)
+LAMBDA_GB_SECOND = Price(
+    0.0000133334,
+    "Lambda GB-second (arm64)",
+    "https://aws.amazon.com/lambda/pricing/",
+    "https://cloudchipr.com/blog/aws-lambda-pricing",
+    _READ,
+)
+S3_PUT = Price(
+    0.005 / 1e3,
+    "S3 Standard PUT",
+    "https://aws.amazon.com/s3/pricing/",
+    "https://c3x.dev/blog/s3-request-fees-explained",
+    _READ,
+)
+S3_GET = Price(
+    0.0004 / 1e3,
+    "S3 Standard GET",
+    "https://aws.amazon.com/s3/pricing/",
+    "https://c3x.dev/blog/s3-request-fees-explained",
+    _READ,
+)
+WRITE_UNIT = Price(
+    0.625 / 1e6,
+    "DynamoDB on-demand write unit",
+    "https://aws.amazon.com/dynamodb/pricing/on-demand/",
+    "https://airbyte.com/data-engineering-resources/dynamodb-pricing",
+    _READ,
+)
+READ_UNIT = Price(
+    0.125 / 1e6,
+    "DynamoDB on-demand read unit",
+    "https://aws.amazon.com/dynamodb/pricing/on-demand/",
+    "https://airbyte.com/data-engineering-resources/dynamodb-pricing",
+    _READ,
+)
+LOG_GB = Price(
+    0.50,
+    "CloudWatch Logs GB ingested",
+    "https://aws.amazon.com/cloudwatch/pricing/",
+    "https://c3x.dev/blog/cloudwatch-logs-cost-optimization",
+    _READ,
+)
+
+ALL = (API_REQUEST, LAMBDA_REQUEST, LAMBDA_GB_SECOND, S3_PUT, S3_GET, WRITE_UNIT, READ_UNIT, LOG_GB)
+NOT_INCLUDED = (
+    "storage, point-in-time recovery, data transfer out, custom metrics (a fixed number, whatever the traffic), X-Ray"
+)
