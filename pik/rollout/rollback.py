@@ -8,6 +8,7 @@ It is allowed from every state and asks for no evidence.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -98,12 +99,19 @@ class Rollback:
         }
 
 
-def rollback(environment: Environment, to: str = "replay", *, on_progress: Say | None = None) -> Rollback:
+def rollback(
+    environment: Environment,
+    to: str = "replay",
+    *,
+    on_progress: Say | None = None,
+    after_stop: Callable[[], None] | None = None,
+) -> Rollback:
     """Take ``environment`` back to ``replay`` (processor off) or ``ingest`` (replay off as well).
 
     Stops the event source mapping first and waits until it is disabled; nothing in a store is touched. When the
     environment is at that phase or below already, a mapping that should not be open is still closed, and nothing else
-    happens. Raises NotDeployed without a stack, AwsError when CloudFormation gives up (the tap stays closed).
+    happens. ``after_stop`` is called once nothing is consumed any more (a rehearsal sends its messages there).
+    Raises NotDeployed without a stack, AwsError when CloudFormation gives up (the tap stays closed).
 
     >>> rollback(environment("local")).sentence                    # doctest: +SKIP
     'local is at phase 2 replay, before: processor; consumption stopped after 0.3 s, 120 messages kept …'
@@ -117,6 +125,8 @@ def rollback(environment: Environment, to: str = "replay", *, on_progress: Say |
     previous = found.phase
     log = records.new(environment, "rollback")
     stopped_after = _stop(environment, found, started, say)
+    if after_stop:
+        after_stop()
     before = _inventory(environment)
     waiting = messages(environment, found.outputs["QueueUrl"])
     settled = _settle(environment, found, say)

@@ -34,7 +34,7 @@ SOURCES = (
     "samconfig.toml",
     "requirements/lambda.lock",
     "pik/Makefile",
-    "pik/build.py",
+    "scripts/build_lambda.py",
     "pik/__init__.py",
     "pik/events.py",
     "pik/pipeline/**/*.py",

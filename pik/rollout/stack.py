@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pik.environments import Environment
+from pik.environments import Environment, as_aws_error
 from pik.errors import AwsError, NotDeployed
 from pik.rollout import phases
 
@@ -85,10 +85,11 @@ def aws_errors(environment: Environment, doing: str) -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
+        known = as_aws_error(error)
         raise AwsError(
             f"{environment.name}: could not {doing}",
-            reason=str(error),
-            next_step="pik local up" if environment.is_local else "check credentials, role and network, then again",
+            reason=f"{known.message}: {known.reason}",
+            next_step=known.next_step or f"pik status --env {environment.name}",
         ) from error
 
 

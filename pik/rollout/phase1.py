@@ -1,0 +1,289 @@
+"""What must be proven in phase 1 (ingest), with real requests and a look at what is really stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from pik import events
+from pik.environments import Environment
+from pik.results import Check
+from pik.rollout import common
+from pik.rollout.probe import Exchange, Probe, exchange
+from pik.rollout.reading import RawObject, Stores, eventually
+from pik.rollout.verdicts import check, every, missing, run
+
+
+class IngestChecks:
+    """Sends one probe's requests when made, then answers one question after the other about them.
+
+    >>> IngestChecks(environment("local")).all()                      # doctest: +SKIP
+    """
+
+    def __init__(self, environment: Environment, patience: float = 60.0) -> None:
+        self.environment = environment
+        self.stores = Stores(environment)
+        self.patience = patience
+        self.probe = Probe()
+        self.since = datetime.now(UTC) - timedelta(seconds=2)
+        first = self.probe.body(1)
+        self.unsigned = self._send(first, sign=False)
+        self.dry = self._send(first, dry_run=True)
+        self.traces = self._traces()
+        self.first = self._send(first)
+        self.raw_before = self._raw(self.first)
+        self.row_before = self._first_row()
+        self.again = self._send(first)
+        key = f"key-{self.probe.id}"
+        self.original = self._send(self.probe.body(2, key))
+        self.conflict = self._send(self.probe.body(3, key))
+        self.rejected = self._send(self.probe.broken())
+
+    @property
+    def exchanges(self) -> dict[str, Exchange]:
+        """Every request that was sent, by what it was for."""
+        return {
+            "unsigned": self.unsigned,
+            "dry run": self.dry,
+            "first": self.first,
+            "the same again": self.again,
+            "with an idempotency key": self.original,
+            "same key, other payload": self.conflict,
+            "not an event": self.rejected,
+        }
+
+    def all(self) -> tuple[Check, ...]:
+        """Answer every question of the phase."""
+        questions: dict[str, Callable[[], Check]] = {
+            "API answers": self.api_answers,
+            "dry run writes nothing": self.dry_run,
+            "raw bytes stored are the bytes sent": self.raw_bytes,
+            "metadata, dedupe row and raw object agree": self.rows_agree,
+            "duplicates are detected": self.duplicates,
+            "a conflict keeps both payloads": self.conflicts,
+            "a rejected body is kept": self.rejections,
+            "logs exist": self.logs,
+            "metrics exist": self.metrics,
+        }
+        found = [run(name, look) for name, look in questions.items()]
+        found.append(run("no alarm", lambda: common.no_alarm(self.stores)))
+        found.append(run("only this phase is on", lambda: common.components(self.stores)))
+        return tuple(found)
+
+    def api_answers(self) -> Check:
+        """A signed request is answered, an unsigned one is not let in."""
+        seen = {"signed": self.first.status == 200, "unsigned": self.unsigned.status == 403}
+        return check(
+            "API answers",
+            every(seen),
+            yes="signed requests are answered, unsigned ones are refused",
+            no=f"not as it must be: {missing(seen)}",
+            evidence={
+                "POST": self.stores.outputs["IngestUrl"],
+                "signed": self.first.said,
+                "unsigned": self.unsigned.said,
+            },
+            remedy="read the ingest log group; 403 on the signed request means the caller lacks the producer policy",
+        )
+
+    def dry_run(self) -> Check:
+        """A dry run answers as the real thing would, and leaves no trace in any store."""
+        seen = {
+            "answered 200": self.dry.status == 200,
+            "says dry_run": self.dry["dry_run"] is True,
+            "no row": not self.traces["rows"],
+            "no dedupe row": not self.traces["dedupe"],
+            "no raw object": not self.traces["raw"],
+        }
+        return check(
+            "dry run writes nothing",
+            every(seen),
+            yes="the dry run was answered and is in no store",
+            no=f"not as it must be: {missing(seen)}",
+            evidence={"answer": f"{self.dry.said} dry_run={self.dry['dry_run']}", "found": self.traces},
+            remedy="do not go on: a dry run that writes breaks every later preview",
+        )
+
+    def raw_bytes(self) -> Check:
+        """What is stored is what was sent, byte for byte."""
+        raw = self.raw_before
+        return check(
+            "raw bytes stored are the bytes sent",
+            self._unless_dry(None if raw is None and not self.first["s3_key"] else self._same(raw, self.first.sent)),
+            yes=f"{len(self.first.sent)} bytes, odd white space and accents included, are stored as they were sent",
+            no="the raw object is missing or differs from what was sent",
+            unknown=self._why_unknown(),
+            evidence={
+                "sent": self.first.sent,
+                "object": self.first["s3_key"],
+                "stored": raw.body if raw else "nothing",
+            },
+            remedy="the API must take every media type as binary (BinaryMediaTypes */*)",
+        )
+
+    def rows_agree(self) -> Check:
+        """The metadata row and the dedupe row point at the raw object and carry its identity."""
+        row, dedupe, raw = self.row_before, self.stores.dedupe(str(self.first["event_id"])), self.raw_before
+        seen = {"metadata row": row is not None, "dedupe row": dedupe is not None, "raw object": raw is not None}
+        if row and dedupe and raw:
+            identity = (raw.event().event_id, raw.event().payload_sha256, raw.key)
+            seen["metadata row"] = (row["event_id"], row["payload_sha256"], row["s3_key"]) == identity
+            seen["dedupe row"] = (dedupe["event_id"], dedupe["payload_sha256"], dedupe["s3_key"]) == identity
+            seen["dedupe row -> metadata row"] = (dedupe["pk"], dedupe["sk"]) == (row["PK"], row["SK"])
+        return check(
+            "metadata, dedupe row and raw object agree",
+            self._unless_dry(every(seen)),
+            yes="all three name the same event, hash and key",
+            no=f"missing or different: {missing(seen)}",
+            unknown=self._why_unknown(),
+            evidence={"event_id": self.first["event_id"], "row": row and row["SK"], "key": raw and raw.key},
+            remedy="send the event again: ingest completes what an earlier arrival left undone",
+        )
+
+    def duplicates(self) -> Check:
+        """The same event again is a duplicate with a row of its own; the first row and the object stay as they were."""
+        rows = [row for row in self._rows() if row["event_id"] == self.first["event_id"]]
+        seen = {
+            "ACCEPTED first": self.first["status"] == events.ACCEPTED,
+            "DUPLICATE then": self.again["status"] == events.DUPLICATE,
+            "same event id": self.first["event_id"] == self.again["event_id"],
+            "first row unchanged": self.row_before is not None and self.row_before in rows,
+            "raw object unchanged": self.raw_before is not None and self._raw(self.first) == self.raw_before,
+            "a row of its own": [row["status"] for row in rows] == [events.ACCEPTED, events.DUPLICATE],
+        }
+        return check(
+            "duplicates are detected",
+            self._unless_dry(every(seen)),
+            yes="the first row and the raw object are unchanged, the second arrival has a row of its own",
+            no=f"not as it must be: {missing(seen)}",
+            unknown=self._why_unknown(),
+            evidence={
+                "answers": f"{self.first.said}, then {self.again.said}",
+                "rows": [f"{row['status']} {row['ingest_time']}" for row in rows],
+            },
+            remedy="do not go on: duplicates would be counted twice, or overwrite what was first",
+        )
+
+    def conflicts(self) -> Check:
+        """The same idempotency key with another payload is refused, and both payloads are kept."""
+        both = [(self.original, self._raw(self.original)), (self.conflict, self._raw(self.conflict))]
+        seen = {
+            "first accepted": self.original["status"] == events.ACCEPTED,
+            "second 409": (self.conflict.status, self.conflict["status"]) == (409, events.CONFLICT),
+            "both kept": all(self._same(raw, sent.sent) for sent, raw in both),
+        }
+        return check(
+            "a conflict keeps both payloads",
+            self._unless_dry(every(seen)),
+            yes="the second payload is answered 409, and both are stored byte for byte",
+            no=f"not as it must be: {missing(seen)}",
+            unknown=self._why_unknown(),
+            evidence={
+                "answers": f"{self.original.said}, then {self.conflict.said}",
+                "objects": [raw.key if raw else None for _, raw in both],
+            },
+            remedy="read the ingest log group for this event id",
+        )
+
+    def rejections(self) -> Check:
+        """What is not an event is refused with a reason, and can be found again by the id in the answer."""
+        identifier = self.rejected["rejected_id"]
+        raw = self.stores.raw(events.rejected_key(identifier)) if identifier else None
+        seen = {
+            "400 REJECTED": (self.rejected.status, self.rejected["status"]) == (400, events.REJECTED),
+            "found by its id": raw is not None,
+            "same bytes": self._same(raw, self.rejected.sent),
+            "with the reason": bool(raw and raw.metadata.get("reason")),
+        }
+        return check(
+            "a rejected body is kept",
+            self._unless_dry(every(seen)),
+            yes="refused with a reason, and found again by the id in the answer, byte for byte",
+            no=f"not as it must be: {missing(seen)}",
+            unknown=self._why_unknown(),
+            evidence={
+                "sent": self.rejected.sent,
+                "answer": f"{self.rejected.said}: {self.rejected['error']}",
+                "object": raw.key if raw else None,
+                "kept reason": raw.metadata.get("reason") if raw else None,
+            },
+            remedy="read the ingest log group for this request id",
+        )
+
+    def logs(self) -> Check:
+        """The probe's request id is in the log group."""
+        wanted = str(self.first["request_id"] or "")
+        lines = eventually(
+            lambda: self.stores.log_lines("IngestLogGroup", wanted, self.since) if wanted else [],
+            bool,
+            self.patience if wanted else 0,
+        )
+        return check(
+            "logs exist",
+            bool(lines) or None,
+            yes=f"{len(lines)} log lines carry the probe's request id",
+            no="",
+            unknown=f"no log line with the probe's request id within {self.patience:.0f} s",
+            evidence={
+                "log group": self.stores.outputs["IngestLogGroup"],
+                "request id": wanted,
+                "line": (lines or [""])[-1],
+            },
+            remedy="CloudWatch may be late: run the step again; then look at the function's LoggingConfig",
+        )
+
+    def metrics(self) -> Check:
+        """The pipeline's own metrics arrive."""
+        name = "Rejected"
+        total = eventually(
+            lambda: self.stores.metric_sum(name, "ingest", self.since), lambda value: value > 0, self.patience
+        )
+        return check(
+            "metrics exist",
+            True if total > 0 else None,
+            yes=f"{name} of service ingest counts the probe",
+            no="",
+            unknown=f"no data point of {name} within {self.patience:.0f} s",
+            evidence={
+                "metric": f"PipelineInvestigationKit {name} service=ingest environment={self.environment.name}",
+                "sum": total,
+            },
+            remedy="CloudWatch may take minutes: run the step again",
+        )
+
+    def _send(self, body: bytes, *, dry_run: bool = False, sign: bool = True) -> Exchange:
+        return exchange(self.environment, self.stores.outputs["IngestUrl"], body, dry_run=dry_run, sign=sign)
+
+    def _raw(self, sent: Exchange) -> RawObject | None:
+        return self.stores.raw(str(sent["s3_key"])) if sent["s3_key"] else None
+
+    def _rows(self) -> list[dict[str, object]]:
+        return self.stores.arrivals(self.probe.entity_id)
+
+    def _first_row(self) -> dict[str, object] | None:
+        rows = [row for row in self._rows() if row["event_id"] == self.first["event_id"]]
+        return rows[0] if rows else None
+
+    def _traces(self) -> dict[str, object]:
+        identity, key = self.dry["event_id"], self.dry["s3_key"]
+        return {
+            "rows": len(self._rows()),
+            "dedupe": self.stores.dedupe(str(identity)) is not None if identity else False,
+            "raw": self.stores.raw(str(key)) is not None if key else False,
+        }
+
+    @staticmethod
+    def _same(raw: RawObject | None, sent: bytes) -> bool:
+        return raw is not None and raw.body == sent
+
+    @property
+    def _dry(self) -> bool:
+        return self.first["dry_run"] is True
+
+    def _unless_dry(self, answer: bool | None) -> bool | None:
+        return None if self._dry else answer
+
+    def _why_unknown(self) -> str:
+        if self._dry:
+            return "the environment is deployed with DRY_RUN: nothing is written, so nothing can be proven"
+        return "the API did not answer, so there was nothing to look at"

@@ -1,0 +1,228 @@
+"""What must be proven in phase 2 (replay): what is replayed is what was ingested, all of it, and intact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pik import events
+from pik.environments import Environment
+from pik.results import Check
+from pik.rollout import common, peek, stack
+from pik.rollout.probe import Probe, exchange
+from pik.rollout.reading import Stores, eventually
+from pik.rollout.replaying import Group, Raws, Replay, Selection, busiest, predict, read_raws, replay_all, select
+from pik.rollout.stack import Say, silent
+from pik.rollout.verdicts import check, every, missing, run
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A batch of replays that was sent, and all that is needed to judge it."""
+
+    replays: list[Replay]
+    raws: Raws
+    waiting_before: int
+    predicted: dict[Group, tuple[dict[str, Any], int]]
+
+    @property
+    def expected(self) -> int:
+        """Events the metadata lists for the selections."""
+        return sum(len(replay.selection.rows) for replay in self.replays)
+
+    @property
+    def sent(self) -> int:
+        """Messages the API says it sent."""
+        return sum(replay.sent for replay in self.replays)
+
+
+class ReplayChecks:
+    """Replays the busiest entities and a probe's, then answers one question after the other about it."""
+
+    def __init__(self, environment: Environment, *, entities: int = 25, patience: float = 60.0) -> None:
+        self.environment = environment
+        self.stores = Stores(environment)
+        self.entities = entities
+        self.patience = patience
+        self.probe = Probe()
+
+    def replay(self, on_progress: Say | None = None) -> Sent:
+        """Ingest a probe twice, plan and send the replays, read every raw object, and predict the aggregates."""
+        say = on_progress or silent
+        url, body = self.stores.outputs["IngestUrl"], self.probe.body(1)
+        self.ingested = [exchange(self.environment, url, body) for _ in range(2)]
+        selections = [*busiest(self.stores, self.entities), self._probe_selection()]
+        waiting = self.stores.waiting()
+        replays = replay_all(self.environment, selections, on_progress=say)
+        raws = read_raws(self.stores, [row for selection in selections for row in selection.rows])
+        say(f"{len(raws.events)} raw objects read and compared with their rows")
+        aggregator = stack.require(self.environment).parameters.get("Aggregator", "daily-summary")
+        by_id = {replay.replay_id: replay.selection for replay in replays}
+        return Sent(replays, raws, waiting, predict(aggregator, raws, by_id))
+
+    def _probe_selection(self) -> Selection:
+        day = self.probe.event_time[:10]
+        return select(self.stores, self.probe.entity_id, f"{day}T00:00:00.000000Z", "9999-12-31T00:00:00.000000Z")
+
+    def all(self, sent: Sent) -> tuple[Check, ...]:
+        """Answer every question of the phase about a batch that was sent."""
+        questions: dict[str, Callable[[], Check]] = {
+            "replay API answers": lambda: self.api_answers(sent),
+            "replay plan = replay sent = expected": lambda: self.counts(sent),
+            "limit and cursor lose nothing": lambda: self.pages(sent),
+            "the queue holds what was sent": lambda: self.queued(sent),
+            "messages resolve to raw objects": lambda: self.messages(sent),
+            "every raw object's hash matches": lambda: self.raw_objects(sent),
+            "aggregates are predicted": lambda: self.prediction(sent),
+            "ingest still answers": self.ingest,
+            "dead-letter queue is empty": lambda: common.dead_letters_empty(self.stores),
+            "no alarm": lambda: common.no_alarm(self.stores),
+            "only this phase is on": lambda: common.components(self.stores),
+        }
+        return tuple(run(name, look) for name, look in questions.items())
+
+    def api_answers(self, sent: Sent) -> Check:
+        """Every replay request is answered; an unsigned one is not let in."""
+        url = self.stores.outputs["ReplayUrl"]
+        unsigned = exchange(self.environment, url, b"{}", sign=False)
+        failed = [page.said for r in sent.replays for page in (r.plan, *r.pages) if page.status != 200]
+        seen = {"all answered": not failed if sent.replays else None, "unsigned refused": unsigned.status == 403}
+        return check(
+            "replay API answers",
+            every(seen),
+            yes="every replay request is answered, an unsigned one is refused",
+            no=f"not as it must be: {missing(seen)}",
+            evidence={"POST": url, "requests": len(sent.replays) * 2, "failed": failed[:3], "unsigned": unsigned.said},
+            remedy="read the replay log group",
+        )
+
+    def counts(self, sent: Sent) -> Check:
+        """For each replay: matched by the dry run, sent, and listed by the metadata are the same number."""
+        wrong = {
+            r.replay_id: f"metadata {len(r.selection.rows)}, plan {r.plan['matched']}, sent {r.sent}"
+            for r in sent.replays
+            if not (len(r.selection.rows) == r.plan["matched"] == r.sent and r.complete and r.plan["sent"] == 0)
+        }
+        return check(
+            "replay plan = replay sent = expected",
+            not wrong if sent.expected else None,
+            yes=f"{sent.expected} events listed = planned = sent, in {len(sent.replays)} replays, all complete",
+            no=f"{len(wrong)} of {len(sent.replays)} replays differ",
+            unknown="there are no events to replay",
+            evidence={
+                "listed by the metadata": sent.expected,
+                "planned (dry run)": sum(int(r.plan["matched"] or 0) for r in sent.replays),
+                "sent": sent.sent,
+                "different": wrong or "none",
+            },
+            remedy="DRY_RUN on the deployment sends nothing; else read the replay log group",
+        )
+
+    def pages(self, sent: Sent) -> Check:
+        """The replay in several requests: each goes on where the one before stopped; together they are whole."""
+        paged = next((r for r in sent.replays if len(r.pages) > 1), None)
+        if paged is None:
+            return check("limit and cursor lose nothing", None, yes="", no="", unknown="no replay had several pages")
+        recorded = self.stores.replay_pages(paged.replay_id)
+        starts = {str(page["SK"]).removeprefix("PAGE#") for page in recorded}
+        ends = {str(page["next"]) for page in recorded if not page["complete"]}
+        parts = [int(page["sent"] or 0) for page in paged.pages]
+        seen = {
+            "sum of the pages is the whole": sum(parts) == len(paged.selection.rows),
+            "only the last says complete": [p["complete"] for p in paged.pages] == [False] * (len(parts) - 1) + [True],
+            "each page starts where one ended": starts == ends | {"START"} and len(recorded) == len(parts),
+        }
+        return check(
+            "limit and cursor lose nothing",
+            every(seen),
+            yes=f"{' + '.join(map(str, parts))} = {sum(parts)} events of {paged.selection.entity_id}",
+            no=f"not as it must be: {missing(seen)}",
+            evidence={"replay": paged.replay_id, "pages": parts, "whole": len(paged.selection.rows)},
+            remedy="do not go on: a long replay would be partial",
+        )
+
+    def queued(self, sent: Sent) -> Check:
+        """The queue grew by the number sent."""
+        wanted = sent.waiting_before + sent.sent
+        waiting = eventually(self.stores.waiting, lambda count: count == wanted, self.patience)
+        return check(
+            "the queue holds what was sent",
+            waiting >= wanted if sent.sent else None,
+            yes=f"{sent.sent} messages more in the queue, {waiting} in all",
+            no=f"{waiting} in the queue, {wanted} expected",
+            unknown="nothing was sent",
+            evidence={"before": sent.waiting_before, "sent": sent.sent, "now": waiting},
+            remedy="somebody else reads the queue, or it was purged: list its event source mappings and consumers",
+        )
+
+    def messages(self, sent: Sent) -> Check:
+        """A bounded look at the messages themselves: each names a raw object that is what the message says."""
+        seen = peek.look(self.environment, self.stores.outputs["QueueUrl"])
+        wrong = [problem for body in seen.bodies if (problem := self._wrong(body))]
+        return check(
+            "messages resolve to raw objects",
+            not wrong if seen.bodies else None,
+            yes=f"{len(seen.bodies)} messages looked at and returned at once, each resolves to its raw object",
+            no=f"{len(wrong)} of {len(seen.bodies)} messages do not resolve",
+            unknown="no message could be received",
+            evidence={
+                "message": seen.bodies[0] if seen.bodies else "none",
+                "wrong": wrong[:3] or "none",
+                "receive count": f"{seen.receive_count} of {seen.max_receive_count}"
+                + (", stopped looking" if seen.cut_short else ""),
+            },
+            remedy="do not go on: the processor would set these messages aside",
+        )
+
+    def _wrong(self, body: str) -> str:
+        try:
+            message = json.loads(body)
+            raw = self.stores.raw(message["s3_key"])
+            event = raw.event() if raw else None
+        except (ValueError, KeyError, TypeError) as error:
+            return f"{type(error).__name__}: {error}"
+        if event is None:
+            return f"no raw object {message['s3_key']}"
+        if message["s3_bucket"] != self.stores.outputs["RawBucket"]:
+            return f"bucket {message['s3_bucket']}"
+        same = (event.event_id, event.payload_sha256) == (message["event_id"], message["payload_sha256"])
+        return "" if same else f"{message['event_id']}: the raw object is another event"
+
+    def raw_objects(self, sent: Sent) -> Check:
+        """Every event that was replayed has its raw object, with the bytes and the identity the metadata says."""
+        problems = sent.raws.problems
+        return check(
+            "every raw object's hash matches",
+            not problems if sent.raws.events or problems else None,
+            yes=f"{len(sent.raws.events)} raw objects read: bytes, identity and payload hash as the metadata says",
+            no=f"{len(problems)} raw objects are missing or altered",
+            evidence={"bucket": self.stores.outputs["RawBucket"], "problems": list(problems.items())[:3] or "none"},
+            remedy="every version is kept: restore the first version of the object",
+        )
+
+    def prediction(self, sent: Sent) -> Check:
+        """The aggregates that phase 3 must write are known before it is switched on."""
+        inputs = sum(count for _, count in sent.predicted.values())
+        return check(
+            "aggregates are predicted",
+            inputs == sent.expected if sent.predicted else None,
+            yes=f"{len(sent.predicted)} aggregates from {inputs} events, computed from the raw objects",
+            no=f"only {inputs} of {sent.expected} events could be aggregated",
+            unknown="there are no events to aggregate",
+            evidence={"aggregates": len(sent.predicted), "inputs": inputs, "expected": sent.expected},
+            remedy="see the raw objects' check",
+        )
+
+    def ingest(self) -> Check:
+        """Ingest works as before: a new event is accepted and its repeat detected."""
+        statuses = [asked["status"] for asked in self.ingested]
+        return check(
+            "ingest still answers",
+            statuses == [events.ACCEPTED, events.DUPLICATE],
+            yes="a new event was ACCEPTED, its repeat was a DUPLICATE",
+            no=f"the probe was answered {', '.join(asked.said for asked in self.ingested)}",
+            evidence={"POST": self.stores.outputs["IngestUrl"], "answers": statuses},
+            remedy=f"pik rollback --env {self.environment.name} --to ingest",
+        )

@@ -1,0 +1,73 @@
+"""Probe events: real requests under a reserved source and entity, so that nobody takes them for data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from pik import events, signed
+from pik.environments import Environment
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its answer."""
+
+    sent: bytes
+    status: int
+    answer: dict[str, Any]
+
+    @property
+    def said(self) -> str:
+        """The answer in a few words, for evidence."""
+        words = [str(self.status), str(self.answer.get("status") or self.answer.get("code") or "")]
+        return " ".join(word for word in words if word)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.answer.get(name)
+
+
+def exchange(environment: Environment, url: str, body: bytes, *, dry_run: bool = False, sign: bool = True) -> Exchange:
+    """Send one request to one of the stack's APIs and return both sides of it."""
+    address = f"{url}?dry_run=true" if dry_run else url
+    response = signed.request(environment, "POST", address, body, signed=sign)
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = {"text": response.text}
+    return Exchange(body, response.status_code, answer if isinstance(answer, dict) else {"answer": answer})
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe entity, new each time."""
+
+    id: str = field(default_factory=lambda: uuid4().hex[:12])
+    event_time: str = field(default_factory=events.now)
+
+    @property
+    def entity_id(self) -> str:
+        """The entity all events of this probe belong to."""
+        return f"{events.PROBE_ENTITY_PREFIX}{self.id}"
+
+    def body(self, number: int, idempotency_key: str = "") -> bytes:
+        """Return an event's bytes, written as no JSON library would, so that a re-encoded body shows.
+
+        Odd white space, a number with a trailing zero, an escaped and an unescaped character, two spellings of é.
+        """
+        key = f'"idempotency_key":{json.dumps(idempotency_key)} ,' if idempotency_key else ""
+        text = (
+            f'\r\n {{"source" : "{events.PROBE_SOURCE}",\t"event_type":"probe", {key}\n'
+            f'  "entity_id":"{self.entity_id}","event_time" :"{self.event_time}",\n'
+            f'"payload":{{ "number":{number}, "tenths": 1.50,'
+            f'"text":"na\u00efve \\u2603 \u2603 \u00e9 e\u0301" }}}} \n\n'
+        )
+        return text.encode()
+
+    def broken(self) -> bytes:
+        """Return a body that is no event: cut off, and not even UTF-8."""
+        return (
+            f'{{"source": "{events.PROBE_SOURCE}", "entity_id": "{self.entity_id}", "payload": "'.encode() + b"\xff\xfe"
+        )

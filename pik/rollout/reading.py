@@ -1,0 +1,238 @@
+"""What the checks look at: raw objects, rows, queues, logs, metrics, alarms, exactly as AWS holds them. Reads only."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, TypeVar
+
+from boto3.dynamodb.types import TypeDeserializer
+from botocore.exceptions import ClientError
+
+from pik import events
+from pik.environments import Environment
+from pik.events import Event
+from pik.pipeline.parsing import parse_event
+from pik.pipeline.rows import Arrival
+from pik.pipeline.settings import METRICS_NAMESPACE
+from pik.rollout import stack
+from pik.rollout.inventory import messages
+
+T = TypeVar("T")
+Row = dict[str, Any]
+_deserialize = TypeDeserializer().deserialize
+PARALLEL = 16
+
+
+def eventually(look: Callable[[], T], good: Callable[[T], bool], patience: float, every: float = 0.5) -> T:
+    """Look again until it is good or ``patience`` seconds are over; return what was seen last."""
+    deadline = time.monotonic() + patience
+    while not good(seen := look()) and time.monotonic() < deadline:
+        time.sleep(every)
+    return seen
+
+
+@dataclass(frozen=True)
+class RawObject:
+    """One object of the raw bucket with its bytes."""
+
+    key: str
+    body: bytes
+    version: str
+    content_type: str
+    metadata: dict[str, str]
+
+    def event(self) -> Event:
+        """Return the event that its bytes say it is; raise ValueError or KeyError when they are none."""
+        arrival = Arrival.from_object(self.metadata, self.content_type, self.body)
+        return parse_event(self.body, arrival.event_headers)
+
+
+class Stores:
+    """Read access to one environment's stores; addresses are resolved from the stack's outputs once."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs, as they were when this object was made."""
+        return stack.require(self.environment).outputs
+
+    def raw(self, key: str) -> RawObject | None:
+        """Return an object of the raw bucket, or None when there is none under that key."""
+        try:
+            found = self.environment.client("s3", max_pool_connections=PARALLEL).get_object(
+                Bucket=self.outputs["RawBucket"], Key=key
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
+                return None
+            raise
+        return RawObject(
+            key=key,
+            body=found["Body"].read(),
+            version=found.get("VersionId", ""),
+            content_type=found.get("ContentType", ""),
+            metadata=found.get("Metadata", {}),
+        )
+
+    def raws(self, keys: Iterable[str]) -> dict[str, RawObject | None]:
+        """Return many raw objects by key."""
+        wanted = list(dict.fromkeys(keys))
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            return dict(zip(wanted, pool.map(self.raw, wanted), strict=True))
+
+    def dedupe(self, event_id: str) -> Row | None:
+        """Return an event's dedupe row, or None."""
+        found = self.environment.client("dynamodb").get_item(
+            TableName=self.outputs["DedupeTable"], Key={"event_id": {"S": event_id}}, ConsistentRead=True
+        )
+        return _row(found["Item"]) if "Item" in found else None
+
+    def arrivals(self, entity_id: str, start: str = "", end: str = "") -> list[Row]:
+        """Return every row of an entity, in the order of event time; ``start`` and ``end`` are the kit's times."""
+        between = [f"TS#{start}", f"TS#{end}" if end else "TS$"]
+        return list(
+            self._query(
+                "EventsTable",
+                KeyConditionExpression="PK = :pk AND SK BETWEEN :start AND :end",
+                ExpressionAttributeValues={
+                    ":pk": {"S": events.entity_pk(entity_id)},
+                    ":start": {"S": between[0]},
+                    ":end": {"S": between[1]},
+                },
+                ConsistentRead=True,
+            )
+        )
+
+    def recent(self, days: int, limit: int) -> list[Row]:
+        """Return rows by ingest time, the newest days first, at most about ``limit`` of them."""
+        today, found = datetime.now(UTC).date(), list[Row]()
+        for back in range(days):
+            day = (today - timedelta(days=back)).isoformat()
+            for shard in events.shards():
+                rows = self._query(
+                    "EventsTable",
+                    IndexName="by-ingest-time",
+                    KeyConditionExpression="GSI2PK = :pk",
+                    ExpressionAttributeValues={":pk": {"S": events.ingest_pk(day, shard)}},
+                )
+                found += [row for row, _ in zip(rows, range(limit // events.INDEX_SHARDS), strict=False)]
+            if len(found) >= limit // 2:
+                break
+        return found
+
+    def replays(self) -> list[Row]:
+        """Return what is known of every replay: the head rows, oldest first."""
+        pages = self.environment.client("dynamodb").get_paginator("scan")
+        rows = [_row(i) for p in pages.paginate(TableName=self.outputs["ReplaysTable"]) for i in p["Items"]]
+        return sorted((row for row in rows if row["SK"] == "HEAD"), key=lambda row: str(row["created"]))
+
+    def replay_pages(self, replay_id: str) -> list[Row]:
+        """Return what each request of a replay did, in order."""
+        return list(
+            self._query(
+                "ReplaysTable",
+                KeyConditionExpression="PK = :pk AND begins_with(SK, :page)",
+                ExpressionAttributeValues={":pk": {"S": events.replay_pk(replay_id)}, ":page": {"S": "PAGE#"}},
+                ConsistentRead=True,
+            )
+        )
+
+    def version(self, entity_id: str, day: str, replay_id: str) -> Row | None:
+        """Return one version of an aggregate, its state as JSON value, or None when it is not written."""
+        found = self.environment.client("dynamodb", max_pool_connections=PARALLEL).get_item(
+            TableName=self.outputs["AggregatesTable"],
+            Key={
+                "PK": {"S": events.aggregate_pk(entity_id, day)},
+                "SK": {"S": events.version_sk(replay_id)},
+            },
+            ConsistentRead=True,
+        )
+        if "Item" not in found:
+            return None
+        row = _row(found["Item"])
+        return {**row, "state": json.loads(row["state"]), "input_count": int(row["input_count"])}
+
+    def versions(self, wanted: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row | None]:
+        """Return many versions by (entity, day, replay)."""
+        keys = list(wanted)
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            return dict(zip(keys, pool.map(lambda key: self.version(*key), keys), strict=True))
+
+    def any_version(self) -> Row | None:
+        """Return one version that the aggregates table lists, or None when there is none."""
+        pages = self.environment.client("dynamodb").get_paginator("scan")
+        for page in pages.paginate(TableName=self.outputs["AggregatesTable"], PaginationConfig={"PageSize": 50}):
+            for item in page["Items"]:
+                if "state" in item:
+                    return _row(item)
+        return None
+
+    def waiting(self) -> int:
+        """Messages in the queue, in flight ones included."""
+        return messages(self.environment, self.outputs["QueueUrl"])
+
+    def dead_letters(self) -> int:
+        """Messages in the dead-letter queue."""
+        return messages(self.environment, self.outputs["DeadLetterQueueUrl"])
+
+    def log_lines(self, group_output: str, text: str, since: datetime) -> list[str]:
+        """Return the lines of a log group that hold ``text``, since a moment."""
+        pages = self.environment.client("logs").get_paginator("filter_log_events")
+        found = pages.paginate(
+            logGroupName=self.outputs[group_output],
+            filterPattern=f'"{text}"',
+            startTime=int(since.timestamp() * 1000),
+        )
+        return [event["message"] for page in found for event in page["events"] if text in event["message"]]
+
+    def metric_sum(self, name: str, service: str, since: datetime) -> float:
+        """Return the sum of one of the pipeline's metrics since a moment; 0 without data points."""
+        if self.environment.is_local:
+            from pik.local.metrics import extract_metrics
+
+            extract_metrics(self.environment)
+        start = since.replace(second=0, microsecond=0)
+        points = self.environment.client("cloudwatch").get_metric_statistics(
+            Namespace=METRICS_NAMESPACE,
+            MetricName=name,
+            Dimensions=[
+                {"Name": "service", "Value": service},
+                {"Name": "environment", "Value": self.environment.name},
+            ],
+            StartTime=start,
+            EndTime=datetime.now(UTC) + timedelta(minutes=1),
+            Period=60,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        return float(sum(point["Sum"] for point in points))
+
+    def alarms(self) -> dict[str, str]:
+        """Return the state of each of the stack's alarms by its logical id."""
+        pages = self.environment.client("cloudformation").get_paginator("list_stack_resources")
+        names = {
+            item["PhysicalResourceId"]: item["LogicalResourceId"]
+            for page in pages.paginate(StackName=self.environment.stack)
+            for item in page["StackResourceSummaries"]
+            if item["ResourceType"] == "AWS::CloudWatch::Alarm"
+        }
+        if not names:
+            return {}
+        found = self.environment.client("cloudwatch").describe_alarms(AlarmNames=list(names))["MetricAlarms"]
+        return {names[alarm["AlarmName"]]: alarm["StateValue"] for alarm in found}
+
+    def _query(self, table: str, **query: Any) -> Iterator[Row]:
+        pages = self.environment.client("dynamodb").get_paginator("query")
+        for page in pages.paginate(TableName=self.outputs[table], **query):
+            yield from map(_row, page["Items"])
+
+
+def _row(item: dict[str, Any]) -> Row:
+    return {name: _deserialize(value) for name, value in item.items()}

@@ -1,0 +1,161 @@
+"""What must be proven of a rollback: consumption stopped, and nothing was lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pik.environments import Environment
+from pik.results import Check
+from pik.rollout import common, phases
+from pik.rollout.probe import exchange
+from pik.rollout.reading import Stores
+from pik.rollout.replaying import busiest, replay_all
+from pik.rollout.rollback import Rollback, rollback
+from pik.rollout.stack import Say
+from pik.rollout.verdicts import check, every, missing, run
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Messages a rehearsal wants in the queue while the processor is being taken away."""
+
+    messages: int = 120
+    entities: int = 60
+
+
+class RollbackChecks:
+    """Rolls back, then answers one question after the other about what is left."""
+
+    def __init__(self, environment: Environment, to: str = "replay", rehearsal: Rehearsal | None = None) -> None:
+        self.environment = environment
+        self.to = to
+        self.rehearsal = rehearsal
+        self.sent = 0
+
+    def roll_back(self, on_progress: Say | None = None) -> Rollback:
+        """Roll back; a rehearsal sends messages once consumption has stopped, to see that they are kept."""
+
+        def send() -> None:
+            if self.rehearsal is None:
+                return
+            selections, total = [], 0
+            for selection in busiest(Stores(self.environment), self.rehearsal.entities):
+                selections.append(selection)
+                total += len(selection.rows)
+                if total >= self.rehearsal.messages:
+                    break
+            self.sent = sum(r.sent for r in replay_all(self.environment, selections, on_progress=on_progress))
+
+        return rollback(self.environment, self.to, on_progress=on_progress, after_stop=send)
+
+    def all(self, done: Rollback) -> tuple[Check, ...]:
+        """Answer every question about a rollback."""
+        stores = Stores(self.environment)
+        questions: dict[str, Callable[[], Check]] = {
+            "nothing consumes the queue": lambda: self.stopped(done),
+            "the queue's messages are kept": lambda: self.kept(done),
+            "every store is untouched": lambda: self.untouched(done),
+            "aggregates are still readable": lambda: self.readable(stores),
+            "ingest still answers": lambda: common.ingest_answers(stores),
+            "the replay API is as the phase says": lambda: self.replay_api(stores),
+            "only this phase is on": lambda: common.components(stores),
+        }
+        return tuple(run(name, look) for name, look in questions.items())
+
+    def stopped(self, done: Rollback) -> Check:
+        """The mapping is gone."""
+        return check(
+            "nothing consumes the queue",
+            done.mappings_left == 0,
+            yes=f"the last message was consumed {done.stopped_after:.1f} s after the start; the mapping is gone",
+            no=f"{done.mappings_left} event source mappings still read the queue",
+            evidence={
+                "phase": f"{done.previous} -> {done.phase}",
+                "stopped after": f"{done.stopped_after:.2f} s",
+                "stack": done.stack_status,
+                "mappings": done.mappings_left,
+            },
+            remedy=f"pik rollback --env {self.environment.name} --to {self.to}",
+        )
+
+    def kept(self, done: Rollback) -> Check:
+        """What waited in the queue still waits."""
+        asked = done.queue_before > 0
+        return check(
+            "the queue's messages are kept",
+            done.queue_after >= done.queue_before if asked else None,
+            yes=f"{done.queue_after} messages in the queue before and after",
+            no=f"{done.queue_before} messages before, {done.queue_after} after",
+            unknown="the queue was empty",
+            evidence={
+                "sent after the stop": self.sent,
+                "before": done.queue_before,
+                "after": done.queue_after,
+                "dead letters": done.dead_letters,
+            },
+            remedy="replay the window again: raw objects and metadata are the truth, messages only refer to them",
+            blocking=asked or self.rehearsal is not None,
+        )
+
+    def untouched(self, done: Rollback) -> Check:
+        """Every item of every table, every object version and the queues are what they were."""
+        differences = done.differences
+        counts = done.after.counts if done.after else {}
+        evidence = {
+            name: f"{counts[name]} items, {'identical' if d.none else f'+{d.added} -{d.removed} changed {d.changed}'}"
+            for name, d in differences.items()
+        }
+        digests = done.after.digests if done.after else {}
+        return check(
+            "every store is untouched",
+            done.lost_nothing,
+            yes="item by item, every table, the bucket and the queues have all they had",
+            no=f"changed: {', '.join(name for name, d in differences.items() if not d.lost_nothing)}",
+            unknown="the stores are too large for an exact inventory",
+            evidence=evidence | {"digests": ", ".join(f"{name} {digest[:8]}…" for name, digest in digests.items())},
+            remedy="bucket versions and point-in-time recovery of the tables hold what was there",
+            blocking=done.lost_nothing is not None,
+        )
+
+    def readable(self, stores: Stores) -> Check:
+        """An aggregate written before can still be read."""
+        row = stores.any_version()
+        found = stores.version(row["entity_id"], row["day"], row["replay_id"]) if row else None
+        return check(
+            "aggregates are still readable",
+            found is not None if row else None,
+            yes="an aggregate that was written before is read as before",
+            no="an aggregate is listed and cannot be read",
+            unknown="no aggregate was ever written",
+            evidence={
+                "table": stores.outputs["AggregatesTable"],
+                "aggregate": found and f"{found['entity_id']} {found['day']}: {found['input_count']} inputs",
+            },
+            blocking=row is not None,
+        )
+
+    def replay_api(self, stores: Stores) -> Check:
+        """In phase 2 the replay API answers a dry run, in phase 1 it is gone."""
+        url, name = stores.outputs.get("ReplayUrl"), "the replay API is as the phase says"
+        if phases.phase(self.to) is phases.INGEST or not url:
+            return check(
+                name,
+                url is None,
+                yes="there is no replay API any more",
+                no="the replay API is still there",
+                evidence={"ReplayUrl": url or "none"},
+            )
+        window = {"start_time": "2000-01-01T00:00:00Z", "end_time": "2000-01-02T00:00:00Z"}
+        body = json.dumps({"entity_id": "pik-probe-nobody", "dry_run": True, **window}).encode()
+        asked = exchange(self.environment, url, body)
+        seen = {"answers": asked.status == 200, "complete": asked["complete"] is True}
+        return check(
+            name,
+            every(seen),
+            yes="the replay API answers",
+            no=f"not as it must be: {missing(seen)}",
+            evidence={"POST": url, "answer": asked.said},
+            remedy="read the replay log group",
+        )

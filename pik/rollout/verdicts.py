@@ -1,0 +1,75 @@
+"""How a check is written: a question, what was seen, and a verdict that never passes without data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pik.errors import AwsError
+from pik.results import Check, Evidence, Verdict
+
+LONGEST_EVIDENCE = 300
+
+
+def check(
+    name: str,
+    ok: bool | None,
+    *,
+    yes: str,
+    no: str,
+    unknown: str = "there was nothing to look at",
+    evidence: Mapping[str, object] | None = None,
+    remedy: str = "",
+    blocking: bool = True,
+) -> Check:
+    """Return a check: passed when ``ok``, failed when not, inconclusive when None (no data)."""
+    verdict = {True: Verdict.PASSED, False: Verdict.FAILED, None: Verdict.INCONCLUSIVE}[ok]
+    return Check(
+        name=name,
+        verdict=verdict,
+        sentence={True: yes, False: no, None: unknown}[ok],
+        evidence=tuple(Evidence(label=label, value=shorten(value)) for label, value in (evidence or {}).items()),
+        remedy="" if ok else remedy,
+        blocking=blocking,
+    )
+
+
+def every(answers: Mapping[str, bool | None]) -> bool | None:
+    """Return False when one answer is no, None when one is unknown or there are none, else True.
+
+    >>> every({"a": True, "b": None}), every({}), every({"a": None, "b": False})
+    (None, None, False)
+    """
+    values = list(answers.values())
+    if False in values:
+        return False
+    return True if values and None not in values else None
+
+
+def missing(answers: Mapping[str, bool | None]) -> str:
+    """Name the answers that are not yes, for a sentence."""
+    return ", ".join(name for name, value in answers.items() if value is not True) or "nothing"
+
+
+def run(name: str, look: Callable[[], Check]) -> Check:
+    """Run one check; what AWS or the network refuses makes it inconclusive, not the whole step a failure."""
+    try:
+        return look()
+    except (AwsError, ClientError, BotoCoreError) as error:
+        return check(
+            name,
+            None,
+            yes="",
+            no="",
+            unknown="could not be looked at",
+            evidence={type(error).__name__: error, "reason": getattr(error, "reason", "")},
+            remedy=getattr(error, "next_step", "")
+            or "see that AWS answers and the role may read, then run the step again",
+        )
+
+
+def shorten(value: object) -> str:
+    """Return a value as evidence: text, cut when long."""
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    return text if len(text) <= LONGEST_EVIDENCE else f"{text[: LONGEST_EVIDENCE - 1]}…"
