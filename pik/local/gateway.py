@@ -72,10 +72,8 @@ class Gateway:
             if message["type"] == "http.response.start":
                 self.telemetry.request_served(scope["path"], message["status"])
 
-        # Loopback stands for TLS: the template's policies demand it (aws:SecureTransport), and are not watered down here.
-        headers = [*scope.get("headers", []), (b"x-forwarded-proto", b"https")]
         try:
-            await self.app({**scope, "headers": headers}, receive, counted)
+            await self.app(scope, receive, counted)
         finally:
             self.in_flight -= 1
             self.last_request = time.monotonic()
