@@ -35,8 +35,7 @@ def request(
     ``local``); ``signed=False`` sends it without credentials. No retries: callers know what a retry means.
     Raises AwsError when there are no credentials or the API cannot be reached.
     """
-    local = environment.endpoint is not None and url.startswith(environment.endpoint)
-    target = url if local else environment.address(url)
+    target = _target(environment, url)
     sent = {"content-type": "application/json", **{k.lower(): v for k, v in (headers or {}).items()}}
     if signed:
         sent = sign(environment, method, target, body, sent)
@@ -51,9 +50,7 @@ def request(
         ) from error
 
 
-def sign(
-    environment: Environment, method: str, url: str, body: bytes, headers: Mapping[str, str]
-) -> dict[str, str]:
+def sign(environment: Environment, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
     """Return ``headers`` with the SigV4 signature for exactly this request added."""
     credentials = environment.session.get_credentials()
     if credentials is None:
@@ -65,6 +62,13 @@ def sign(
     unsigned = AWSRequest(method=method, url=url, data=body, headers=dict(headers))
     SigV4Auth(credentials.get_frozen_credentials(), "execute-api", environment.region).add_auth(unsigned)
     return dict(unsigned.headers.items())
+
+
+def _target(environment: Environment, url: str) -> str:
+    if environment.endpoint is not None and url.startswith(environment.endpoint):
+        return url
+    address, question, query = url.partition("?")
+    return f"{environment.address(address)}{question}{query}"
 
 
 @cache
