@@ -1,6 +1,6 @@
 """Put the content of the Lambda artifact into a directory; ``sam build`` calls this through ``pik/Makefile``.
 
-The content is ``pik/__init__.py``, ``pik/events.py``, ``pik/pipeline/`` and the libraries of ``requirements/lambda.lock``,
+The content is what SOURCES names below ``pik/`` and the libraries of ``requirements/lambda.lock``,
 all pure Python, so one artifact runs on every architecture and every Python that Lambda offers, and can be built by any
 Python 3 without Docker. The same inputs give the same bytes, so a deploy after an unchanged build is a no-op.
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "lambda.lock"
 CACHE = ROOT / ".aws-sam" / "pik-libraries"
 LAMBDA_PYTHON = "3.14"  # template.yaml's Runtime; a test compares
-SOURCES = ("__init__.py", "events.py", "pipeline")
+SOURCES = ("__init__.py", "errors.py", "events.py", "pipeline")
 NATIVE = (".so", ".pyd", ".dylib")
 # Written by the installer, different from host to host, read by nothing at run time. METADATA and licences stay.
 INSTALLER_FILES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
