@@ -10,7 +10,7 @@ from enum import StrEnum
 from html import escape
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 RESULT_MEDIA_TYPE = "application/vnd.pik.step+json"
 
@@ -72,6 +72,11 @@ class StepResult(BaseModel):
     changes: tuple[str, ...] = ()
     undo: str = ""
 
+    @field_validator("facts", mode="before")
+    @classmethod
+    def _from_pairs(cls, value: Any) -> Any:
+        return dict(value) if isinstance(value, list) else value
+
     @property
     def verdict(self) -> Verdict:
         """Worst verdict of the blocking checks; inconclusive when there is none."""
@@ -82,8 +87,11 @@ class StepResult(BaseModel):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """Let Jupyter show the checklist and the runner read the object (see IPython's display protocol)."""
+        # Notebooks are written with sorted keys; as pairs, the facts stay in the order that their author chose.
+        data = self.model_dump(mode="json")
+        data["facts"] = list(data["facts"].items())
         return {
-            RESULT_MEDIA_TYPE: self.model_dump(mode="json"),
+            RESULT_MEDIA_TYPE: data,
             "text/html": self.to_html(),
             "text/plain": self.to_text(),
         }

@@ -6,6 +6,7 @@ has an element of class ``pik-payload``.
 
 from __future__ import annotations
 
+import logging
 import re
 from html import escape
 from pathlib import Path
@@ -24,6 +25,8 @@ LEFT_OUT = "(payload left out)"
 ERROR_MARKER = "papermill-error-cell-tag"
 _node: Any = NotebookNode
 _SHOWN = ("text/html", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
+_SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.IGNORECASE | re.DOTALL)
+_LOG = logging.Logger("nbconvert", logging.ERROR)  # its advice on alternative texts is not for the one who runs
 _PAYLOAD_CLASS = re.compile(r"""class\s*=\s*["'][^"']*\bpik-payload\b""")
 
 
@@ -54,14 +57,14 @@ def to_html(path: Path, target: Path, *, title: str) -> None:
         def markdown2html(self, context: Any, source: str) -> str:
             return clean.html(super().markdown2html(context, source), anchors=True)
 
-    exporter: Any = Offline(config=Config(), embed_images=True, template_name="classic")  # type: ignore[no-untyped-call]
+    exporter: Any = Offline(config=Config(), log=_LOG, embed_images=True, template_name="classic")  # type: ignore[no-untyped-call]
     for name in exporter.trait_names():
         if name.endswith("_url"):
             setattr(exporter, name, "")
     notebook = shown(path)
     notebook.metadata["title"] = title
     page, _ = exporter.from_notebook_node(notebook)
-    write_atomically(target, page)
+    write_atomically(target, _SCRIPT.sub("", page))  # the template's own, for what is switched off
 
 
 def shown(path: Path) -> Any:

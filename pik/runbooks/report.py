@@ -71,6 +71,11 @@ class View:
         return f"{sum(check.verdict == 'passed' for check in found)}/{len(found)}" if found else ""
 
     @property
+    def shown(self) -> bool:
+        """Whether there is anything to tell beyond the overview's line."""
+        return self.step.state not in (State.PLANNED, State.SKIPPED)
+
+    @property
     def anchor(self) -> str:
         """Where the overview's line leads."""
         return f"step-{self.step.number}"

@@ -244,22 +244,27 @@ def _step(record: Run, step: Step, tell: OnProgress) -> None:
 
     def on_cell(cell: int, cells: int) -> None:
         step.cells, step.cells_done = cells, cell - 1
+        record.save()
         tell(Progress(record, step, cell, cells))
 
     began = time.monotonic()
+    result: StepResult | None = None
+    state, note, error = State.RUNNING, "", None
     try:
         if notebook.sha256(source) != step.source_sha256:
             raise execute.NotebookFailed(_changed_meanwhile(step))
-        step.result = execute.execute(
+        result = execute.execute(
             source, record.path / step.executed, step.parameters, timeout=step.timeout, on_cell=on_cell
         )
         step.cells_done = step.cells
-        step.state, step.note = _judge(step.result)
+        state, note = _judge(result)
     except execute.NotebookFailed as failed:
-        step.state, step.error = failed.state, failed.error
+        state, error = failed.state, failed.error
     finally:
         step.ended, step.seconds = utc(), time.monotonic() - began
-        _keep(record, step)
+        result = _keep(record, step, result)
+    # Only now: an interrupt until here leaves the step to be done again, never half-recorded.
+    step.result, step.error, step.state, step.note = result, error, state, note
 
 
 def _judge(result: StepResult) -> tuple[State, str]:
@@ -271,18 +276,27 @@ def _judge(result: StepResult) -> tuple[State, str]:
     return State(result.verdict), ""
 
 
-def _keep(record: Run, step: Step) -> None:
+def _keep(record: Run, step: Step, result: StepResult | None) -> StepResult | None:
+    """Bring what a step left behind into its final form; return the result as it may be recorded."""
     from pik.runbooks import export
 
     path = record.path / str(step.executed)
     if not path.is_file():
         step.executed = None
-        return
+        return result
+    try:
+        notebook.read(path)
+    except UsageError:  # cut short while it was written; what cannot be read cannot be cleared of payloads either
+        path.unlink()
+        step.executed = None
+        return result
     if not record.payloads:
-        step.result = export.without_payloads(path, step.result)
+        result = export.without_payloads(path, result)
     step.executed_sha256 = notebook.sha256(path)
-    step.html = str(Path(str(step.executed)).with_suffix(".html"))
-    export.to_html(path, record.path / step.html, title=f"{step.number} {step.title}")
+    page = Path(str(step.executed)).with_suffix(".html")
+    export.to_html(path, record.path / page, title=f"{step.number} {step.title}")
+    step.html = str(page)
+    return result
 
 
 def _changed_meanwhile(step: Step) -> StepError:
@@ -297,7 +311,7 @@ def _changed_meanwhile(step: Step) -> StepError:
 
 @contextmanager
 def _terminations_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as cleanly as Ctrl-C does."""
+    """Let SIGTERM and SIGHUP end a run as cleanly as Ctrl-C does; SIGINT, too, where a shell had it ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -305,7 +319,7 @@ def _terminations_interrupt() -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
