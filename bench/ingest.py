@@ -41,6 +41,7 @@ def run(*, quick: bool, say: Say) -> dict[str, Any]:
     """Run the benchmark and return everything that was measured, JSON-able."""
     plan = Plan.of(quick=quick)
     feed = producer.load("flights")
+    load_before = round(os.getloadavg()[0], 2)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with stage(say) as targets:
         observed = _observe(targets, plan, feed, say)
@@ -52,7 +53,7 @@ def run(*, quick: bool, say: Say) -> dict[str, Any]:
         "started": started,
         "quick": quick,
         "machine": f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}, {platform.python_version()}",
-        "load_average": round(os.getloadavg()[0], 2),
+        "load_average": load_before,
         "memory_mb": memory_mb,
         "plan": asdict(plan),
         "speed": [_speed(rounds, names, n, kind) for n in plan.events for kind in KINDS],

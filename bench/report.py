@@ -61,7 +61,7 @@ def markdown(result: dict[str, Any]) -> str:
     plan = result["plan"]
     events = ", ".join(f"{count} at concurrency {n}" for n, count in plan["events"].items())
     parts = [
-        f"Measured {result['started']} on {result['machine']}, load average {result['load_average']} at the end; "
+        f"Measured {result['started']} on {result['machine']}, load average {result['load_average']} before; "
         f"{plan['rounds']} rounds of {events}; functions of {result['memory_mb']} MB.\n"
     ]
     for title, columns, rows in tables(result):
