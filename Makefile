@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIK := .venv/bin/pik
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-fast lab lint format bench clean lock
+.PHONY: help setup demo test test-unit lab lint format bench clean lock
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'

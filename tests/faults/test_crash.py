@@ -130,7 +130,7 @@ def assert_kept(env: Environment, outputs: dict[str, str], body: bytes, answer: 
 
 @pytest.fixture
 def killer(embedded_env: Environment, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Kill -9 ingest workers of the embedded AWS, one every now and then, six in all, while the test runs; list of their ids."""
+    """Kill -9 six ingest workers of the embedded AWS, one after the other, while the test runs; list their ids."""
     killed: list[int] = []
     over = threading.Event()
 

@@ -1,0 +1,62 @@
+"""The project's own promises about itself: locks in step, light imports, documents that match the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+
+from pik.project import ROOT
+from scripts import environment_yml
+
+LOCKS = {path.stem: path for path in (ROOT / "requirements").glob("*.lock")}
+HEAVY = {"pandas", "pyarrow", "jupyterlab", "papermill", "nbformat", "IPython", "altair", "ipywidgets"}
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("statement", ["import pik", "import pik.cli", "import pik.pipeline.ingest"])
+def test_imports_pull_in_no_notebook_library(statement: str) -> None:
+    assert modules_after(statement) & HEAVY == set()
+
+
+def test_import_pik_does_not_even_need_boto3() -> None:
+    assert "boto3" not in modules_after("import pik")
+
+
+def test_the_workbench_lock_satisfies_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    versions = environment_yml.locked()
+    wanted = [Requirement(r) for r in project["project"]["dependencies"] + project["dependency-groups"]["dev"]]
+    assert [str(r) for r in wanted if not r.specifier.contains(versions.get(r.name.lower(), "0"))] == []
+
+
+def test_environment_yml_is_what_the_lock_says() -> None:
+    assert (ROOT / "environment.yml").read_text() == environment_yml.render(), "run: make lock"
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_package_has_hashes(name: str) -> None:
+    entries = re.findall(r"^[A-Za-z0-9._-]+==.*(?:\n .*)*", LOCKS[name].read_text(), re.MULTILINE)
+    assert entries
+    assert [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def test_the_emulator_and_the_sam_cli_are_the_versions_that_were_tried() -> None:
+    assert "ministack==1.5.33" in LOCKS["emulator"].read_text()
+    assert "aws-sam-cli==1.170.0" in LOCKS["sam"].read_text()
+
+
+def test_make_help_shows_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE)) - {"help"}
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[1] for line in shown.splitlines() if line.strip().startswith("make ")} >= targets
