@@ -56,9 +56,7 @@ def build(target: Path) -> None:
     for name in SOURCES:
         source = ROOT / "pik" / name
         if source.is_dir():
-            shutil.copytree(
-                source, package / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            shutil.copytree(source, package / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(source, package / name)
     _same_modes(target)
@@ -103,7 +101,7 @@ def _pips() -> Iterator[list[str]]:
     for python in (sys.executable, str(ROOT / ".venv" / "bin" / "python"), shutil.which("python3") or ""):
         if python and _runs([python, "-m", "pip", "--version"]):
             yield [python, "-m", "pip"]
-    for uv in (shutil.which("uv") or "", str(ROOT / ".venv" / "bin" / "uv")):
+    for uv in (shutil.which("uv") or "", str(ROOT / ".tools" / "uv" / "bin" / "uv")):
         if uv and _runs([uv, "--version"]):
             yield [uv, "tool", "run", "pip"]
 
