@@ -98,33 +98,59 @@ class StepResult(BaseModel):
 
     def to_text(self) -> str:
         """Return the checklist as plain text, one check a line."""
-        mark = {Verdict.PASSED: "✓", Verdict.FAILED: "✗", Verdict.INCONCLUSIVE: "?"}
         lines = [f"{self.title}: {self.headline}"]
-        lines += [f"  {mark[c.verdict]} {c.name}: {c.sentence}" for c in self.checks]
+        lines += [f"  {_MARKS[c.verdict]} {c.name}: {c.sentence}" for c in self.checks]
         return "\n".join(lines)
 
     def to_html(self) -> str:
         """Return the checklist as an HTML fragment; every value is escaped, so payloads are text, never markup."""
         rows = "".join(_check_row(check) for check in self.checks)
         changes = "".join(f"<li>{escape(change)}</li>" for change in self.changes)
-        undo = f"<p>Undo: <code>{escape(self.undo)}</code></p>" if self.undo else ""
+        undo = f"<p>undo with <code>{escape(self.undo)}</code></p>" if self.undo else ""
         return (
-            f'<section class="pik-step"><h3>{escape(self.title)}: {escape(self.headline)}</h3>'
+            f'<section class="pik-step"><style>{RESULT_STYLE}</style>'
+            f'<h3><span class="pik-{self.verdict}">{_MARKS[self.verdict]}</span> {escape(self.title)}: '
+            f"{escape(self.headline)}</h3>"
             f'<table class="pik-checks"><thead><tr><th>verdict</th><th>check</th><th>what was found</th>'
             f"<th>evidence</th></tr></thead><tbody>{rows}</tbody></table>"
-            + (f"<p>Changed:</p><ul>{changes}</ul>" if changes else "")
+            + (f"<p>changed</p><ul>{changes}</ul>" if changes else "")
             + undo
             + "</section>"
         )
 
 
-def _check_row(check: Check) -> str:
-    evidence = "".join(
-        f"<dt>{escape(item.label)}</dt><dd><code>{escape(item.value)}</code></dd>" for item in check.evidence
+_MARKS = {Verdict.PASSED: "✓", Verdict.FAILED: "✗", Verdict.INCONCLUSIVE: "?"}
+_FOLD_ABOVE = 240
+# Colours that read on light and dark; everything else is JupyterLab's own.
+RESULT_STYLE = (
+    ".pik-step .pik-passed{color:#2b9a66}.pik-step .pik-failed{color:#d9483b}.pik-step .pik-inconclusive{color:#b7791f}"
+    ".pik-step table.pik-checks{border-collapse:collapse;width:100%;font-size:13px}"
+    ".pik-step .pik-checks td,.pik-step .pik-checks th{text-align:left;vertical-align:top;padding:4px 10px 4px 0;"
+    "white-space:normal;background:none}"
+    ".pik-step .pik-checks tbody tr{border-top:1px solid rgba(128,128,128,.3);background:none}"
+    ".pik-step td:first-child{white-space:nowrap;font-weight:600}"
+    ".pik-step dl{display:grid;grid-template-columns:max-content 1fr;gap:0 10px;margin:0}"
+    ".pik-step dt{opacity:.7;font-weight:400}.pik-step dd{margin:0;overflow-wrap:anywhere}"
+    ".pik-step pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}"
+)
+
+
+def _evidence(item: Evidence) -> str:
+    value = escape(item.value)
+    if not item.payload and len(item.value) <= _FOLD_ABOVE:
+        return f"<dt>{escape(item.label)}</dt><dd><code>{value}</code></dd>"
+    kind = ' class="pik-payload"' if item.payload else ""
+    return (
+        f"<dt>{escape(item.label)}</dt><dd><details{kind}><summary>{len(item.value):,} characters</summary>"
+        f"<pre>{value}</pre></details></dd>"
     )
+
+
+def _check_row(check: Check) -> str:
+    evidence = "".join(_evidence(item) for item in check.evidence)
     remedy = f"<br><em>do this: {escape(check.remedy)}</em>" if check.remedy and check.stops else ""
     advisory = "" if check.blocking else " (advisory)"
     return (
-        f'<tr class="pik-{check.verdict}"><td>{check.verdict}{advisory}</td><td>{escape(check.name)}</td>'
-        f"<td>{escape(check.sentence)}{remedy}</td><td><dl>{evidence}</dl></td></tr>"
+        f'<tr><td class="pik-{check.verdict}">{_MARKS[check.verdict]} {check.verdict}{advisory}</td>'
+        f"<td>{escape(check.name)}</td><td>{escape(check.sentence)}{remedy}</td><td><dl>{evidence}</dl></td></tr>"
     )

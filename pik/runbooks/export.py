@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import pass_context
 from nbformat import NotebookNode
 
-from pik.results import RESULT_MEDIA_TYPE, Evidence, StepResult
+from pik.results import RESULT_MEDIA_TYPE, RESULT_STYLE, Evidence, StepResult
 from pik.runbooks import clean
 from pik.runbooks.notebook import as_text, read
 from pik.runbooks.record import write_atomically
@@ -64,7 +64,8 @@ def to_html(path: Path, target: Path, *, title: str) -> None:
     notebook = shown(path)
     notebook.metadata["title"] = title
     page, _ = exporter.from_notebook_node(notebook)
-    write_atomically(target, _SCRIPT.sub("", page))  # the template's own, for what is switched off
+    page = _SCRIPT.sub("", page)  # the template's own, for what is switched off
+    write_atomically(target, page.replace("</head>", f"<style>{RESULT_STYLE}</style></head>", 1))
 
 
 def shown(path: Path) -> Any:

@@ -160,7 +160,9 @@ def _unreadable(path: Path, reason: str) -> UsageError:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
+    # A misspelt key is also a missing one: the misspelling says more.
+    problems = error.errors(include_url=False)
+    problem = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{where}: no such key{did_you_mean(str(problem['loc'][-1]), _keys_at(problem['loc']))}"
