@@ -104,9 +104,12 @@ def _verdict(summary: Summary) -> str:
 def _next_steps(summary: Summary, env: str) -> Iterator[str]:
     if summary.failed_file:
         yield f"  not delivered {summary.failed_file}"
-        yield f"  do this       pik ingest {summary.failed_file} --env {env}"
-    if summary.interrupted:
+    if summary.stopped:
+        yield f"  do this       pik status --env {env} (is the API there, may you call it?), then the same command again"
+    elif summary.interrupted:
         yield "  do this       run the same command again: what is stored already answers DUPLICATE"
+    elif summary.failed_file:
+        yield f"  do this       pik ingest {summary.failed_file} --env {env}"
     if summary.conflict or summary.rejected:
         yield "  kept aside    in the raw bucket, below conflicts/ and rejected/: the bytes, with the reason"
 

@@ -56,6 +56,7 @@ def test_one_json_object_on_stdout() -> None:
         (summary_of(ACCEPTED, REJECTED, FAILED), 5, "1 of 3 events safe"),
         (summary_of(ACCEPTED, interrupted=True), 130, "interrupted after 1 event"),
         (summary_of(FAILED, stopped="HTTP 403: no"), 5, "stopped after 1 event: HTTP 403: no"),
+        (summary_of(FAILED, stopped="HTTP 403: no", failed_file="/x.jsonl"), 5, "pik status --env local"),
         (summary_of(ACCEPTED, dry_run=True), 4, "nothing was written"),
         (summary_of(ACCEPTED, dry_run=True, dry_run_asked=True), 0, "would be safe (dry run"),
     ],
