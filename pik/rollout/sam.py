@@ -36,6 +36,7 @@ SOURCES = (
     "pik/Makefile",
     "scripts/build_lambda.py",
     "pik/__init__.py",
+    "pik/errors.py",
     "pik/events.py",
     "pik/pipeline/**/*.py",
 )
