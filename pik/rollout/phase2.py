@@ -41,7 +41,7 @@ class Sent:
 class ReplayChecks:
     """Replays the busiest entities and a probe's, then answers one question after the other about it."""
 
-    def __init__(self, environment: Environment, *, entities: int = 25, patience: float = 60.0) -> None:
+    def __init__(self, environment: Environment, *, entities: int = 100, patience: float = 60.0) -> None:
         self.environment = environment
         self.stores = Stores(environment)
         self.entities = entities

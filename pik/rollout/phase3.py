@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.environments import Environment
 from pik.pipeline import queue
@@ -52,6 +56,8 @@ class ProcessorChecks:
     def __init__(self, environment: Environment, *, patience: float = 300.0) -> None:
         self.environment = environment
         self.patience = patience
+        self.timeline: list[tuple[float, int]] = []
+        self._started = time.monotonic()
 
     @property
     def stores(self) -> Stores:
@@ -66,18 +72,46 @@ class ProcessorChecks:
         aggregator = stack.require(self.environment).parameters.get("Aggregator", "daily-summary")
         return Prediction(replays, raws, stores.waiting(), predict(aggregator, raws, replays))
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the queue meanwhile: consumption begins while the deploy that switches it on is still at work."""
+        done = threading.Event()
+        stores = self.stores
+        self.timeline, self._started = [], time.monotonic()
+
+        def watch() -> None:
+            while not done.wait(self._every):
+                with suppress(ClientError, BotoCoreError):
+                    self._sample(stores)
+
+        watcher = threading.Thread(target=watch, name="pik-queue-watch", daemon=True)
+        self._sample(stores)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
     def drain(self, on_progress: Say | None = None) -> Drain:
-        """Wait until the queue is empty, or patience is over."""
-        say, stores, started = on_progress or silent, self.stores, time.monotonic()
-        timeline: list[tuple[float, int]] = []
+        """Wait until the queue is empty, or patience is over; ``seconds`` counts from the first message consumed."""
+        say, stores, began = on_progress or silent, self.stores, time.monotonic()
         while True:
-            left = stores.waiting()
-            timeline.append((round(time.monotonic() - started, 2), left))
-            if len(timeline) == 1 or left != timeline[-2][1]:
+            left = self._sample(stores)
+            if len(self.timeline) == 1 or left != self.timeline[-2][1]:
                 say(f"{left} messages left")
-            if left == 0 or timeline[-1][0] > self.patience or self._dry:
-                return Drain(timeline[-1][0], left, timeline)
-            time.sleep(0.25 if self.environment.is_local else 3.0)
+            if left == 0 or time.monotonic() - began > self.patience or self._dry:
+                return Drain(_emptying(self.timeline), left, self.timeline)
+            time.sleep(self._every)
+
+    def _sample(self, stores: Stores) -> int:
+        left = stores.waiting()
+        self.timeline.append((round(time.monotonic() - self._started, 2), left))
+        return left
+
+    @property
+    def _every(self) -> float:
+        return 0.25 if self.environment.is_local else 3.0
 
     def all(self, predicted: Prediction, drained: Drain) -> tuple[Check, ...]:
         """Answer every question of the phase."""
@@ -257,6 +291,14 @@ def _different(wanted: dict[Group, tuple[dict[str, Any], int]], found: dict[Grou
         elif (row["state"], row["input_count"]) != (json.loads(json.dumps(state)), count):
             wrong.append(f"{' · '.join(group)}: {row['input_count']} inputs of {count}, or another state")
     return wrong
+
+
+def _emptying(timeline: list[tuple[float, int]]) -> float:
+    """Seconds from the last time nothing was consumed yet to the first time nothing was left (or to the end)."""
+    most = max((count for _, count in timeline), default=0)
+    full = max((second for second, count in timeline if count == most), default=0.0)
+    empty = [second for second, count in timeline if count == 0 and second >= full]
+    return round((min(empty) if empty else timeline[-1][0]) - full, 2) if timeline else 0.0
 
 
 def _thin(timeline: list[tuple[float, int]], most: int = 8) -> list[tuple[float, int]]:

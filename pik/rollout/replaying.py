@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from pik import events
@@ -24,6 +26,7 @@ from pik.rollout.stack import Say, silent
 
 PREFIX = "rollout-"
 PARALLEL = 6
+THROTTLED_ATTEMPTS = 20
 
 Group = tuple[str, str, str]  # entity, day, replay
 
@@ -133,16 +136,26 @@ def replay_all(
 
 
 def _replay(environment: Environment, url: str, replay_id: str, selection: Selection, parts: int) -> Replay:
-    plan = exchange(environment, url, selection.request(dry_run=True))
+    plan = _ask(environment, url, selection.request(dry_run=True))
     limit = {"limit": -(-len(selection.rows) // parts) or 1} if parts > 1 else {}
     pages: list[Exchange] = []
     cursor: dict[str, str] = {}
     while True:
-        page = exchange(environment, url, selection.request(replay_id=replay_id, **limit, **cursor))
+        page = _ask(environment, url, selection.request(replay_id=replay_id, **limit, **cursor))
         pages.append(page)
         if page.status != 200 or page["complete"] or not page["cursor"] or page["cursor"] == cursor.get("cursor"):
             return Replay(replay_id, selection, plan, tuple(pages))
         cursor = {"cursor": str(page["cursor"])}
+
+
+def _ask(environment: Environment, url: str, body: bytes) -> Exchange:
+    """Send one replay request; when the API is throttled (429), wait and ask again: nothing was done yet."""
+    for attempt in range(THROTTLED_ATTEMPTS):
+        asked = exchange(environment, url, body)
+        if asked.status != HTTPStatus.TOO_MANY_REQUESTS:
+            break
+        time.sleep(random.uniform(0.1, 0.5) * (1 + attempt))  # noqa: S311 - jitter, not a secret
+    return asked
 
 
 def latest_batch(stores: Stores) -> dict[str, Selection]:

@@ -1,0 +1,62 @@
+"""Where a notebook is at work, in one line that nobody overlooks; prod is red."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+
+from pik.environments import Environment
+from pik.rollout import stack
+from pik.rollout.stack import aws_errors
+from pik.runbooks.headless import headless
+
+COLOURS = {"local": "#3b6ea5", "dev": "#2e7d5b", "staging": "#9a6700", "prod": "#c62828"}
+
+
+@dataclass(frozen=True)
+class Banner:
+    """Environment, account, region, stack, phase and time, as a notebook shows them."""
+
+    environment: str
+    account: str
+    region: str
+    stack: str
+    phase: str
+    when: datetime
+    headless: bool
+
+    def __repr__(self) -> str:
+        return " · ".join(self._words)
+
+    @property
+    def _words(self) -> list[str]:
+        account = "embedded AWS" if self.environment == "local" else f"account {self.account}"
+        mode = "headless run" if self.headless else "interactive"
+        when = f"{self.when:%Y-%m-%d %H:%M:%S} UTC"
+        return [self.environment, account, self.region, self.stack, f"phase {self.phase}", when, mode]
+
+    def _repr_html_(self) -> str:
+        colour = COLOURS.get(self.environment, COLOURS["prod"])
+        name, *rest = (escape(word) for word in self._words)
+        return (
+            f'<div style="border-left:8px solid {colour};padding:6px 12px;margin:4px 0">'
+            f'<strong style="background:{colour};color:#fff;padding:2px 8px;border-radius:3px">{name}</strong> '
+            f"{' · '.join(rest)}</div>"
+        )
+
+
+def banner(environment: Environment) -> Banner:
+    """Look up where ``environment`` is and return its banner. Works when nothing is deployed."""
+    found = stack.read(environment)
+    with aws_errors(environment, "find out which account this is"):
+        account = environment.client("sts").get_caller_identity()["Account"]
+    return Banner(
+        environment=environment.name,
+        account=account,
+        region=environment.region,
+        stack=environment.stack,
+        phase=found.phase.label if found else "off",
+        when=datetime.now(UTC),
+        headless=headless(),
+    )

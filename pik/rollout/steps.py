@@ -1,0 +1,366 @@
+"""The rollout's steps as the notebooks call them: each method answers one question with a frame, a chart or a result.
+
+The notebooks in ``notebooks/rollout/`` hold no logic; this is it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import altair
+import pandas as pd
+
+from pik.environments import environment
+from pik.errors import Refused
+from pik.producer import Summary, load, send
+from pik.results import Check, StepResult, Verdict
+from pik.rollout import figures, phases, stack
+from pik.rollout.banner import Banner, banner
+from pik.rollout.deploy import Deployment, deploy
+from pik.rollout.phase1 import IngestChecks
+from pik.rollout.phase2 import ReplayChecks, Sent
+from pik.rollout.phase3 import Drain, Prediction, ProcessorChecks
+from pik.rollout.reading import Stores
+from pik.rollout.rollback import Rollback, rollback
+from pik.rollout.undo import Rehearsal, RollbackChecks
+from pik.rollout.verdicts import check
+
+AUTOMATIC = "auto"
+SAMPLE = "flights:2013-01-01"
+
+
+class _Step:
+    """What every step has: an environment, its banner, and the way forward to its phase."""
+
+    phase: phases.Phase
+
+    def __init__(self, env: str, *, from_start: bool = False) -> None:
+        self.environment = environment(env)
+        self.from_start = from_start
+        self.changes: list[str] = []
+        self.deployment: Deployment | None = None
+
+    @property
+    def banner(self) -> Banner:
+        """Where this is."""
+        return banner(self.environment)
+
+    def deploy(self) -> pd.DataFrame:
+        """Bring the environment to this step's phase; return what changed.
+
+        An environment that is further on is taken back first where that is harmless (``local``) or asked for
+        (``from_start``); elsewhere that is refused.
+        """
+        self._step_back()
+        self.deployment = deploy(self.environment, self.phase.name)
+        if self.deployment.changed:
+            self.changes.append(self.deployment.sentence)
+        return _facts(
+            {
+                "phase": f"{self.phase.label} (before: {self.deployment.previous})",
+                "changed": self.deployment.sentence,
+                "stack": f"{self.environment.stack} {self.deployment.stack_status}",
+                "template digest": self.deployment.template_digest,
+                "code digest": self.deployment.code_digest,
+            }
+        )
+
+    def _step_back(self) -> None:
+        found = stack.read(self.environment)
+        if found is None or found.phase.number <= self.phase.number:
+            return
+        name = self.environment.name
+        if not (self.environment.is_local or self.from_start):
+            raise Refused(
+                f"{name} is at phase {found.phase.label}; this step verifies phase {self.phase.label}",
+                reason="it would have to take back what is on now",
+                next_step=f"pik run rollout --env {name} -p from_start=true, or pik rollback --env {name}",
+            )
+        self.changes.append(rollback(self.environment, self.phase.name).sentence)
+
+    def _result(self, checks: Iterable[Check], words: str, facts: dict[str, Any]) -> StepResult:
+        done = tuple(checks)
+        passed = sum(found.verdict is Verdict.PASSED for found in done)
+        seconds = self.deployment.seconds if self.deployment else 0.0
+        more: dict[str, Any] = {"deploy_seconds": seconds} if self.deployment else {}
+        if self.deployment:
+            more |= {"template_digest": self.deployment.template_digest, "code_digest": self.deployment.code_digest}
+        took = f"deploy {seconds:.1f} s, " if self.deployment else ""
+        return StepResult(
+            title=self.phase.label,
+            headline=f"{took}{words}, {passed}/{len(done)} checks passed",
+            checks=done,
+            facts=facts | more,
+            changes=tuple(self.changes),
+            undo=self._undo(),
+        )
+
+    def _undo(self) -> str:
+        previous = phases.PHASES[self.phase.number - 1]
+        if previous is phases.OFF:
+            return ""
+        return f"pik rollback --env {self.environment.name} --to {previous.name}"
+
+
+class IngestStep(_Step):
+    """Phase 1: deploy ingest, send events, prove that each is kept as it came."""
+
+    phase = phases.INGEST
+
+    def __init__(
+        self, env: str, events: str = AUTOMATIC, *, from_start: bool = False, concurrency: int = 8, patience: float = 60
+    ) -> None:
+        super().__init__(env, from_start=from_start)
+        # Sample data belongs into the embedded environment; elsewhere only what somebody named is sent.
+        sample = SAMPLE if self.environment.is_local else ""
+        self.events = sample if events == AUTOMATIC else events
+        self.concurrency = concurrency
+        self.patience = patience
+        self.summary: Summary | None = None
+        self.checks: IngestChecks | None = None
+
+    def ingest(self) -> pd.DataFrame:
+        """Send the events; return what became of them."""
+        if not self.events:
+            return _facts({"events": "none were asked for (parameter events); the probes below are sent anyway"})
+        self.summary = send(load(self.events), self.environment, concurrency=self.concurrency)
+        counts = ("total", "accepted", "duplicate", "conflict", "rejected", "failed", "seconds", "events_per_second")
+        return pd.DataFrame([{"events": self.events, **{name: getattr(self.summary, name) for name in counts}}])
+
+    def arrivals(self) -> altair.Chart:
+        """When did the events happen, and at which carrier (source)?"""
+        return figures.arrivals(Stores(self.environment).recent(days=2, limit=40_000))
+
+    def latency(self) -> altair.Chart:
+        """How long did the producer wait for an answer?"""
+        return figures.latency(self.summary.latency_ms if self.summary else {})
+
+    def probe(self) -> pd.DataFrame:
+        """Send the probes; return what was sent and answered."""
+        self.checks = IngestChecks(self.environment, self.patience)
+        return pd.DataFrame(
+            [
+                {"request": name, "bytes": len(sent.sent), "answer": sent.said, "event_id": sent["event_id"] or ""}
+                for name, sent in self.checks.exchanges.items()
+            ]
+        )
+
+    def result(self) -> StepResult:
+        """Answer the checklist of the phase."""
+        if self.checks is None:
+            self.probe()
+        found = (self.checks or IngestChecks(self.environment, self.patience)).all()
+        if not self.summary:
+            return self._result(found, "no events sent but the probes", {})
+        return self._result(
+            (_all_safe(self.summary), *found),
+            f"{self.summary.total} events safe" if self.summary.safe else "NOT ALL EVENTS SAFE",
+            {
+                "events": self.summary.total,
+                "accepted": self.summary.accepted,
+                "duplicate": self.summary.duplicate,
+                "events_per_second": self.summary.events_per_second,
+                "latency_p50_ms": self.summary.latency_ms["p50"],
+                "latency_p99_ms": self.summary.latency_ms["p99"],
+            },
+        )
+
+
+class ReplayStep(_Step):
+    """Phase 2: deploy replay, send replays to the queue, prove that they are whole, predict the aggregates."""
+
+    phase = phases.REPLAY
+
+    def __init__(self, env: str, *, entities: int = 100, patience: float = 60) -> None:
+        super().__init__(env)
+        self.entities = entities
+        self.patience = patience
+        self.sent: Sent | None = None
+        self.checks: ReplayChecks | None = None
+
+    def replay(self) -> pd.DataFrame:
+        """Replay the busiest entities; return for each what was listed, planned and sent."""
+        self.checks = ReplayChecks(self.environment, entities=self.entities, patience=self.patience)
+        self.sent = self.checks.replay()
+        self.changes.append(f"{self.sent.sent} messages sent to the queue in {len(self.sent.replays)} replays")
+        return pd.DataFrame(
+            [
+                {
+                    "entity": r.selection.entity_id,
+                    "listed": len(r.selection.rows),
+                    "planned": r.plan["matched"],
+                    "sent": r.sent,
+                    "requests": len(r.pages),
+                    "complete": r.complete,
+                    "replay": r.replay_id,
+                }
+                for r in self.sent.replays
+            ]
+        )
+
+    def predicted(self) -> pd.DataFrame:
+        """What will the processor write? Computed from the raw objects, before the processor exists."""
+        return figures.predicted_frame(self.sent.predicted if self.sent else {})
+
+    def sizes(self) -> altair.Chart:
+        """How many events does each predicted aggregate count?"""
+        return figures.aggregate_sizes(self.sent.predicted if self.sent else {})
+
+    def result(self) -> StepResult:
+        """Answer the checklist of the phase."""
+        if self.checks is None or self.sent is None:
+            self.replay()
+        assert self.checks is not None  # noqa: S101 - replay() has set both
+        assert self.sent is not None  # noqa: S101
+        planned = sum(int(r.plan["matched"] or 0) for r in self.sent.replays)
+        return self._result(
+            self.checks.all(self.sent),
+            f"{planned} planned = {self.sent.sent} sent" if planned == self.sent.sent else "PLAN AND SENT DIFFER",
+            {
+                "replays": len(self.sent.replays),
+                "expected": self.sent.expected,
+                "planned": planned,
+                "sent": self.sent.sent,
+                "predicted_aggregates": len(self.sent.predicted),
+            },
+        )
+
+
+class ProcessorStep(_Step):
+    """Phase 3: predict, deploy the processor, and compare what it writes with the prediction."""
+
+    phase = phases.PROCESSOR
+
+    def __init__(self, env: str, *, patience: float = 300) -> None:
+        super().__init__(env)
+        self.checks = ProcessorChecks(self.environment, patience=patience)
+        self.prediction: Prediction | None = None
+        self.drained: Drain | None = None
+
+    def predict(self) -> pd.DataFrame:
+        """What must the processor write for the messages that wait? Computed before it is switched on."""
+        self.prediction = self.checks.predict()
+        return figures.predicted_frame(self.prediction.aggregates)
+
+    def deploy(self) -> pd.DataFrame:
+        """Switch the processor on, and watch the queue meanwhile."""
+        with self.checks.watching():
+            return super().deploy()
+
+    def drain(self) -> altair.Chart:
+        """How did the queue empty?"""
+        self.drained = self.checks.drain()
+        return figures.drain(self.drained.timeline, self.drained.seconds)
+
+    def compared(self) -> altair.Chart:
+        """Is what was written what was predicted?"""
+        wanted = self.prediction.aggregates if self.prediction else {}
+        return figures.compared(wanted, self.checks.stores.versions(wanted))
+
+    def result(self) -> StepResult:
+        """Answer the checklist of the phase."""
+        if self.prediction is None:
+            self.predict()
+        if self.drained is None:
+            self.drain()
+        assert self.prediction is not None  # noqa: S101 - set above
+        assert self.drained is not None  # noqa: S101
+        found = self.checks.all(self.prediction, self.drained)
+        equal = any(c.name == "aggregates written = predicted" and c.verdict is Verdict.PASSED for c in found)
+        words = "aggregates = prediction" if equal else "AGGREGATES NOT PROVEN"
+        state = f"queue drained in {self.drained.seconds:.1f} s" if self.drained.left == 0 else "QUEUE NOT DRAINED"
+        return self._result(
+            found,
+            f"{state}, {words}",
+            {
+                "messages": self.prediction.waiting,
+                "drain_seconds": self.drained.seconds,
+                "aggregates": len(self.prediction.aggregates),
+                "inputs": self.prediction.events,
+            },
+        )
+
+
+class RollbackStep(_Step):
+    """Roll back, and prove that nothing was lost; a rehearsal puts messages into the queue on the way."""
+
+    def __init__(self, env: str, to: str = "replay", *, rehearse: bool = False, messages: int = 120) -> None:
+        super().__init__(env)
+        self.phase = phases.phase(to)
+        self.checks = RollbackChecks(self.environment, to, Rehearsal(messages) if rehearse else None)
+        self.done: Rollback | None = None
+
+    def roll_back(self) -> pd.DataFrame:
+        """Roll back; return what happened, and when."""
+        self.done = self.checks.roll_back()
+        self.changes.append(self.done.sentence)
+        return _facts(
+            {
+                "phase": f"{self.done.previous} -> {self.done.phase}",
+                "last message consumed after": f"{self.done.stopped_after:.2f} s",
+                "all done after": f"{self.done.seconds:.1f} s",
+                "sent once consumption had stopped": f"{self.checks.sent} messages",
+                "kept in the queue": f"{self.done.queue_before} before, {self.done.queue_after} after",
+            }
+        )
+
+    def stores(self) -> pd.DataFrame:
+        """What is in each store, before and after, item by item?"""
+        done = self.done
+        if done is None or done.before is None or done.after is None:
+            return _facts({"stores": "too large to read every item; versions and point-in-time recovery are on"})
+        before, after = done.before, done.after
+        return pd.DataFrame(
+            [
+                {
+                    "store": name,
+                    "before": before.counts[name],
+                    "after": after.counts[name],
+                    "added": difference.added,
+                    "removed": difference.removed,
+                    "changed": difference.changed,
+                    "digest after": after.digests.get(name, "")[:16],
+                    "identical": difference.none,
+                }
+                for name, difference in done.differences.items()
+            ]
+        )
+
+    def result(self) -> StepResult:
+        """Answer the checklist of a rollback."""
+        started = time.monotonic()
+        if self.done is None:
+            self.roll_back()
+        assert self.done is not None  # noqa: S101 - set above
+        untouched = "every store untouched" if self.done.lost_nothing else "STORES NOT PROVEN UNTOUCHED"
+        result = self._result(
+            self.checks.all(self.done),
+            f"{self.done.stopped_after:.1f} s to the last message, {self.done.queue_after} kept in queue, {untouched}",
+            {**self.done.as_dict(), "check_seconds": round(time.monotonic() - started, 2)},
+        )
+        again = phases.phase(self.done.previous).name if self.done.changed else ""
+        undo = f"pik deploy --env {self.environment.name} --phase {again}" if again else ""
+        return result.model_copy(update={"title": f"rollback to {self.phase.label}", "undo": undo})
+
+
+def _facts(facts: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame({"what": list(facts), "found": list(facts.values())})
+
+
+def _all_safe(summary: Summary) -> Check:
+    problems = [f"{p.status} {p.code}: {p.error}" for p in summary.problems[:3]]
+    return check(
+        "every event sent is safe",
+        summary.safe if summary.total else None,
+        yes=f"{summary.accepted} accepted, {summary.duplicate} were here before; none refused or failed",
+        no=f"{summary.conflict} conflicts, {summary.rejected} rejected, {summary.failed} failed",
+        unknown="there were no events to send",
+        evidence={
+            "sent": summary.total,
+            "answers": ", ".join(f"{status} {count}" for status, count in summary.by_status.items()),
+            "problems": problems or "none",
+        },
+        remedy="sending again is safe; what was accepted answers DUPLICATE",
+    )
