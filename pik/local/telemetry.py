@@ -6,7 +6,9 @@ logs and metrics are in the same snapshot.
 
 * Embedded Metric Format: every log line with ``_aws.CloudWatchMetrics`` becomes data points.
 * AWS/SQS: visible and invisible messages and the age of the oldest, once a minute and when asked for.
-* AWS/ApiGateway: Count, 4XXError, 5XXError of each request to a REST API. (AWS/Lambda ministack has.)
+* AWS/ApiGateway: Count, 4XXError, 5XXError of each request to a REST API.
+* AWS/Lambda: Invocations, Errors, Throttles, Duration of every execution. ministack counts those through Invoke only,
+  not what an API or a queue starts.
 * Alarms: evaluated by period, with their dimensions and their treatment of missing data. ministack pools all
   dimensions, so that any queue's messages would raise the dead-letter queue's alarm.
 """
@@ -39,13 +41,16 @@ class Telemetry:
     """Feeds and replaces parts of ministack's CloudWatch."""
 
     def __init__(self) -> None:
-        from ministack.services import cloudwatch, cloudwatch_logs
+        from ministack.services import cloudwatch, cloudwatch_logs, lambda_svc
 
         self.cloudwatch = cloudwatch
         self._store_events = cloudwatch_logs._append_log_events
         cloudwatch_logs._append_log_events = self._append_log_events
         cloudwatch.record_metric = self.record
         cloudwatch._evaluate_alarm = self.evaluate
+        self._store_execution = lambda_svc._emit_lambda_logs
+        lambda_svc._emit_lambda_logs = self._executed
+        lambda_svc._emit_lambda_metrics = self._throttled
 
     def _append_log_events(self, stream: dict[str, Any], events: Sequence[dict[str, Any]]) -> None:
         self._store_events(stream, events)
@@ -53,6 +58,21 @@ class Telemetry:
             if '"_aws"' in event["message"]:
                 for namespace, name, value, unit, dimensions, timestamp in parse_emf(event["message"]):
                     self.record(namespace, name, value, unit, dimensions, timestamp)
+
+    def _executed(
+        self, function: dict[str, Any], request_id: str, text: str, failed: bool, milliseconds: int, **more: Any
+    ) -> None:
+        self._store_execution(function, request_id, text, failed, milliseconds, **more)
+        dimensions = {"FunctionName": (function.get("config") or function).get("FunctionName", "unknown")}
+        self.record("AWS/Lambda", "Invocations", 1, "Count", dimensions)
+        self.record("AWS/Lambda", "Errors", int(failed), "Count", dimensions)
+        self.record("AWS/Lambda", "Throttles", 0, "Count", dimensions)
+        self.record("AWS/Lambda", "Duration", milliseconds, "Milliseconds", dimensions)
+
+    def _throttled(self, function_name: str, duration_ms: float, error: bool, throttle: bool) -> None:
+        # Called where an execution is refused, and again (with a duration) by Invoke, which has been refused.
+        if throttle and not duration_ms:
+            self.record("AWS/Lambda", "Throttles", 1, "Count", {"FunctionName": function_name})
 
     def record(
         self,
