@@ -105,7 +105,7 @@ def _next_steps(summary: Summary, env: str) -> Iterator[str]:
     if summary.failed_file:
         yield f"  not delivered {summary.failed_file}"
     if summary.stopped:
-        yield f"  do this       pik status --env {env} (is the API there, may you call it?), then the same command again"
+        yield f"  do this       pik status --env {env} (is the API there, may you call it?), then the same again"
     elif summary.interrupted:
         yield "  do this       run the same command again: what is stored already answers DUPLICATE"
     elif summary.failed_file:
