@@ -68,6 +68,13 @@ def test_the_viewer_changes_nothing() -> None:
     assert "sqs:ReceiveMessage" not in actions  # it raises the receive count: a way to lose messages
 
 
+def test_only_the_operator_stops_the_processor_and_only_this_one() -> None:
+    stopping = [(n, s) for n, s in tools.statements(FULL) if "lambda:UpdateEventSourceMapping" in s["Action"]]
+    ((name, statement),) = stopping
+    assert name == "OperatorPolicy"
+    assert statement["Resource"] == "arn:aws:lambda:eu-west-1:111122223333:event-source-mapping:<ProcessorMapping>"
+
+
 def test_managed_policies_fit_into_iam(stack: Stack) -> None:
     for name, policy in stack.of_type("AWS::IAM::ManagedPolicy").items():
         size = len(json.dumps(policy["PolicyDocument"], separators=(",", ":")))
