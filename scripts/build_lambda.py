@@ -103,7 +103,7 @@ def _pips() -> Iterator[list[str]]:
             yield [python, "-m", "pip"]
     for uv in (shutil.which("uv") or "", str(ROOT / ".tools" / "uv" / "bin" / "uv")):
         if uv and _runs([uv, "--version"]):
-            yield [uv, "tool", "run", "pip"]
+            yield [uv, "tool", "run", "--no-python-downloads", "--python", sys.executable, "pip"]
 
 
 def _runs(command: list[str]) -> bool:
