@@ -95,10 +95,10 @@ def _verdict(summary: Summary) -> str:
         return f"nothing was written: the environment runs in dry-run mode ({n} sent)"
     if not summary.total:
         return "0 events: the input is empty"
-    what = "would be safe (dry run: nothing was written)" if summary.dry_run else "safe: stored exactly once"
     if summary.safe:
-        return f"{n}, all {what}"
-    return f"{summary.accepted + summary.duplicate:,} of {n} {what}; the others need attention"
+        return f"{n}, all " + ("would be safe (nothing was written)" if summary.dry_run else "stored exactly once")
+    safe = "would be safe" if summary.dry_run else "safe"
+    return f"{summary.accepted + summary.duplicate:,} of {n} {safe}; the others need attention"
 
 
 def _next_steps(summary: Summary, env: str) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _next_steps(summary: Summary, env: str) -> Iterator[str]:
         yield "  do this       run the same command again: what is stored already answers DUPLICATE"
     elif summary.failed_file:
         yield f"  do this       pik ingest {summary.failed_file} --env {env}"
-    if summary.conflict or summary.rejected:
+    if (summary.conflict or summary.rejected) and not summary.dry_run:
         yield "  kept aside    in the raw bucket, below conflicts/ and rejected/: the bytes, with the reason"
 
 

@@ -49,6 +49,7 @@ class Source:
         self._path = path
         self._day = day
         self._raw: IO[bytes] | None = None
+        self._fraction = 0.0
 
     def __iter__(self) -> Iterator[Item]:
         with self._open() as stream:
@@ -56,18 +57,17 @@ class Source:
                 yield from _json_lines(stream)
             else:
                 yield from _csv_rows(stream, self.name, self._day)
+        self._fraction = 1.0
 
     @property
     def fraction(self) -> float | None:
         """How much of the input has been read, 0 to 1; None when that cannot be known (standard input)."""
         if self._path is None:
             return None
-        if self._raw is None:
-            return 0.0
-        try:
-            return self._raw.tell() / max(1, self._path.stat().st_size)
-        except ValueError:  # closed: read to its end
-            return 1.0
+        with suppress(ValueError):  # closed in the meantime: what was known last
+            if self._raw is not None:
+                self._fraction = self._raw.tell() / max(1, self._path.stat().st_size)
+        return self._fraction
 
     @property
     def _plain_suffix(self) -> str:

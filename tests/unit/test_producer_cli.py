@@ -49,16 +49,16 @@ def test_one_json_object_on_stdout() -> None:
 @pytest.mark.parametrize(
     ("summary", "code", "says"),
     [
-        (summary_of(ACCEPTED), 0, "1 event, all safe"),
+        (summary_of(ACCEPTED), 0, "1 event, all stored exactly once"),
         (summary_of(), 0, "the input is empty"),
         (summary_of(ACCEPTED, REJECTED), 4, "line 2: REJECTED not_json: [no] JSON   kept as r-1"),
         (summary_of(FAILED, failed_file="/x.jsonl"), 5, "pik ingest /x.jsonl --env local"),
-        (summary_of(ACCEPTED, REJECTED, FAILED), 5, "1 of 3 events safe"),
+        (summary_of(ACCEPTED, REJECTED, FAILED), 5, "1 of 3 events safe; the others need attention"),
         (summary_of(ACCEPTED, interrupted=True), 130, "interrupted after 1 event"),
         (summary_of(FAILED, stopped="HTTP 403: no"), 5, "stopped after 1 event: HTTP 403: no"),
         (summary_of(FAILED, stopped="HTTP 403: no", failed_file="/x.jsonl"), 5, "pik status --env local"),
         (summary_of(ACCEPTED, dry_run=True), 4, "nothing was written"),
-        (summary_of(ACCEPTED, dry_run=True, dry_run_asked=True), 0, "would be safe (dry run"),
+        (summary_of(ACCEPTED, dry_run=True, dry_run_asked=True), 0, "all would be safe (nothing was written)"),
     ],
 )
 def test_what_a_person_reads(summary: Summary, code: int, says: str) -> None:
