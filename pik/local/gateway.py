@@ -27,8 +27,6 @@ class Gateway:
         self.telemetry = telemetry
         self.identity_path = f"/_pik/{nonce}"
         self.started = asyncio.Event()
-        self.open = asyncio.Event()
-        self.open.set()
         self.in_flight = 0
         self.unsaved_since: float | None = None
         self.last_request = 0.0
@@ -64,7 +62,6 @@ class Gateway:
         return watched
 
     async def _serve(self, scope: Scope, receive: Any, send: Any) -> None:
-        await self.open.wait()
         self.in_flight += 1
 
         async def counted(message: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ from telemetry import Telemetry
 SAVE_EVERY_SECONDS = 5.0  # and no more often than this
 SAMPLE_SECONDS = 60.0  # how often AWS publishes a queue's metrics
 STOP_SECONDS = 5.0  # for requests in flight
-OVERDUE_SECONDS = 30.0  # saved after so long even when it is not quiet
+OVERDUE_SECONDS = 60.0  # saved after so long even when it is not quiet
 WORK_TO_SAVE_RATIO = 20  # and never spend more than a twentieth of the time on it
 
 log = logging.getLogger("pik.local")
@@ -79,22 +79,14 @@ def load_emulator(state: Path):
     from ministack.services import lambda_svc  # noqa: F401  (it fixes its code directory on import, so now)
 
     hypercorn_compat.install()
-    snapshots = Snapshots(state)
+    snapshots = Snapshots(state, emulator._build_persistence_save_dict)
     snapshots.restore()
-
-    def save(services: dict) -> bool:
-        return snapshots.save(services) if state.joinpath("instance.json").exists() else True
-
-    emulator.save_all = save  # what its shutdown calls
-    return emulator, save
+    emulator.save_all = lambda services: None  # its own save at the end; ours is consistent
+    return emulator, snapshots
 
 
-async def keep_saved(gateway: Gateway, emulator, save) -> None:
-    """Save whenever it is quiet; requests wait for the moment that takes, so that the snapshot is of one moment.
-
-    Under load that never pauses (or a long poll) it saves all the same now and then, without making anybody wait: what
-    is in flight may need further requests to end.
-    """
+async def keep_saved(gateway: Gateway, snapshots: Snapshots) -> None:
+    """Save whenever it is quiet (then no request is half done), and under load that never pauses now and then."""
     next_save = 0.0
     while True:
         await asyncio.sleep(0.25)
@@ -102,16 +94,12 @@ async def keep_saved(gateway: Gateway, emulator, save) -> None:
         since = gateway.unsaved_since
         if since is None or now < next_save or not (gateway.quiet or now - since > OVERDUE_SECONDS):
             continue
-        if gateway.quiet:
-            gateway.open.clear()
         gateway.unsaved_since = None
         try:
-            complete = await asyncio.to_thread(save, emulator._build_persistence_save_dict())
-        except Exception:
+            complete = await snapshots.save()
+        except OSError:
             complete = False
             log.exception("could not save the state; trying again")
-        finally:
-            gateway.open.set()
         if not complete:
             gateway.touch()
         ended = time.monotonic()
@@ -146,7 +134,7 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
 
-    emulator, save = load_emulator(state)
+    emulator, snapshots = load_emulator(state)
     telemetry = Telemetry()
     gateway = Gateway(emulator.app, nonce, telemetry)
     stop = asyncio.Event()
@@ -165,7 +153,7 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
         if not confirmed:
             stop.set()
     background = [
-        asyncio.create_task(keep_saved(gateway, emulator, save)),
+        asyncio.create_task(keep_saved(gateway, snapshots)),
         asyncio.create_task(keep_sampling(telemetry)),
         asyncio.create_task(watch_record(state / "instance.json", nonce, stop)),
     ]
@@ -173,16 +161,14 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
     await asyncio.wait({server, stopping}, return_when="FIRST_COMPLETED")
     for task in background:
         task.cancel()
-    # hypercorn lets requests end for three seconds, then tells ministack to save. A Lambda that runs for longer cannot
-    # be interrupted from here and would keep both waiting: then we save ourselves.
+    # hypercorn lets requests end for three seconds, but a Lambda that runs for longer cannot be interrupted from here.
     await asyncio.wait({server}, timeout=STOP_SECONDS)
-    if not server.done():
-        save(emulator._build_persistence_save_dict())
-    elif server.exception():
+    if server.done() and server.exception():
         log.error("the server ended with an error", exc_info=server.exception())
+    record = state / "instance.json"
+    if not record.exists():  # nobody knows of us, or the directory is gone: nothing to keep
         leave(1)
-    forget(state / "instance.json", nonce)
-    leave(0)
+    leave(0 if snapshots.save_last() and forget(record, nonce) else 1)
 
 
 def leave(code: int) -> None:
@@ -202,13 +188,15 @@ def report_ready(port: int) -> bool:
     return confirmed
 
 
-def forget(record: Path, nonce: str) -> None:
-    """Remove our record: the sign that this instance ended cleanly."""
+def forget(record: Path, nonce: str) -> bool:
+    """Remove our record: the sign that this instance ended cleanly; return whether it was ours."""
     try:
-        if json.loads(record.read_text())["nonce"] == nonce:
+        ours = json.loads(record.read_text())["nonce"] == nonce
+        if ours:
             record.unlink()
     except (OSError, ValueError, KeyError):
-        return
+        return False
+    return bool(ours)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from pik.local.starting import answers, healthy, start
 
 REGION = "us-east-1"
 START_SECONDS = 60.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 90.0  # a large state takes a while to save
 HEALTH_SECONDS = 10.0
 LOG = "launcher.log"
 

@@ -126,54 +126,75 @@ def test_reset_without_a_terminal_wants_yes(monkeypatch: pytest.MonkeyPatch, tmp
 # --- snapshots ----------------------------------------------------------------------------------------------------
 
 
+Saved = tuple[Snapshots, dict[str, Callable[[], Any]]]
+
+
 @pytest.fixture
-def snapshots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Snapshots:
-    """Snapshots with ministack's ``save_state`` replaced by its essence: one JSON file per service."""
+def saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Saved:
+    """Snapshots of services that a test makes up, with the two things they use of ministack."""
     persistence: Any = types.ModuleType("ministack.core.persistence")
-
-    def save_state(name: str, state: Any) -> None:
-        Path(persistence.STATE_DIR, f"{name}.json").write_text(json.dumps(state))
-
-    persistence.save_state = save_state
+    persistence._state_format_version = lambda name: 2
+    persistence._json_default = str
     core: Any = types.ModuleType("ministack.core")
     core.persistence = persistence
     monkeypatch.setitem(sys.modules, "ministack", types.ModuleType("ministack"))
     monkeypatch.setitem(sys.modules, "ministack.core", core)
     monkeypatch.setitem(sys.modules, "ministack.core.persistence", persistence)
-    saved = Snapshots(tmp_path)
-    saved.restore()
-    return saved
+    services: dict[str, Callable[[], Any]] = {}
+    snapshots = Snapshots(tmp_path, lambda: services)
+    snapshots.restore()
+    return snapshots, services
 
 
 def restored(snapshots: Snapshots) -> dict[str, Any]:
     snapshots.restore()
-    return {path.stem: json.loads(path.read_text()) for path in snapshots.services.glob("*.json")}
+    return {path.stem: json.loads(path.read_text())["payload"] for path in snapshots.loaded.glob("*.json")}
 
 
-def test_the_newest_snapshot_is_restored_and_the_only_one_kept(snapshots: Snapshots) -> None:
+def broken() -> Any:
+    raise RuntimeError("dictionary changed size during iteration")
+
+
+def test_the_newest_snapshot_is_restored_and_the_only_one_kept(saved: Saved) -> None:
+    snapshots, services = saved
     for number in range(3):
-        assert snapshots.save({"sqs": partial(dict, n=number), "unused": lambda: None})
+        services.update(sqs=partial(dict, n=number), unused=lambda: None)
+        assert snapshots.write()
 
     assert restored(snapshots) == {"sqs": {"n": 2}}
     assert [path.name for path in snapshots.root.iterdir()] == ["00000003"]
 
 
-def test_a_snapshot_that_was_not_finished_does_not_count(snapshots: Snapshots) -> None:
-    snapshots.save({"sqs": lambda: 1})
+def test_a_snapshot_that_was_not_finished_does_not_count(saved: Saved) -> None:
+    snapshots, services = saved
+    services["sqs"] = lambda: 1
+    snapshots.write()
     unfinished = snapshots.root / "00000002.tmp"
     unfinished.mkdir()
     (unfinished / "sqs.json").write_text("2")
 
     assert restored(snapshots) == {"sqs": 1}
+    assert snapshots.write()
     assert not unfinished.exists()
 
 
-def test_a_service_that_cannot_be_read_keeps_its_last_state(snapshots: Snapshots) -> None:
-    def broken() -> Any:
-        raise RuntimeError("dictionary changed size during iteration")
+def test_a_service_that_cannot_be_read_keeps_its_last_state(saved: Saved) -> None:
+    snapshots, services = saved
+    services.update(sqs=lambda: 1, logs=lambda: "a")
+    assert snapshots.write()
 
-    reads: list[Callable[[], Any]] = [lambda: 1, broken]
-    assert snapshots.save({"sqs": reads[0], "logs": lambda: "a"})
-    assert not snapshots.save({"sqs": reads[1], "logs": lambda: "b"})
+    services.update(sqs=broken, logs=lambda: "b")
+    assert not snapshots.write()
 
     assert restored(snapshots) == {"sqs": 1, "logs": "b"}
+
+
+def test_a_service_that_has_nothing_to_say_keeps_its_last_state(saved: Saved) -> None:
+    snapshots, services = saved
+    services["sqs"] = lambda: 1
+    snapshots.write()
+
+    services["sqs"] = lambda: None
+    assert snapshots.write()
+
+    assert restored(snapshots) == {"sqs": 1}
