@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -16,8 +15,8 @@ from pik import project
 from pik.errors import Refused, UsageError
 from pik.results import StepResult, Verdict
 from pik.runbooks import notebook, where
-from pik.runbooks import parameters as typed
-from pik.runbooks.record import RECORD, Run, Source, State, Step, StepError, lock, utc
+from pik.runbooks.plan import new_folder, plan
+from pik.runbooks.record import RECORD, Run, State, Step, StepError, lock, utc
 from pik.runbooks.runbook import Runbook, load
 from pik.runbooks.suggest import did_you_mean
 
@@ -63,8 +62,8 @@ def run(
     <State.PASSED: 'passed'>
     """
     book = runbook if isinstance(runbook, Runbook) else load(runbook)
-    record = _plan(book, env, parameters or {}, payloads)
-    record._path = _new_folder(runs_dir or project.RUNS, record)
+    record = plan(book, env, parameters or {}, payloads)
+    record._path = new_folder(runs_dir or project.RUNS, record)
     with lock(record.path):
         return _work(record, on_progress)
 
@@ -107,62 +106,6 @@ def find(name: str, runs_dir: Path | None = None) -> Path:
         what = "no such run" if not matches else f"{len(matches)} runs start with it"
         raise UsageError(f"{what}: {name}{did_you_mean(name, known)}", next_step=f"open {folder / 'index.html'}")
     return folder / matches[0]
-
-
-def _plan(book: Runbook, env: str, given: Mapping[str, object], payloads: bool) -> Run:
-    values = typed.parse(book.parameters, env, given)
-    for spec in book.steps:
-        notebook.check_step(spec, project.NOTEBOOKS)
-    started = datetime.now(UTC)
-    steps = [
-        Step(
-            number=number,
-            id=spec.id,
-            title=spec.title,
-            notebook=spec.notebook,
-            parameters=spec.resolve(values),
-            timeout=spec.timeout,
-            source_sha256=notebook.sha256(project.NOTEBOOKS / spec.notebook),
-            state=State.SKIPPED if spec.when and not values.get(spec.when) else State.PLANNED,
-            note=f"not asked for (-p {spec.when}=true)" if spec.when and not values.get(spec.when) else "",
-        )
-        for number, spec in enumerate(book.steps, 1)
-    ]
-    return Run(
-        id=f"{started:%Y-%m-%dT%H-%M-%SZ}-{book.name}-{env}",
-        runbook=Source(
-            name=book.name,
-            title=book.title,
-            description=book.description,
-            path=str(book.path),
-            sha256=book.sha256,
-        ),
-        where=where.locate(env),
-        parameters=values,
-        payloads=payloads,
-        user=where.user(),
-        host=where.host(),
-        started=utc(),
-        versions=where.versions(),
-        git=where.git(),
-        digests=where.digests(),
-        steps=steps,
-    )
-
-
-def _new_folder(runs_dir: Path, record: Run) -> Path:
-    base = record.id
-    for attempt in range(1, 100):
-        record.id = base if attempt == 1 else f"{base}-{attempt}"
-        folder = runs_dir.resolve() / record.id
-        try:
-            (folder / "notebooks").mkdir(parents=True)
-        except FileExistsError:  # another run in the same second
-            continue
-        except OSError as error:
-            raise UsageError(f"cannot write to {runs_dir}", reason=str(error), next_step="--runs-dir FOLDER") from None
-        return folder
-    raise UsageError(f"too many runs called {base}", next_step="--runs-dir FOLDER")
 
 
 def _refuse_changed(record: Run) -> None:

@@ -1,0 +1,71 @@
+"""Plan a run: parse its parameters, check its notebooks, find out where it goes. Nothing is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pik import project
+from pik.errors import UsageError
+from pik.runbooks import notebook, parameters, where
+from pik.runbooks.record import Run, Source, State, Step, utc
+from pik.runbooks.runbook import Runbook
+
+
+def plan(book: Runbook, env: str, given: Mapping[str, object], payloads: bool) -> Run:
+    """Return the run that would be made, every step planned or skipped; raise UsageError or AwsError. Changes nothing."""
+    values = parameters.parse(book.parameters, env, given)
+    for spec in book.steps:
+        notebook.check_step(spec, project.NOTEBOOKS)
+    started = datetime.now(UTC)
+    steps = [
+        Step(
+            number=number,
+            id=spec.id,
+            title=spec.title,
+            notebook=spec.notebook,
+            parameters=spec.resolve(values),
+            timeout=spec.timeout,
+            source_sha256=notebook.sha256(project.NOTEBOOKS / spec.notebook),
+            state=State.SKIPPED if spec.when and not values.get(spec.when) else State.PLANNED,
+            note=f"not asked for (-p {spec.when}=true)" if spec.when and not values.get(spec.when) else "",
+        )
+        for number, spec in enumerate(book.steps, 1)
+    ]
+    return Run(
+        id=f"{started:%Y-%m-%dT%H-%M-%SZ}-{book.name}-{env}",
+        runbook=Source(
+            name=book.name,
+            title=book.title,
+            description=book.description,
+            path=str(book.path),
+            sha256=book.sha256,
+        ),
+        where=where.locate(env),
+        parameters=values,
+        payloads=payloads,
+        user=where.user(),
+        host=where.host(),
+        started=utc(),
+        versions=where.versions(),
+        git=where.git(),
+        digests=where.digests(),
+        steps=steps,
+    )
+
+
+def new_folder(runs_dir: Path, record: Run) -> Path:
+    """Create the run's folder, under a name that no other run has, and return it; raise UsageError."""
+    base = record.id
+    for attempt in range(1, 100):
+        record.id = base if attempt == 1 else f"{base}-{attempt}"
+        folder = runs_dir.resolve() / record.id
+        try:
+            (folder / "notebooks").mkdir(parents=True)
+        except FileExistsError:  # another run in the same second
+            continue
+        except OSError as error:
+            raise UsageError(f"cannot write to {runs_dir}", reason=str(error), next_step="--runs-dir FOLDER") from None
+        return folder
+    raise UsageError(f"too many runs called {base}", next_step="--runs-dir FOLDER")
