@@ -14,7 +14,7 @@ from pik.runbooks.runbook import Runbook
 
 
 def plan(book: Runbook, env: str, given: Mapping[str, object], payloads: bool) -> Run:
-    """Return the run that would be made, every step planned or skipped; raise UsageError or AwsError. Changes nothing."""
+    """Return the run that would be made, every step planned or skipped; raise UsageError or AwsError."""
     values = parameters.parse(book.parameters, env, given)
     for spec in book.steps:
         notebook.check_step(spec, project.NOTEBOOKS)
