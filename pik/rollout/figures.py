@@ -67,13 +67,17 @@ def latency(quantiles: Mapping[str, float | None]) -> altair.Chart:
     frame = pd.DataFrame({"quantile": list(known), "milliseconds": list(known.values())})
     bars = (
         altair.Chart(frame)
-        .mark_bar(color="#3b6ea5")
+        .mark_point(filled=True, size=90, color="#3b6ea5")
         .encode(
-            x=altair.X("milliseconds:Q", title="time from the first attempt to the answer (ms)"),
+            x=altair.X(
+                "milliseconds:Q",
+                title="time from the first attempt to the answer (ms, logarithmic)",
+                scale=altair.Scale(type="log"),
+            ),
             y=altair.Y("quantile:N", title="quantile", sort=list(known)),
         )
     )
-    title = [f"Half of the events were answered within {known['p50']:.0f} ms, 99 % within {known['p99']:.0f} ms"]
+    title = [f"Half of the events were answered within {known['p50']:,.0f} ms, 99 % within {known['p99']:,.0f} ms"]
     return _styled(bars, title, height=130)
 
 

@@ -6,24 +6,19 @@ The notebooks in ``notebooks/rollout/`` hold no logic; this is it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import Any
 
 import altair
 import pandas as pd
 
-from pik.environments import environment
-from pik.errors import Refused
 from pik.producer import Summary, load, send
 from pik.results import Check, StepResult, Verdict
-from pik.rollout import figures, phases, stack
-from pik.rollout.banner import Banner, banner
-from pik.rollout.deploy import Deployment, deploy
+from pik.rollout import figures, phases
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks, Sent
 from pik.rollout.phase3 import Drain, Prediction, ProcessorChecks
 from pik.rollout.reading import Stores
-from pik.rollout.rollback import Rollback, rollback
+from pik.rollout.rollback import Rollback
+from pik.rollout.step import Step, facts_frame
 from pik.rollout.undo import Rehearsal, RollbackChecks
 from pik.rollout.verdicts import check
 
@@ -31,80 +26,7 @@ AUTOMATIC = "auto"
 SAMPLE = "flights:2013-01-01"
 
 
-class _Step:
-    """What every step has: an environment, its banner, and the way forward to its phase."""
-
-    phase: phases.Phase
-
-    def __init__(self, env: str, *, from_start: bool = False) -> None:
-        self.environment = environment(env)
-        self.from_start = from_start
-        self.changes: list[str] = []
-        self.deployment: Deployment | None = None
-
-    @property
-    def banner(self) -> Banner:
-        """Where this is."""
-        return banner(self.environment)
-
-    def deploy(self) -> pd.DataFrame:
-        """Bring the environment to this step's phase; return what changed.
-
-        An environment that is further on is taken back first where that is harmless (``local``) or asked for
-        (``from_start``); elsewhere that is refused.
-        """
-        self._step_back()
-        self.deployment = deploy(self.environment, self.phase.name)
-        if self.deployment.changed:
-            self.changes.append(self.deployment.sentence)
-        return _facts(
-            {
-                "phase": f"{self.phase.label} (before: {self.deployment.previous})",
-                "changed": self.deployment.sentence,
-                "stack": f"{self.environment.stack} {self.deployment.stack_status}",
-                "template digest": self.deployment.template_digest,
-                "code digest": self.deployment.code_digest,
-            }
-        )
-
-    def _step_back(self) -> None:
-        found = stack.read(self.environment)
-        if found is None or found.phase.number <= self.phase.number:
-            return
-        name = self.environment.name
-        if not (self.environment.is_local or self.from_start):
-            raise Refused(
-                f"{name} is at phase {found.phase.label}; this step verifies phase {self.phase.label}",
-                reason="it would have to take back what is on now",
-                next_step=f"pik run rollout --env {name} -p from_start=true, or pik rollback --env {name}",
-            )
-        self.changes.append(rollback(self.environment, self.phase.name).sentence)
-
-    def _result(self, checks: Iterable[Check], words: str, facts: dict[str, Any]) -> StepResult:
-        done = tuple(checks)
-        passed = sum(found.verdict is Verdict.PASSED for found in done)
-        seconds = self.deployment.seconds if self.deployment else 0.0
-        more: dict[str, Any] = {"deploy_seconds": seconds} if self.deployment else {}
-        if self.deployment:
-            more |= {"template_digest": self.deployment.template_digest, "code_digest": self.deployment.code_digest}
-        took = f"deploy {seconds:.1f} s, " if self.deployment else ""
-        return StepResult(
-            title=self.phase.label,
-            headline=f"{took}{words}, {passed}/{len(done)} checks passed",
-            checks=done,
-            facts=facts | more,
-            changes=tuple(self.changes),
-            undo=self._undo(),
-        )
-
-    def _undo(self) -> str:
-        previous = phases.PHASES[self.phase.number - 1]
-        if previous is phases.OFF:
-            return ""
-        return f"pik rollback --env {self.environment.name} --to {previous.name}"
-
-
-class IngestStep(_Step):
+class IngestStep(Step):
     """Phase 1: deploy ingest, send events, prove that each is kept as it came."""
 
     phase = phases.INGEST
@@ -124,7 +46,7 @@ class IngestStep(_Step):
     def ingest(self) -> pd.DataFrame:
         """Send the events; return what became of them."""
         if not self.events:
-            return _facts({"events": "none were asked for (parameter events); the probes below are sent anyway"})
+            return facts_frame({"events": "none were asked for (parameter events); the probes below are sent anyway"})
         self.summary = send(load(self.events), self.environment, concurrency=self.concurrency)
         counts = ("total", "accepted", "duplicate", "conflict", "rejected", "failed", "seconds", "events_per_second")
         return pd.DataFrame([{"events": self.events, **{name: getattr(self.summary, name) for name in counts}}])
@@ -168,7 +90,7 @@ class IngestStep(_Step):
         )
 
 
-class ReplayStep(_Step):
+class ReplayStep(Step):
     """Phase 2: deploy replay, send replays to the queue, prove that they are whole, predict the aggregates."""
 
     phase = phases.REPLAY
@@ -228,7 +150,7 @@ class ReplayStep(_Step):
         )
 
 
-class ProcessorStep(_Step):
+class ProcessorStep(Step):
     """Phase 3: predict, deploy the processor, and compare what it writes with the prediction."""
 
     phase = phases.PROCESSOR
@@ -283,7 +205,7 @@ class ProcessorStep(_Step):
         )
 
 
-class RollbackStep(_Step):
+class RollbackStep(Step):
     """Roll back, and prove that nothing was lost; a rehearsal puts messages into the queue on the way."""
 
     def __init__(self, env: str, to: str = "replay", *, rehearse: bool = False, messages: int = 120) -> None:
@@ -296,7 +218,7 @@ class RollbackStep(_Step):
         """Roll back; return what happened, and when."""
         self.done = self.checks.roll_back()
         self.changes.append(self.done.sentence)
-        return _facts(
+        return facts_frame(
             {
                 "phase": f"{self.done.previous} -> {self.done.phase}",
                 "last message consumed after": f"{self.done.stopped_after:.2f} s",
@@ -310,7 +232,7 @@ class RollbackStep(_Step):
         """What is in each store, before and after, item by item?"""
         done = self.done
         if done is None or done.before is None or done.after is None:
-            return _facts({"stores": "too large to read every item; versions and point-in-time recovery are on"})
+            return facts_frame({"stores": "too large to read every item; versions and point-in-time recovery are on"})
         before, after = done.before, done.after
         return pd.DataFrame(
             [
@@ -343,10 +265,6 @@ class RollbackStep(_Step):
         again = phases.phase(self.done.previous).name if self.done.changed else ""
         undo = f"pik deploy --env {self.environment.name} --phase {again}" if again else ""
         return result.model_copy(update={"title": f"rollback to {self.phase.label}", "undo": undo})
-
-
-def _facts(facts: dict[str, str]) -> pd.DataFrame:
-    return pd.DataFrame({"what": list(facts), "found": list(facts.values())})
 
 
 def _all_safe(summary: Summary) -> Check:

@@ -1,0 +1,93 @@
+"""What every step of the rollout has: an environment, its banner, the way to its phase, and a typed result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from pik.environments import environment
+from pik.errors import Refused
+from pik.results import Check, StepResult
+from pik.rollout import phases, stack
+from pik.rollout.banner import Banner, banner
+from pik.rollout.deploy import Deployment, deploy
+from pik.rollout.rollback import rollback
+
+
+class Step:
+    """What every step has: an environment, its banner, and the way forward to its phase."""
+
+    phase: phases.Phase
+
+    def __init__(self, env: str, *, from_start: bool = False) -> None:
+        self.environment = environment(env)
+        self.from_start = from_start
+        self.changes: list[str] = []
+        self.deployment: Deployment | None = None
+
+    @property
+    def banner(self) -> Banner:
+        """Where this is."""
+        return banner(self.environment)
+
+    def deploy(self) -> pd.DataFrame:
+        """Bring the environment to this step's phase; return what changed.
+
+        An environment that is further on is taken back first where that is harmless (``local``) or asked for
+        (``from_start``); elsewhere that is refused.
+        """
+        self._step_back()
+        self.deployment = deploy(self.environment, self.phase.name)
+        if self.deployment.changed:
+            self.changes.append(self.deployment.sentence)
+        return facts_frame(
+            {
+                "phase": f"{self.phase.label} (before: {self.deployment.previous})",
+                "changed": self.deployment.sentence,
+                "stack": f"{self.environment.stack} {self.deployment.stack_status}",
+                "template digest": self.deployment.template_digest,
+                "code digest": self.deployment.code_digest,
+            }
+        )
+
+    def _step_back(self) -> None:
+        found = stack.read(self.environment)
+        if found is None or found.phase.number <= self.phase.number:
+            return
+        name = self.environment.name
+        if not (self.environment.is_local or self.from_start):
+            raise Refused(
+                f"{name} is at phase {found.phase.label}; this step verifies phase {self.phase.label}",
+                reason="it would have to take back what is on now",
+                next_step=f"pik run rollout --env {name} -p from_start=true, or pik rollback --env {name}",
+            )
+        self.changes.append(rollback(self.environment, self.phase.name).sentence)
+
+    def _result(self, checks: Iterable[Check], words: str, facts: dict[str, Any]) -> StepResult:
+        done = tuple(checks)
+        seconds = self.deployment.seconds if self.deployment else 0.0
+        more: dict[str, Any] = {"deploy_seconds": seconds} if self.deployment else {}
+        if self.deployment:
+            more |= {"template_digest": self.deployment.template_digest, "code_digest": self.deployment.code_digest}
+        took = f"deploy {seconds:.1f} s, " if self.deployment else ""
+        return StepResult(
+            title=self.phase.label,
+            headline=f"{took}{words}",
+            checks=done,
+            facts=facts | more,
+            changes=tuple(self.changes),
+            undo=self._undo(),
+        )
+
+    def _undo(self) -> str:
+        previous = phases.PHASES[self.phase.number - 1]
+        if previous is phases.OFF:
+            return ""
+        return f"pik rollback --env {self.environment.name} --to {previous.name}"
+
+
+def facts_frame(facts: dict[str, str]) -> pd.DataFrame:
+    """Return named facts as a frame of two columns."""
+    return pd.DataFrame({"what": list(facts), "found": list(facts.values())})
