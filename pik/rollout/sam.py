@@ -211,7 +211,7 @@ def _subprocess_env(environment: Environment) -> dict[str, str]:
     }
 
 
-_ERROR = re.compile(r"^(?:Error|Build Failed|Exception)\b:?\s*(.*)$", re.MULTILINE)
+_ERROR = re.compile(r"^(?:Error|Build Failed|Exception)\b:?[ \t]*(.*)$", re.MULTILINE)
 
 
 def last_error(log: Path) -> str:

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from pik import events
+from pik.environments import Environment
+from pik.errors import AwsError
+from pik.pipeline.parsing import parse_event
+from pik.results import Verdict
+from pik.rollout import peek
+from pik.rollout.inventory import Inventory
+from pik.rollout.phase2 import ReplayChecks, Sent
+from pik.rollout.phase3 import Drain, Prediction, ProcessorChecks, _different, _emptying
+from pik.rollout.probe import Exchange, Probe
+from pik.rollout.reading import RawObject, Stores
+from pik.rollout.replaying import Raws, Replay, Selection, _compare
+from pik.rollout.rollback import Rollback
+from pik.rollout.undo import RollbackChecks
+from pik.rollout.verdicts import LONGEST_EVIDENCE, check, every, run
+
+LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
+NOTHING = Raws({}, {})
+
+
+@pytest.fixture(autouse=True)
+def stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores without AWS: addresses only."""
+    names = ("RawBucket", "AggregatesTable", "QueueUrl", "DeadLetterQueueUrl", "ReplayUrl", "IngestUrl")
+    monkeypatch.setattr(Stores, "outputs", {name: name for name in names})
+    monkeypatch.setattr(Stores, "waiting", lambda _: 0)
+    monkeypatch.setattr(ProcessorChecks, "_dry", False)
+
+
+def test_no_data_is_inconclusive_and_closes_the_gate() -> None:
+    found = check("name", None, yes="yes", no="no", unknown="nothing there", remedy="do this")
+    assert (found.verdict, found.sentence, found.remedy) == (Verdict.INCONCLUSIVE, "nothing there", "do this")
+    assert found.stops
+
+
+def test_a_passed_check_has_no_remedy_and_evidence_is_cut() -> None:
+    found = check("name", True, yes="yes", no="no", evidence={"long": b"\xff" + b"x" * 5000}, remedy="do this")
+    assert found.remedy == ""
+    assert len(found.evidence[0].value) == LONGEST_EVIDENCE
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict"),
+    [([True, True], True), ([True, None], None), ([None, False], False), ([], None)],
+)
+def test_many_answers_make_one(answers: list[bool | None], verdict: bool | None) -> None:
+    assert every({str(n): answer for n, answer in enumerate(answers)}) is verdict
+
+
+@pytest.mark.parametrize(
+    "error", [AwsError("no", next_step="x"), ClientError({"Error": {"Code": "Throttling"}}, "Get")]
+)
+def test_what_aws_refuses_makes_a_check_inconclusive(error: Exception) -> None:
+    def look() -> Any:
+        raise error
+
+    assert run("name", look).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_bug_in_a_check_is_not_hidden() -> None:
+    def look() -> Any:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run("name", look)
+
+
+def test_phase_2_proves_nothing_without_events() -> None:
+    checks, sent = ReplayChecks(LOCAL), Sent([], NOTHING, 0, {})
+    found = [checks.counts(sent), checks.pages(sent), checks.queued(sent), checks.raw_objects(sent)]
+    assert {c.verdict for c in [*found, checks.prediction(sent)]} == {Verdict.INCONCLUSIVE}
+
+
+def test_phase_3_proves_nothing_without_a_replay() -> None:
+    checks, nothing = ProcessorChecks(LOCAL, patience=0), Prediction({}, NOTHING, 0, {})
+    found = [checks.drains(nothing, Drain(0, 0, [])), checks.aggregates(nothing), checks.inputs(nothing)]
+    assert {c.verdict for c in [*found, checks.redelivery(nothing)]} == {Verdict.INCONCLUSIVE}
+
+
+def a_replay(listed: int, planned: int, sent: int, complete: bool = True) -> Sent:
+    rows = tuple({"event_id": str(n)} for n in range(listed))
+    plan = Exchange(b"", 200, {"matched": planned, "sent": 0})
+    page = Exchange(b"", 200, {"sent": sent, "complete": complete})
+    return Sent([Replay("r", Selection("e", "a", "b", rows), plan, (page,))], NOTHING, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("sent", "verdict"),
+    [
+        (a_replay(3, 3, 3), Verdict.PASSED),
+        (a_replay(3, 3, 2), Verdict.FAILED),
+        (a_replay(3, 2, 2), Verdict.FAILED),
+        (a_replay(2, 3, 3), Verdict.FAILED),
+        (a_replay(3, 3, 3, complete=False), Verdict.FAILED),
+    ],
+)
+def test_listed_planned_and_sent_must_be_the_same(sent: Sent, verdict: Verdict) -> None:
+    assert ReplayChecks(LOCAL).counts(sent).verdict is verdict
+
+
+def test_the_queue_must_hold_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stores, "waiting", lambda _: 2)
+    assert ReplayChecks(LOCAL, patience=0).queued(a_replay(3, 3, 3)).verdict is Verdict.FAILED
+
+
+GROUP = ("N1", "2013-01-01", "r")
+WANTED = {GROUP: ({"count": 2}, 2)}
+
+
+@pytest.mark.parametrize(
+    ("row", "right"),
+    [
+        ({"state": {"count": 2}, "input_count": 2}, True),
+        ({"state": {"count": 3}, "input_count": 2}, False),
+        ({"state": {"count": 2}, "input_count": 1}, False),
+        (None, False),
+    ],
+)
+def test_an_aggregate_must_be_written_exactly_as_predicted(row: dict[str, Any] | None, right: bool) -> None:
+    assert (not _different(WANTED, {GROUP: row})) is right
+
+
+def test_how_long_the_queue_took_counts_from_the_first_message_consumed() -> None:
+    assert _emptying([(0, 9), (1, 9), (8, 9), (9, 4), (10, 0), (11, 0)]) == 2
+    assert _emptying([(0, 0)]) == 0
+    assert _emptying([]) == 0
+
+
+BODY = b'{"source":"s","event_type":"t","entity_id":"e","event_time":"2013-01-01T00:00:00Z","payload":{"n":1}}'
+
+
+def a_raw(body: bytes = BODY) -> tuple[dict[str, Any], RawObject]:
+    import hashlib
+
+    event = parse_event(BODY, {})
+    metadata = {"ingest-time": "2013-01-01T00:00:00.000000Z", "request-id": "r", "body-sha256": "x"}
+    row = {
+        "event_id": event.event_id,
+        "payload_sha256": event.payload_sha256,
+        "s3_key": "k",
+        "body_sha256": hashlib.sha256(BODY).hexdigest(),
+    }
+    return row, RawObject("k", body, "1", "application/json", metadata)
+
+
+def test_an_intact_raw_object_is_an_event() -> None:
+    row, raw = a_raw()
+    assert _compare(row, raw)[0] == parse_event(BODY, {})
+
+
+@pytest.mark.parametrize("body", [BODY.replace(b'"n":1', b'"n":2'), BODY + b" ", b""])
+def test_altered_bytes_are_found_out(body: bytes) -> None:
+    row, raw = a_raw(body)
+    event, problem = _compare(row, raw)
+    assert event is None
+    assert "bytes" in problem
+
+
+def test_a_missing_raw_object_and_another_event_are_found_out() -> None:
+    row, raw = a_raw()
+    assert "no raw object" in _compare(row, None)[1]
+    assert "another event" in _compare({**row, "event_id": "0"}, raw)[1]
+
+
+def test_a_probe_is_a_valid_event_that_no_library_would_write() -> None:
+    probe = Probe()
+    event = parse_event(probe.body(1), {})
+    assert event.source == events.PROBE_SOURCE
+    assert event.entity_id.startswith(events.PROBE_ENTITY_PREFIX)
+    assert json.dumps(json.loads(probe.body(1))).encode() != probe.body(1)
+    assert event.event_id != parse_event(probe.body(2), {}).event_id
+    keyed = [parse_event(probe.body(n, "key"), {}) for n in (2, 3)]
+    assert keyed[0].event_id == keyed[1].event_id
+    assert keyed[0].payload_sha256 != keyed[1].payload_sha256
+
+
+def an_inventory(items: dict[str, str], queue: int = 0) -> Inventory:
+    return Inventory({"EventsTable": items}, {"Queue": queue})
+
+
+def test_inventories_tell_added_removed_and_changed_apart() -> None:
+    before = an_inventory({"a": "1", "b": "2", "c": "3"}, 5)
+    after = an_inventory({"b": "2", "c": "9", "d": "4"}, 4)
+    difference = before.difference(after)
+    assert vars(difference["EventsTable"]) == {"added": 1, "removed": 1, "changed": 1}
+    assert vars(difference["Queue"]) == {"added": 0, "removed": 1, "changed": 0}
+    assert before.digests != after.digests
+
+
+def a_rollback(before: Inventory | None, after: Inventory | None, queue: tuple[int, int] = (5, 5)) -> Rollback:
+    return Rollback(
+        changed=True,
+        environment="local",
+        phase="replay",
+        previous="processor",
+        seconds=2,
+        stopped_after=0.4,
+        queue_before=queue[0],
+        queue_after=queue[1],
+        dead_letters=0,
+        stack_status="UPDATE_COMPLETE",
+        mappings_left=0,
+        before=before,
+        after=after,
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        (an_inventory({"a": "1"}, 5), Verdict.PASSED),
+        (an_inventory({"a": "1", "new": "2"}, 6), Verdict.PASSED),
+        (an_inventory({"a": "other"}, 5), Verdict.FAILED),
+        (an_inventory({}, 5), Verdict.FAILED),
+        (an_inventory({"a": "1"}, 4), Verdict.FAILED),
+    ],
+)
+def test_a_rollback_may_add_and_must_not_lose(after: Inventory, verdict: Verdict) -> None:
+    assert RollbackChecks(LOCAL).untouched(a_rollback(an_inventory({"a": "1"}, 5), after)).verdict is verdict
+
+
+def test_stores_that_could_not_be_compared_are_not_called_untouched() -> None:
+    found = RollbackChecks(LOCAL).untouched(a_rollback(None, None))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "not compared" in a_rollback(None, None).sentence
+
+
+@pytest.mark.parametrize(
+    ("queue", "verdict", "blocking"),
+    [((5, 5), Verdict.PASSED, True), ((5, 4), Verdict.FAILED, True), ((0, 0), Verdict.INCONCLUSIVE, False)],
+)
+def test_messages_must_be_kept(queue: tuple[int, int], verdict: Verdict, blocking: bool) -> None:
+    found = RollbackChecks(LOCAL).kept(a_rollback(None, None, queue))
+    assert (found.verdict, found.blocking) == (verdict, blocking)
+
+
+class FakeQueue:
+    """SQS with a few messages, their receive counts, and the visibility they were given back with."""
+
+    def __init__(self, messages: int, receive_count: int = 1) -> None:
+        self.waiting = [str(n) for n in range(messages)]
+        self.receive_count = receive_count
+        self.returned: list[str] = []
+        self.fail_after: int | None = None
+        self.calls = 0
+
+    def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
+        return {"Attributes": {"RedrivePolicy": json.dumps({"maxReceiveCount": 20})}}
+
+    def receive_message(self, **how: Any) -> dict[str, Any]:
+        self.calls += 1
+        if self.fail_after is not None and self.calls > self.fail_after:
+            raise ClientError({"Error": {"Code": "Throttling"}}, "ReceiveMessage")
+        batch, self.waiting = self.waiting[: how["MaxNumberOfMessages"]], self.waiting[how["MaxNumberOfMessages"] :]
+        count = {"ApproximateReceiveCount": str(self.receive_count)}
+        return {"Messages": [{"MessageId": n, "ReceiptHandle": n, "Body": n, "Attributes": count} for n in batch]}
+
+    def change_message_visibility_batch(self, **how: Any) -> None:
+        assert all(entry["VisibilityTimeout"] == 0 for entry in how["Entries"])
+        self.returned += [entry["ReceiptHandle"] for entry in how["Entries"]]
+
+
+def peek_at(queue: FakeQueue, monkeypatch: pytest.MonkeyPatch, limit: int = 30) -> peek.Look:
+    monkeypatch.setattr(Environment, "client", lambda *_: queue)
+    return peek.look(LOCAL, "url", limit)
+
+
+def test_a_look_returns_every_message_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = FakeQueue(25)
+    seen = peek_at(queue, monkeypatch)
+    assert len(seen.bodies) == 25
+    assert sorted(queue.returned) == sorted(seen.bodies)
+
+
+def test_a_look_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = FakeQueue(100)
+    assert len(peek_at(queue, monkeypatch, 12).bodies) == 12
+    assert len(queue.waiting) == 88
+
+
+def test_a_look_stops_when_messages_come_near_the_dead_letter_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = FakeQueue(100, receive_count=11)
+    seen = peek_at(queue, monkeypatch)
+    assert seen.cut_short
+    assert len(queue.returned) == 10
+
+
+def test_a_look_that_fails_half_way_returns_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = FakeQueue(100)
+    queue.fail_after = 1
+    with pytest.raises(ClientError):
+        peek_at(queue, monkeypatch)
+    assert len(queue.returned) == 10

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pik import project
+from pik.environments import Environment
+from pik.errors import AwsError, Refused, UsageError
+from pik.rollout import mapping, phases, sam, stack
+from pik.rollout.deploy import _failure, _refuse_unless_forward, _wanted
+from pik.rollout.stack import Digests, Follower, Stack, StackEvent, template_digests
+
+LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
+PROD = Environment("prod", region="eu-west-1")
+
+
+def a_stack(phase: phases.Phase, status: str = "UPDATE_COMPLETE", **parameters: str) -> Stack:
+    return Stack("pik-x", status, "", datetime.now(UTC), {**phase.parameters, **parameters})
+
+
+@pytest.mark.parametrize("target", [phases.INGEST, phases.REPLAY])
+def test_a_step_back_is_refused_and_names_the_rollback(target: phases.Phase) -> None:
+    with pytest.raises(Refused) as refusal:
+        _refuse_unless_forward(PROD, target, a_stack(phases.PROCESSOR))
+    assert refusal.value.next_step == f"pik rollback --env prod --to {target.name}"
+
+
+def test_a_phase_is_skipped_only_where_that_is_harmless() -> None:
+    _refuse_unless_forward(LOCAL, phases.PROCESSOR, None)
+    with pytest.raises(Refused) as refusal:
+        _refuse_unless_forward(PROD, phases.REPLAY, None)
+    assert refusal.value.next_step == "pik deploy --env prod --phase ingest"
+
+
+@pytest.mark.parametrize("target", [phases.REPLAY, phases.PROCESSOR])
+def test_the_same_and_the_next_phase_are_allowed_everywhere(target: phases.Phase) -> None:
+    _refuse_unless_forward(PROD, target, a_stack(phases.REPLAY))
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ("UPDATE_IN_PROGRESS", "wait"),
+        ("ROLLBACK_COMPLETE", "delete-stack"),
+        ("UPDATE_ROLLBACK_FAILED", "pik rollback --env prod"),
+    ],
+)
+def test_a_stack_that_cannot_be_updated_is_refused_with_the_way_out(status: str, says: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        _refuse_unless_forward(PROD, phases.REPLAY, a_stack(phases.INGEST, status))
+    assert says in refusal.value.next_step
+
+
+def test_the_toggles_belong_to_the_phase() -> None:
+    with pytest.raises(UsageError):
+        _wanted(LOCAL, phases.INGEST, None, None, {"EnableProcessor": "true"})
+
+
+def test_only_a_new_stack_gets_the_configured_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sam, "configured_parameters", lambda _: {"BatchSize": "7", "EnableReplay": "true"})
+    new = _wanted(LOCAL, phases.INGEST, None, None, {})
+    assert new == {"BatchSize": "7", "EnableReplay": "false", "EnableProcessor": "false", "Environment": "local"}
+    assert "BatchSize" not in _wanted(LOCAL, phases.INGEST, a_stack(phases.INGEST), None, {})
+
+
+@pytest.mark.parametrize(("dry_run", "value"), [(True, "true"), (False, "false"), (None, None)])
+def test_dry_run_is_kept_unless_asked_for(dry_run: bool | None, value: str | None) -> None:
+    assert _wanted(LOCAL, phases.INGEST, a_stack(phases.INGEST), dry_run, {}).get("DryRun") == value
+
+
+def test_every_environment_is_configured_under_its_own_name() -> None:
+    for name in ("local", "dev", "staging", "prod"):
+        assert sam.configured_parameters(Environment(name, region="eu-west-1"))["Environment"] == name
+
+
+def test_sam_is_told_only_what_is_wanted(tmp_path: Path) -> None:
+    built = sam.Build(tmp_path, "d", fresh=True)
+    arguments = sam.deploy_arguments(PROD, built, {"B": "2", "A": "arn:aws:sns:eu-west-1:1:a topic"})
+    assert arguments[arguments.index("--config-env") + 1] == "prod"
+    assert arguments[arguments.index("--stack-name") + 1] == "pik-prod"
+    overrides = arguments[arguments.index("--parameter-overrides") + 1 :]
+    assert overrides == [
+        "ParameterKey=A,ParameterValue=arn:aws:sns:eu-west-1:1:a topic",
+        "ParameterKey=B,ParameterValue=2",
+    ]
+
+
+TEMPLATE = """
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: {code}
+      MemorySize: {memory}
+      Role: !GetAtt R.Arn
+"""
+
+
+def digests(code: str = "s3://one/abc", memory: int = 512) -> Digests:
+    return template_digests(stack.parse_template(TEMPLATE.format(code=code, memory=memory)))
+
+
+def test_code_and_template_have_a_digest_each() -> None:
+    assert digests().template == digests(code="s3://one/xyz").template
+    assert digests().code != digests(code="s3://one/xyz").code
+    assert digests().template != digests(memory=1024).template
+    assert digests().code == digests(memory=1024).code
+
+
+def test_the_code_digest_does_not_depend_on_the_bucket() -> None:
+    assert digests(code="s3://two/abc").code == digests().code
+    assert digests(code="{Bucket: three, Key: abc}").code == digests().code
+
+
+def test_a_build_recognises_itself_once_it_was_deployed(tmp_path: Path) -> None:
+    built = sam.Build(tmp_path, "d", fresh=True)
+    assert not built.is_what_is_deployed(digests())
+    built.remember(digests())
+    assert built.is_what_is_deployed(digests())
+    assert not built.is_what_is_deployed(digests(memory=1024))
+
+
+def test_the_sources_digest_sees_every_kind_of_source(tmp_path: Path) -> None:
+    seen = {sam.sources_digest(tmp_path)}
+    for name in (
+        "template.yaml",
+        "requirements/lambda.lock",
+        "pik/events.py",
+        "pik/pipeline/deep/new.py",
+        "pik/Makefile",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+        seen.add(sam.sources_digest(tmp_path))
+    (tmp_path / "pik/rollout").mkdir()
+    (tmp_path / "pik/rollout/deploy.py").write_text("not part of the artifact")
+    assert sam.sources_digest(tmp_path) in seen
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("Building\nError: Template file not found at x\n", "Template file not found at x"),
+        ("\x1b[31mError: Failed to create changeset: denied\x1b[0m\n", "Failed to create changeset: denied"),
+        ("Build Failed\nError: PythonPipBuilder:None - no\n", "PythonPipBuilder:None - no"),
+        ("something odd\nat the end\n", "at the end"),
+        ("", "sam said nothing"),
+    ],
+)
+def test_sams_last_error_is_found_in_its_output(tmp_path: Path, said: str, reason: str) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"$ sam build\nError: of an earlier command\n$ sam deploy\n{said}")
+    assert sam.last_error(log) == reason
+
+
+def test_without_sam_the_next_step_is_make_setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(project, "SAM", tmp_path / "none")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AwsError) as error:
+        sam.command()
+    assert error.value.next_step == "make setup"
+
+
+@pytest.fixture
+def fake_sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `sam` that says its process id, and who started it with what, and stays."""
+    script = tmp_path / "sam"
+    script.write_text(
+        f"#!{sys.executable}\nimport os, sys, time\n"
+        "print(os.getpid(), os.environ['SAM_CLI_TELEMETRY'], os.environ.get('AWS_PROFILE'), flush=True)\n"
+        "if sys.argv[1] == 'stay': time.sleep(60)\nsys.exit(3)\n"
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(project, "SAM", script)
+    monkeypatch.setattr(project, "STATE", tmp_path / "state")
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    return tmp_path / "log"
+
+
+def test_sam_runs_with_the_environments_own_variables_and_its_output_is_kept(fake_sam: Path) -> None:
+    assert sam.run(LOCAL, ["go"], fake_sam) == 3
+    first, second = fake_sam.read_text().splitlines()
+    assert first == "$ sam go"
+    assert second.split()[1:] == ["0", "None"]
+
+
+def test_ctrl_c_leaves_no_sam_behind(fake_sam: Path) -> None:
+    def interrupt() -> None:
+        if len(fake_sam.read_text().splitlines()) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sam.run(LOCAL, ["stay"], fake_sam, interrupt)
+    child = int(fake_sam.read_text().splitlines()[1].split()[0])
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def an_event(resource: str, status: str, reason: str = "", seconds: int = 0) -> StackEvent:
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return StackEvent(f"{resource}{status}", moment, resource, "AWS::Lambda::Function", status, reason)
+
+
+def test_the_failure_told_is_the_root_and_not_what_it_dragged_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [
+        an_event("Other", "CREATE_FAILED", "Resource creation cancelled"),
+        an_event("pik-local", "UPDATE_ROLLBACK_IN_PROGRESS", "The following resource(s) failed"),
+        an_event("Root", "CREATE_FAILED", "memory is too small"),
+        an_event("Later", "CREATE_FAILED", "also bad", seconds=1),
+    ]
+    monkeypatch.setattr(stack, "events", lambda *_: told)
+    monkeypatch.setattr(stack, "read", lambda _: a_stack(phases.INGEST, "UPDATE_ROLLBACK_COMPLETE"))
+    said: list[str] = []
+    follow = Follower(LOCAL, said.append)
+    follow()
+    follow()
+    error = _failure(LOCAL, follow, tmp_path / "log")
+    assert "Root" in error.message
+    assert error.reason == "memory is too small"
+    assert said == ["Root create failed", "Later create failed"]
+
+
+class Taps:
+    """Lambda's two calls about mappings; a change takes a few looks to be done."""
+
+    def __init__(self, *states: str) -> None:
+        self.states = list(states)
+        self.updates: list[bool] = []
+
+    def get_paginator(self, _: str) -> Taps:
+        return self
+
+    def paginate(self, **_: str) -> list[dict[str, list[dict[str, str]]]]:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return [{"EventSourceMappings": [{"UUID": "u", "State": state, "FunctionArn": "a:f"}]}]
+
+    def update_event_source_mapping(self, **how: bool) -> None:
+        self.updates.append(how["Enabled"])
+
+
+def tapped(monkeypatch: pytest.MonkeyPatch, taps: Taps) -> Environment:
+    monkeypatch.setattr(Environment, "client", lambda *_: taps)
+    return dataclasses.replace(LOCAL)
+
+
+def test_the_tap_is_closed_once_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    taps = Taps("Enabled", "Disabling", "Disabled")
+    mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False)
+    assert taps.updates == [False]
+
+
+def test_a_mapping_that_is_still_being_made_is_not_updated_before_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    taps = Taps("Creating", "Enabled", "Disabling", "Disabled")
+    mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False)
+    assert taps.updates == [False]
+
+
+def test_a_tap_that_does_not_close_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    taps = Taps("Enabled", "Disabling")
+    started = time.monotonic()
+    with pytest.raises(AwsError, match="still Disabling"):
+        mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False, patience=0.2)
+    assert time.monotonic() - started < 5
