@@ -192,17 +192,17 @@ def arrival_sk(first_sk: str, ingest_time: str, request_id: str) -> str:
 
 def source_pk(source: str, event_type: str, date: str, shard: int) -> str:
     """Partition key of the index by source, type and day of the event."""
-    return f"SRC#{encode(source)}#TYPE#{encode(event_type)}#DAY#{date}#SH#{shard:02d}"
+    return f"SRC#{encode(source)}#TYPE#{encode(event_type)}#DAY#{date}#{shard:02d}"
 
 
-def lag_sk(lag: int, event_id: str) -> str:
-    """Sort key of the index by source: in the order of the lag, also when it is negative."""
-    return f"LAG#{lag + _LAG_OFFSET_MS:016d}#EID#{event_id}"
+def lag_sk(lag: int) -> str:
+    """Sort key of the index by source: in the order of the lag, also when it is negative (index keys may repeat)."""
+    return f"LAG#{lag + _LAG_OFFSET_MS:016d}"
 
 
 def ingest_pk(ingest_time: str, shard: int) -> str:
     """Partition key of the index by ingest time."""
-    return f"INGEST#{ingest_time[:10]}#SH#{shard:02d}"
+    return f"INGEST#{ingest_time[:10]}#{shard:02d}"
 
 
 def shard_of(token: str) -> int:

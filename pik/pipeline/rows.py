@@ -19,6 +19,7 @@ from pik.pipeline.parsing import Rejected
 # S3 allows 2 KB of user metadata for one object, names and values together:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 MAX_HEADERS_BYTES = 1200
+USUAL_CONTENT_TYPE = "application/json"
 _MAX_VALUE = 256
 _DAY_SECONDS = 86_400
 
@@ -50,7 +51,7 @@ class Arrival:
             request_id=request_id,
             client_request_id=headers.get("x-request-id", "")[:_MAX_VALUE],
             producer=producer[:_MAX_VALUE],
-            content_type=_printable(headers.get("content-type", "application/json")),
+            content_type=_printable(headers.get("content-type", USUAL_CONTENT_TYPE)),
             body_sha256=hashlib.sha256(body).hexdigest(),
             size_bytes=len(body),
             headers={name: value for name, value in headers.items() if name.startswith("ce-")},
@@ -131,21 +132,25 @@ def _row(event: Event, arrival: Arrival, retention_days: int, status: str, s3_ke
         "event_type": event.event_type,
         "entity_id": event.entity_id,
         "event_time": event.event_time,
-        "exact_time": event.exact_time,
-        "assumed_utc": event.assumed_utc,
         "payload_sha256": event.payload_sha256,
         "s3_key": s3_key,
         "ingest_time": arrival.ingest_time,
         "ingest_lag_ms": events.lag_ms(event.event_time, arrival.ingest_time),
         "request_id": arrival.request_id,
-        "client_request_id": arrival.client_request_id,
         "producer": arrival.producer,
-        "content_type": arrival.content_type,
         "body_sha256": arrival.body_sha256,
         "size_bytes": arrival.size_bytes,
         "expires_at": expires_at(arrival.ingest_time, retention_days),
     }
-    return row | ({"idempotency_key": event.idempotency_key} if event.idempotency_key is not None else {})
+    # DynamoDB bills by started kilobyte, for the row and each of its index entries: what says nothing is left out.
+    optional = {
+        "exact_time": event.exact_time if event.exact_time != event.event_time else None,
+        "assumed_utc": event.assumed_utc or None,
+        "client_request_id": arrival.client_request_id or None,
+        "content_type": arrival.content_type if arrival.content_type != USUAL_CONTENT_TYPE else None,
+        "idempotency_key": event.idempotency_key,
+    }
+    return row | {name: value for name, value in optional.items() if value is not None}
 
 
 def _index_keys(event: Event, arrival: Arrival, token: str) -> dict[str, str]:
@@ -153,9 +158,9 @@ def _index_keys(event: Event, arrival: Arrival, token: str) -> dict[str, str]:
     lag = events.lag_ms(event.event_time, arrival.ingest_time)
     return {
         "GSI1PK": events.source_pk(event.source, event.event_type, event.date, shard),
-        "GSI1SK": events.lag_sk(lag, event.event_id),
+        "GSI1SK": events.lag_sk(lag),
         "GSI2PK": events.ingest_pk(arrival.ingest_time, shard),
-        "GSI2SK": f"{arrival.ingest_time}#EID#{event.event_id}",
+        "GSI2SK": arrival.ingest_time,
     }
 
 
