@@ -80,9 +80,11 @@ def main(names: list[str]) -> None:
         os.environ.pop(variable, None)
     if not is_ready("uv"):
         make("uv", None)
+    uv = PLACES["uv"] / "bin" / "uv"
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda name: make(name, PLACES["uv"] / "bin" / "uv"), missing))
-    print(f"✓ environments ready ({', '.join(done)})", flush=True)
+        done = list(pool.map(lambda name: make(name, uv), (name for name in missing if name != "uv")))
+    if done:
+        print(f"✓ environments ready ({', '.join(done)})", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def demo(
     started = time.monotonic()
     state = local.state_dir()
     _start_from_nothing()
-    info = local.up()
+    info = local.up(owner=0 if keep else os.getpid())
     try:
         state.joinpath(_MARKER).touch()
         console.print(f"✓ embedded AWS on 127.0.0.1:{info.port}, IAM enforced, state in {os.path.relpath(state)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Annotated
@@ -21,7 +22,7 @@ def lab(
     """Open JupyterLab on notebooks/, on 127.0.0.1 with a token. Ctrl-C stops it, and what it started."""
     from pik import local, project
 
-    info = local.up()
+    info = local.up(owner=os.getpid())
     typer.echo(f"✓ embedded AWS on 127.0.0.1:{info.port}" + (" (ran already)" if info.already_running else ""))
     command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={project.NOTEBOOKS}"]
     command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"]

@@ -14,6 +14,7 @@ import psutil
 from pik import errors, project
 
 STATE_VARIABLE = "PIK_LOCAL_STATE"  # another state directory: how tests keep off a developer's own instance
+OWNER_VARIABLE = "PIK_LOCAL_OWNER"  # a process without which an instance does not run on; 0: none
 NONCE_VARIABLE = "PIK_LOCAL_NONCE"  # marks every process of an instance
 RECORD = "instance.json"
 

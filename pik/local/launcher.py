@@ -10,7 +10,7 @@ it with a scrubbed environment and talks to it over two pipes. What it adds to `
   workers too, in the middle of whatever they do. (PR_SET_PDEATHSIG will not do: it fires when the *thread* that started
   the worker ends, and ministack starts workers from short-lived threads.)
 * It ends by itself when its record (``instance.json``) is gone: after ``rm -rf .pik``, or when the supervisor died
-  before it wrote one.
+  before it wrote one; and, if it was started for one process only (tests, the demo), when that process is gone.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ async def keep_sampling(telemetry) -> None:
             log.exception("could not sample the metrics; trying again in a minute")
 
 
-async def watch_record(record: Path, nonce: str, stop: asyncio.Event) -> None:
-    """Stop once the record that this instance exists is gone or is another's."""
+async def watch(record: Path, nonce: str, owner: int, stop: asyncio.Event) -> None:
+    """Stop once the record that this instance exists is gone or is another's, or its owner has ended."""
     while not stop.is_set():
         await asyncio.sleep(0.5)
         try:
@@ -127,6 +127,20 @@ async def watch_record(record: Path, nonce: str, stop: asyncio.Event) -> None:
         if not mine:
             log.warning("%s is gone or another's: stopping", record)
             stop.set()
+        if owner and not alive(owner):
+            log.warning("process %s, for which this ran, is gone: stopping", owner)
+            stop.set()
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
@@ -155,7 +169,7 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
     background = [
         asyncio.create_task(keep_saved(gateway, snapshots)),
         asyncio.create_task(keep_sampling(telemetry)),
-        asyncio.create_task(watch_record(state / "instance.json", nonce, stop)),
+        asyncio.create_task(watch(state / "instance.json", nonce, int(os.environ["PIK_LOCAL_OWNER"]), stop)),
     ]
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({server, stopping}, return_when="FIRST_COMPLETED")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pik import errors, project
-from pik.local.instance import NONCE_VARIABLE, STATE_VARIABLE, Instance, kill
+from pik.local.instance import NONCE_VARIABLE, OWNER_VARIABLE, STATE_VARIABLE, Instance, kill
 
 REGION = "us-east-1"
 START_SECONDS = 60.0
@@ -22,11 +22,12 @@ HEALTH_SECONDS = 10.0
 LOG = "launcher.log"
 
 
-def launch_environment(state: Path, nonce: str, port: int) -> dict[str, str]:
+def launch_environment(state: Path, nonce: str, port: int, owner: int = 0) -> dict[str, str]:
     """Return the whole environment of the emulator: nothing of the caller's, as every Lambda inherits it."""
     return {
         NONCE_VARIABLE: nonce,
         STATE_VARIABLE: str(state),
+        OWNER_VARIABLE: str(owner),
         "PATH": f"{project.EMULATOR_PYTHON.parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(state / "home"),
         "TMPDIR": str(state / "tmp"),
@@ -58,7 +59,7 @@ def launch_environment(state: Path, nonce: str, port: int) -> dict[str, str]:
     }
 
 
-def start(state: Path) -> Instance:
+def start(state: Path, owner: int = 0) -> Instance:
     """Start an instance on a state directory and record it once it serves; nothing is left of one that does not.
 
     Raises:
@@ -74,7 +75,7 @@ def start(state: Path) -> Instance:
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             [str(project.EMULATOR_PYTHON), "-I", str(launcher)],
-            env=launch_environment(state, nonce, _last_port(state)),
+            env=launch_environment(state, nonce, _last_port(state), owner),
             cwd=state,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -16,11 +16,7 @@ from pik import errors, project
 from pik.local.instance import RECORD, Instance, kill, processes, recorded, send_signal, state_dir, wait_gone
 from pik.local.starting import answers, healthy, start
 
-REGION = "us-east-1"
-START_SECONDS = 60.0
 STOP_SECONDS = 90.0  # a large state takes a while to save
-HEALTH_SECONDS = 10.0
-LOG = "launcher.log"
 
 
 @dataclass(frozen=True)
@@ -52,11 +48,12 @@ class Status:
     note: str = ""
 
 
-def up(state: Path | str | None = None) -> Info:
+def up(state: Path | str | None = None, *, owner: int = 0) -> Info:
     """Start the embedded AWS, or return the one that runs already.
 
     Args:
         state: its state directory; default see :func:`pik.local.state_dir`.
+        owner: a process without which it shall not run on; 0: it runs until ``down``.
 
     Raises:
         AwsError: it is not installed, did not start, or does not answer.
@@ -73,7 +70,7 @@ def up(state: Path | str | None = None) -> Info:
         if old and old.alive and answers(old):
             return _info(state, old, already_running=True)
         note = _clean_up_after(state, old) if old else ""
-        return _info(state, start(state), note=note)
+        return _info(state, start(state, owner), note=note)
 
 
 def down(state: Path | str | None = None) -> bool:
@@ -137,14 +134,14 @@ def status(state: Path | str | None = None) -> Status:
 
 @contextmanager
 def embedded(state: Path | str) -> Iterator[Info]:
-    """Run an embedded AWS for the duration of a block and always stop it, whatever ends the block.
+    """Run an embedded AWS for the duration of a block and always stop it, whatever ends the block or this process.
 
     Example:
         >>> with embedded("/tmp/scratch") as aws:  # doctest: +SKIP
         ...     print(aws.endpoint)
     """
     try:
-        yield up(state)
+        yield up(state, owner=os.getpid())
     finally:
         down(state)
 

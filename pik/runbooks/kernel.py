@@ -39,7 +39,7 @@ def _on_error(
 ) -> None:
     from IPython.display import display
 
-    display({ERROR_MEDIA_TYPE: describe(error)}, raw=True)  # type: ignore[no-untyped-call]
+    display({ERROR_MEDIA_TYPE: describe(error)}, raw=True)
     if not isinstance(error, PikError):
         shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
         return

@@ -299,3 +299,17 @@ def test_nothing_is_left_in_the_systems_temporary_directory(state: Path) -> None
 
     assert str(local.up(state).port) not in " ".join(ours)
     assert list((state / "tmp").glob("ministack-lambda-sleeper-*"))
+
+
+def test_what_ran_for_one_process_ends_with_it_even_when_that_is_killed(state: Path) -> None:
+    code = "import sys, time; from pik import local\n"
+    code += "with local.embedded(sys.argv[1]): print('up', flush=True); time.sleep(60)"
+    owner = subprocess.Popen([sys.executable, "-c", code, str(state)], stdout=subprocess.PIPE, text=True)
+    with owner:
+        assert owner.stdout
+        assert owner.stdout.readline() == "up\n"
+        mark = nonce(state)
+        assert processes(mark)
+        owner.kill()
+    until(lambda: not processes(mark))
+    assert recorded(state) is None, "it ended cleanly: the record is gone"

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 
 from pik import signed
 from pik.environments import Environment
-from tests.stack.conftest import Deploy
+from tests.conftest import Deploy
 
 Outputs = dict[str, str]
 Call = Callable[["Caller", Outputs], object]

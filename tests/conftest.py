@@ -14,14 +14,14 @@ import pytest
 from pik import local
 from pik.environments import Environment, environment
 
-HERE = Path(__file__).parent
+NEED_THE_STACK = [Path(__file__).parent / name for name in ("stack", "faults")]
 Deploy = Callable[[str], dict[str, str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this directory needs the embedded AWS."""
+    """Everything in these directories needs the embedded AWS."""
     for item in items:
-        if item.path.is_relative_to(HERE):
+        if any(item.path.is_relative_to(folder) for folder in NEED_THE_STACK):
             item.add_marker(pytest.mark.stack)
 
 
