@@ -26,7 +26,7 @@ def as_text(notebook: Any) -> str:
     """Return a notebook as it is written to disk."""
     import nbformat
 
-    return str(nbformat.writes(notebook))  # type: ignore[no-untyped-call]
+    return str(nbformat.writes(notebook))
 
 
 def read(path: Path) -> Any:
@@ -34,7 +34,7 @@ def read(path: Path) -> Any:
     import nbformat
 
     try:
-        notebook: Any = nbformat.reads(path.read_bytes().decode("utf-8"), as_version=4)  # type: ignore[no-untyped-call]
+        notebook: Any = nbformat.reads(path.read_bytes().decode("utf-8"), as_version=4)
         nbformat.validate(notebook)
     except FileNotFoundError:
         raise UsageError(f"no such notebook: {path}", next_step="pik run --list") from None
