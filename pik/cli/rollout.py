@@ -41,6 +41,7 @@ def deploy(
 ) -> None:
     """Bring an environment to a phase: sam build, sam deploy, and what changed.
 
+    \b
     ingest     the ingest API, the stores; replay and processor are off
     replay     + the replay API, which sends to the queue
     processor  + the processor, which consumes the queue

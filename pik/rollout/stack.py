@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -216,8 +217,14 @@ class Follower:
             if event.id in self.seen:
                 continue
             self.seen[event.id] = event
-            if event.failed or (event.status.endswith("_COMPLETE") and event.resource != self.environment.stack):
+            if event.failed or self._is_news(event):
                 self.say(str(event))
+
+    def _is_news(self, event: StackEvent) -> bool:
+        if event.resource == self.environment.stack or not event.status.endswith("_COMPLETE"):
+            return False
+        # The embedded CloudFormation reports every resource as updated, AWS only those that changed.
+        return not (self.environment.is_local and event.status == "UPDATE_COMPLETE")
 
     def failure(self) -> StackEvent | None:
         """Return the first failure seen that is not the consequence of another, or None."""
@@ -252,4 +259,4 @@ def phase_since(environment: Environment, stack: Stack) -> Since | None:
         if entry["Value"] != first["Value"]:
             break
         first = entry
-    return Since(first["LastModifiedDate"], first.get("LastModifiedUser", "").rpartition("/")[2] or "unknown")
+    return Since(first["LastModifiedDate"], re.split("[/:]", first.get("LastModifiedUser", ""))[-1] or "unknown")

@@ -99,9 +99,10 @@ class Status:
 
     def _stores_line(self) -> str:
         raw = "" if self.raw_bytes is None else f" {size(self.raw_bytes)}"
+        dead = str(self.dead_letters).removesuffix(" waiting")
         return (
             f"stores   event rows {_count(self.events)}   raw {_count(self.raw_objects)}{raw}   "
-            f"aggregate rows {_count(self.aggregates)}   queue {self.queue}   DLQ {self.dead_letters}"
+            f"aggregate rows {_count(self.aggregates)}   queue {self.queue}   DLQ {dead}"
         )
 
 
