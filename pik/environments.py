@@ -135,7 +135,8 @@ class Environment:
         parts = urlsplit(url)
         api_id = (parts.hostname or "").split(".")[0]
         stage, _, path = parts.path.lstrip("/").partition("/")
-        return f"{self.endpoint}/restapis/{api_id}/{stage}/_user_request_/{path}"
+        query = f"?{parts.query}" if parts.query else ""
+        return f"{self.endpoint}/restapis/{api_id}/{stage}/_user_request_/{path}{query}"
 
 
 def environment(name: str) -> Environment:

@@ -6,6 +6,7 @@ object back from the executed notebook under the media type :data:`RESULT_MEDIA_
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from html import escape
 from typing import Any
@@ -154,3 +155,16 @@ def _check_row(check: Check) -> str:
         f'<tr><td class="pik-{check.verdict}">{_MARKS[check.verdict]} {check.verdict}{advisory}</td>'
         f"<td>{escape(check.name)}</td><td>{escape(check.sentence)}{remedy}</td><td><dl>{evidence}</dl></td></tr>"
     )
+
+
+def words(value: object) -> str:
+    """Return a value as a person writes it: bodies as text, lists and mappings without brackets and quotes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {words(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(words, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -67,8 +67,7 @@ def sign(environment: Environment, method: str, url: str, body: bytes, headers: 
 def _target(environment: Environment, url: str) -> str:
     if environment.endpoint is not None and url.startswith(environment.endpoint):
         return url
-    address, question, query = url.partition("?")
-    return f"{environment.address(address)}{question}{query}"
+    return environment.address(url)
 
 
 @cache

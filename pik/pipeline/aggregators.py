@@ -90,13 +90,18 @@ def _is_number(value: Any) -> bool:
 
 
 def _decimal(value: float) -> str:
-    return str(Decimal(repr(value)).normalize(_EXACT)) if value else "0"  # one zero: -0.0 is not another number
+    return _plain(Decimal(repr(value))) if value else "0"  # one zero: -0.0 is not another number
+
+
+def _plain(value: Decimal) -> str:
+    """The one way to write a number, so that equal sums are equal text: no exponent, no trailing zeros."""
+    return format(value.normalize(_EXACT), "f")
 
 
 def _join(left: State, right: State) -> State:
     return {
         "count": left["count"] + right["count"],
-        "sum": str(_EXACT.add(Decimal(left["sum"]), Decimal(right["sum"])).normalize(_EXACT)),
+        "sum": _plain(_EXACT.add(Decimal(left["sum"]), Decimal(right["sum"]))),
         "min": min(left["min"], right["min"], key=Decimal),
         "max": max(left["max"], right["max"], key=Decimal),
     }

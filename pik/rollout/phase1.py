@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from pik import events
 from pik.environments import Environment
-from pik.results import Check
+from pik.results import Check, words
 from pik.rollout import common
 from pik.rollout.probe import Exchange, Probe, exchange
 from pik.rollout.reading import RawObject, Stores, eventually
@@ -100,7 +100,7 @@ class IngestChecks:
             every(seen),
             yes="the dry run was answered and is in no store",
             no=f"not as it must be: {missing(seen)}",
-            evidence={"answer": f"{self.dry.said} dry_run={self.dry['dry_run']}", "found": self.traces},
+            evidence={"answer": f"{self.dry.said} dry run: {words(self.dry['dry_run'])}", "found": self.traces},
             remedy="do not go on: a dry run that writes breaks every later preview",
         )
 
@@ -221,7 +221,7 @@ class IngestChecks:
         return check(
             "logs exist",
             bool(lines) or None,
-            yes=f"{len(lines)} log lines carry the probe's request id",
+            yes=f"the probe's request id is in {len(lines)} log line{'' if len(lines) == 1 else 's'}",
             no="",
             unknown=f"no log line with the probe's request id within {self.patience:.0f} s",
             evidence={

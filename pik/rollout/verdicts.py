@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.errors import AwsError
-from pik.results import Check, Evidence, Verdict
+from pik.results import Check, Evidence, Verdict, words
 
 LONGEST_EVIDENCE = 300
 
@@ -29,7 +29,7 @@ def check(
         name=name,
         verdict=verdict,
         sentence={True: yes, False: no, None: unknown}[ok],
-        evidence=tuple(Evidence(label=label, value=shorten(value)) for label, value in (evidence or {}).items()),
+        evidence=tuple(_evidence(label, value) for label, value in (evidence or {}).items()),
         remedy="" if ok else remedy,
         blocking=blocking,
     )
@@ -69,7 +69,11 @@ def run(name: str, look: Callable[[], Check]) -> Check:
         )
 
 
+def _evidence(label: str, value: object) -> Evidence:
+    return Evidence(label=label, value=shorten(value), payload=isinstance(value, bytes))  # only bodies are bytes
+
+
 def shorten(value: object) -> str:
-    """Return a value as evidence: text, cut when long."""
-    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    """Return a value as evidence: words, cut when long."""
+    text = words(value)
     return text if len(text) <= LONGEST_EVIDENCE else f"{text[: LONGEST_EVIDENCE - 1]}…"

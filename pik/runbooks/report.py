@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pik.errors import PikError
-from pik.results import RESULT_MEDIA_TYPE, Evidence
+from pik.results import RESULT_MEDIA_TYPE, Evidence, words
 from pik.runbooks import clean, export
 from pik.runbooks.notebook import read
 from pik.runbooks.record import RECORD, REPORT, Run, State, Step, write_atomically
@@ -106,6 +106,19 @@ def write_index(runs_dir: Path) -> None:
     write_atomically(runs_dir / REPORT, _jinja().get_template("runs.html").render(runs=runs, broken=broken))
 
 
+def fact_words(fact: object) -> str:
+    """Return a fact as the overview shows it: rounded, and a digest by its beginning (the tooltip has the whole).
+
+    >>> fact_words(2118.478), fact_words(12208), fact_words("ab" * 32)
+    ('2,118.5', '12,208', 'abababababab…')
+    """
+    if isinstance(fact, bool) or not isinstance(fact, int | float | str):
+        return words(fact)
+    if isinstance(fact, str):
+        return f"{fact[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", fact) else fact
+    return f"{fact:,}" if isinstance(fact, int) else f"{fact:,.1f}"
+
+
 def duration(seconds: float | None) -> str:
     """Return seconds as people say them.
 
@@ -139,7 +152,7 @@ def _jinja() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": duration, "moment": moment}
+    environment.filters |= {"duration": duration, "moment": moment, "words": fact_words}
     environment.tests["long"] = is_long
     environment.globals |= {
         "css": Markup((Path(__file__).parent / "report.css").read_text("utf-8")),  # noqa: S704  our own file
