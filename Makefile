@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIK := .venv/bin/pik
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lab lint format bench clean lock
+.PHONY: help setup demo test test-unit lab lint format bench docs clean lock
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
@@ -33,6 +33,9 @@ format: setup  ## format the code
 
 bench: setup  ## benchmarks, side by side in one run
 	@.venv/bin/python -m bench
+
+docs: setup  ## write docs/cli.md from the commands' own help
+	@.venv/bin/python scripts/cli_docs.py
 
 lock:  ## resolve the lock files anew (after a change of pyproject.toml or requirements/*.in)
 	@$(PYTHON) scripts/setup.py uv && sh scripts/lock.sh

@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from pik.project import ROOT
-from scripts import environment_yml
+from scripts import cli_docs, environment_yml
 
 LOCKS = {path.stem: path for path in (ROOT / "requirements").glob("*.lock")}
 HEAVY = {"pandas", "pyarrow", "jupyterlab", "papermill", "nbformat", "IPython", "altair", "ipywidgets"}
@@ -60,3 +61,22 @@ def test_make_help_shows_every_target() -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE)) - {"help"}
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {line.split()[1] for line in shown.splitlines() if line.strip().startswith("make ")} >= targets
+
+
+def test_the_command_reference_is_what_the_commands_say() -> None:
+    assert cli_docs.TARGET.read_text() == cli_docs.render(), "run: make docs"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert broken == []
+
+
+def test_no_file_names_a_package_registrys_host() -> None:
+    hosts = ["py" + "pi.org", "files.python" + "hosted", "registry.npm" + "js", "deb.deb" + "ian"]
+    found = subprocess.run(
+        ["git", "grep", "-lE", "|".join(hosts)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.stdout == ""
