@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from pik import __version__
 from pik.cli import demo, ingest, lab, local, rollout, run
-from pik.errors import AwsError, PikError
+from pik.errors import AwsError, PikError, UsageError
 
 app = typer.Typer(
     name="pik",
@@ -41,10 +41,11 @@ def main() -> NoReturn:
     """Run the command line; turn our errors into a sentence, a reason, a next step and an exit code."""
     try:
         sys.exit(typer.main.get_command(app).main(standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
+    except TyperException as error:  # the command line could not be understood
+        said = getattr(error, "format_message", lambda: str(error))()  # with the option's name, where there is one
+        _show(UsageError(said, next_step=f"{_command()} --help"))
+        sys.exit(UsageError.exit_code)
+    except typer.Abort:
         typer.echo("interrupted", err=True)
         sys.exit(130)
     except PikError as error:
@@ -56,6 +57,18 @@ def main() -> NoReturn:
             raise  # a bug: the traceback is what helps
         _show(known)
         sys.exit(known.exit_code)
+
+
+def _command() -> str:
+    """The command as it was begun: ``pik local up``."""
+    below: Any = typer.main.get_command(app)
+    words = ["pik"]
+    for word in sys.argv[1:]:
+        below = getattr(below, "commands", {}).get(word)
+        if below is None:
+            break
+        words.append(word)
+    return " ".join(words)
 
 
 def _from_aws(error: Exception) -> AwsError | None:

@@ -1,0 +1,84 @@
+"""The command line's manners: exit codes, errors as sentences or JSON, help for every command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from unittest.mock import patch
+
+import pytest
+import typer
+from botocore.exceptions import EndpointConnectionError
+
+from pik import cli, errors
+
+Call = Callable[..., int]
+
+
+@pytest.fixture
+def call() -> Call:
+    """Run ``pik`` with the words given; return its exit code."""
+
+    def run(*words: str) -> int:
+        with patch.object(sys, "argv", ["pik", *words]), pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "next_step"),
+    [
+        (("deploy",), "Missing", "pik deploy --help"),
+        (("nonsense",), "No such command", "pik --help"),
+        (("local", "sideways"), "No such command", "pik local --help"),
+        (("run", "--bogus"), "No such option", "pik run --help"),
+        (("ingest", "flights", "--concurrency", "many"), "--concurrency", "pik ingest --help"),
+        (("status", "--env", "prd"), "no such environment: prd", "local, dev, staging, prod"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_a_next_step_and_2(
+    call: Call, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str, next_step: str
+) -> None:
+    assert call(*words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert said in shown.err
+    assert next_step in shown.err
+    assert "Traceback" not in shown.err
+    assert call(*words, "--json") == 2
+    assert said in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (errors.Refused("no"), 3),
+        (errors.CheckFailed("no"), 4),
+        (errors.NotDeployed("no"), 5),
+        (EndpointConnectionError(endpoint_url="x"), 5),
+        (KeyboardInterrupt(), 130),
+        (typer.Abort(), 130),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(call: Call, raised: BaseException, code: int) -> None:
+    with patch("pik.local.status", side_effect=raised):
+        assert call("local", "status") == code
+
+
+def test_a_bug_shows_its_traceback() -> None:
+    with (
+        patch("pik.local.status", side_effect=ZeroDivisionError),
+        patch.object(sys, "argv", ["pik", "local", "status"]),
+        pytest.raises(ZeroDivisionError),
+    ):
+        cli.main()
+
+
+def test_version_and_help(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out == "pik 0.1.0\n"
+    assert call("--help") == 0
+    assert "Start here" in capsys.readouterr().out
