@@ -1,0 +1,212 @@
+"""The workbench: what one asks of an environment. Reads only, unless a method's name says otherwise.
+
+Every method is a function of a module beside this one, which says what its answer holds; they are imported when they
+are first used, so that connecting is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pik.environments import Environment, environment
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pandas as pd
+
+    from pik.workbench.aggregates import AggregateDiff
+    from pik.workbench.duplicates import Duplicates
+    from pik.workbench.explain import Explanation
+    from pik.workbench.gaps import Gaps
+    from pik.workbench.lateness import Lateness
+    from pik.workbench.queues import DeadLetters, Queue
+    from pik.workbench.reconcile import Reconciliation
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """One environment, connected; :func:`connect` makes it.
+
+    >>> wb = connect("local")                                          # doctest: +SKIP
+    >>> wb                                                             # doctest: +SKIP
+    local · embedded AWS · us-east-1 · stack pik-local · phase 2 replay
+    """
+
+    environment: Environment
+    account: str
+    phase: str
+    outputs: dict[str, str] = field(repr=False)
+
+    def __repr__(self) -> str:
+        where = "embedded AWS" if self.environment.is_local else f"account {self.account}"
+        name, region = self.environment.name, self.environment.region
+        return f"{name} · {where} · {region} · stack {self.environment.stack} · phase {self.phase}"
+
+    def events(
+        self,
+        *,
+        entity: str | None = None,
+        source: str | None = None,
+        event_type: str | None = None,
+        day: str | None = None,
+        start: str | datetime | None = None,
+        end: str | datetime | None = None,
+        status: str | Sequence[str] | None = None,
+        min_lag: str | float | None = None,
+        ingested: tuple[str, str] | None = None,
+        event_ids: Iterable[str] | None = None,
+        include_probes: bool = False,
+        allow_scan: bool = False,
+    ) -> pd.DataFrame:
+        """Return arrivals as a frame (:mod:`pik.workbench.metadata`)."""
+        from pik.workbench import metadata
+
+        return metadata.events(
+            self,
+            entity=entity,
+            source=source,
+            event_type=event_type,
+            day=day,
+            start=start,
+            end=end,
+            status=status,
+            min_lag=min_lag,
+            ingested=ingested,
+            event_ids=event_ids,
+            include_probes=include_probes,
+            allow_scan=allow_scan,
+        )
+
+    def raw(
+        self,
+        what: pd.DataFrame | Iterable[str],
+        *,
+        sample: int | None = None,
+        flatten: bool = True,
+        verify: bool = True,
+    ) -> pd.DataFrame:
+        """Return the payloads behind events, their hashes verified (:mod:`pik.workbench.raw`)."""
+        from pik.workbench import raw
+
+        return raw.raw(self, what, sample=sample, flatten=flatten, verify=verify)
+
+    def sql(self, query: str, *, engine: str = "duckdb", max_bytes: int | None = None) -> pd.DataFrame:
+        """Run SQL over the raw objects, table ``raw`` (:mod:`pik.workbench.sql`)."""
+        from pik.workbench import sql
+
+        return sql.sql(self, query, engine=engine, max_bytes=max_bytes)
+
+    @property
+    def queue(self) -> Queue:
+        """The replay queue: ``wb.queue.peek()`` (:mod:`pik.workbench.queues`)."""
+        from pik.workbench.queues import Queue
+
+        return Queue(self)
+
+    @property
+    def dlq(self) -> DeadLetters:
+        """The dead-letter queue: ``wb.dlq.peek()``, ``wb.dlq.redrive()`` (:mod:`pik.workbench.queues`)."""
+        from pik.workbench.queues import DeadLetters
+
+        return DeadLetters(self)
+
+    def replays(self, *, entity: str | None = None, replay_ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """Return what was replayed, by whom, and how much of it (:mod:`pik.workbench.replays`)."""
+        from pik.workbench import replays
+
+        return replays.replays(self, entity=entity, replay_ids=replay_ids)
+
+    def aggregates(
+        self, entity: str | None = None, day: str | None = None, *, replay: str | None = None
+    ) -> pd.DataFrame:
+        """Return aggregate versions (:mod:`pik.workbench.aggregates`)."""
+        from pik.workbench import aggregates
+
+        return aggregates.aggregates(self, entity, day, replay=replay)
+
+    def aggregate_diff(self, a: Any, b: Any) -> AggregateDiff:
+        """Compare two versions down to the events that differ (:mod:`pik.workbench.aggregates`)."""
+        from pik.workbench import aggregates
+
+        return aggregates.aggregate_diff(self, a, b)
+
+    def explain(self, event_id: str) -> Explanation:
+        """Tell what became of one event, over all stores (:mod:`pik.workbench.explain`)."""
+        from pik.workbench import explain
+
+        return explain.explain(self, event_id)
+
+    def gaps(
+        self,
+        source: str,
+        event_type: str | None = None,
+        *,
+        start: str | datetime,
+        end: str | datetime,
+        expected: Any = None,
+    ) -> Gaps:
+        """Find windows in which a stream fell silent against its own rhythm (:mod:`pik.workbench.gaps`)."""
+        from pik.workbench import gaps
+
+        return gaps.gaps(self, source, event_type, start=start, end=end, expected=expected)
+
+    def lateness(
+        self,
+        source: str,
+        event_type: str | None = None,
+        *,
+        start: str | datetime,
+        end: str | datetime,
+    ) -> Lateness:
+        """Find what came late, or from a clock that is ahead (:mod:`pik.workbench.lateness`)."""
+        from pik.workbench import lateness
+
+        return lateness.lateness(self, source, event_type, start=start, end=end)
+
+    def duplicates(self, *, start: str | datetime, end: str | datetime, **selection: Any) -> Duplicates:
+        """Find duplicate storms: who, when, how many (:mod:`pik.workbench.duplicates`); times are ingest times."""
+        from pik.workbench import duplicates
+
+        return duplicates.duplicates(self, start=start, end=end, **selection)
+
+    def reconcile(self, start: str | datetime, end: str | datetime) -> Reconciliation:
+        """Compare all stores for events of a window; classify every disagreement (:mod:`pik.workbench.reconcile`)."""
+        from pik.workbench import reconcile
+
+        return reconcile.reconcile(self, start, end)
+
+    def metrics(self, name: str, **selection: Any) -> pd.DataFrame:
+        """Return a CloudWatch metric (:mod:`pik.workbench.telemetry`)."""
+        from pik.workbench import telemetry
+
+        return telemetry.metrics(self, name, **selection)
+
+    def logs(self, **selection: Any) -> pd.DataFrame:
+        """Return log lines (:mod:`pik.workbench.telemetry`)."""
+        from pik.workbench import telemetry
+
+        return telemetry.logs(self, **selection)
+
+
+def connect(env: str = "local") -> Workbench:
+    """Connect to an environment: resolve everything from its stack's outputs, now.
+
+    Raises:
+        UsageError: no such environment.
+        NotDeployed: it has no stack.
+        AwsError: no credentials, or AWS said no.
+
+    Example:
+        >>> wb = connect("local")                                      # doctest: +SKIP
+    """
+    from pik.rollout import stack
+    from pik.rollout.phases import phase
+
+    found = environment(env)
+    outputs = found.outputs()
+    with stack.aws_errors(found, "ask who is calling"):
+        account = found.client("sts").get_caller_identity()["Account"]
+    return Workbench(found, account, phase(outputs["Phase"]).label, outputs)
