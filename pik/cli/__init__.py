@@ -42,7 +42,7 @@ def main() -> NoReturn:
     try:
         sys.exit(typer.main.get_command(app).main(standalone_mode=False) or 0)
     except TyperException as error:  # the command line could not be understood
-        said = getattr(error, "format_message", lambda: str(error))()  # with the option's name, where there is one
+        said = error.format_message() if hasattr(error, "format_message") else str(error)  # names the option
         _show(UsageError(said, next_step=f"{_command()} --help"))
         sys.exit(UsageError.exit_code)
     except typer.Abort:
