@@ -40,11 +40,15 @@ def is_ready(name: str) -> bool:
     return stamp(name).is_file() and stamp(name).read_text() == digest(name)
 
 
-def run(*command: str | Path) -> None:
-    """Run a command; show what it said only when it failed."""
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise SystemExit(f"setup failed: {' '.join(map(str, command))}\n{result.stdout}{result.stderr}")
+def run(*command: str | Path, attempts: int = 1, hint: str = "") -> None:
+    """Run a command; show what it said, and a hint, only when it failed."""
+    for left in reversed(range(attempts)):
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not result.returncode:
+            return
+        if not left:
+            said = f"{' '.join(map(str, command))}\n{result.stdout}{result.stderr}"
+            raise SystemExit(f"setup failed: {said}{hint}")
 
 
 def make(name: str, uv: Path | None) -> str:
@@ -52,8 +56,10 @@ def make(name: str, uv: Path | None) -> str:
     started, place = time.monotonic(), PLACES[name]
     shutil.rmtree(place, ignore_errors=True)
     if uv is None:
-        run(sys.executable, "-m", "venv", place)
-        run(place / "bin" / "python", "-m", "pip", "install", "-q", "--require-hashes", "-r", LOCKS[name])
+        hint = "do this  install your system's package for Python's venv module (Debian: python3-venv), then again"
+        run(sys.executable, "-m", "venv", "--clear", place, attempts=2, hint=hint)
+        pip = (place / "bin" / "python", "-m", "pip", "--disable-pip-version-check")
+        run(*pip, "install", "-q", "--require-hashes", "-r", LOCKS[name], attempts=2)
     else:
         python = place / "bin" / "python"
         run(uv, "venv", "-q", "--python", sys.executable, place)
