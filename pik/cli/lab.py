@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
+
+_STOP_SECONDS = 15.0
 
 
 def register(app: typer.Typer) -> None:
@@ -18,23 +22,53 @@ def register(app: typer.Typer) -> None:
 def lab(
     port: Annotated[int, typer.Option(help="First port to try; the next free one is taken.")] = 8888,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser window.")] = True,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Another folder of notebooks, such as a copy to work in.", show_default="notebooks/"),
+    ] = None,
 ) -> None:
-    """Open JupyterLab on notebooks/, on 127.0.0.1 with a token. Ctrl-C stops it, and what it started."""
+    """Open JupyterLab on notebooks/start.ipynb, on 127.0.0.1 with a token. Ctrl-C stops it, and what it started."""
     from pik import local, project
 
+    signal.signal(signal.SIGTERM, _interrupt)
     info = local.up(owner=os.getpid())
     typer.echo(f"✓ embedded AWS on 127.0.0.1:{info.port}" + (" (ran already)" if info.already_running else ""))
-    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={project.NOTEBOOKS}"]
-    command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"]
-    command += [] if browser else ["--no-browser"]
-    server = subprocess.Popen(command)
     try:
-        code = server.wait()
-    except KeyboardInterrupt:
-        server.terminate()  # Ctrl-C a second time is Jupyter's "yes"; the first one already reached it
-        code = server.wait()
+        code = _serve(_command(port, browser, folder or project.NOTEBOOKS))
     finally:
         if not info.already_running:
             local.down()
             typer.echo("✓ embedded AWS stopped, state saved")
     raise typer.Exit(code if code > 0 else 0)
+
+
+def _command(port: int, browser: bool, folder: Path) -> list[str]:
+    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={folder.resolve()}"]
+    command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--LabApp.default_url=/lab/tree/start.ipynb"]
+    # Nothing is asked of the world: no news, no look for updates (see labconfig/), no list of extensions.
+    command += ["--LabApp.news_url=None", "--LabApp.extension_manager=readonly"]
+    return command + ([] if browser else ["--no-browser"])
+
+
+def _serve(command: list[str]) -> int:
+    """Run the server until it ends or we are told to; it never outlives us."""
+    from pik import project
+
+    settings = str(project.ROOT / "pik" / "data" / "jupyter")
+    paths = [settings, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+    server = subprocess.Popen(command, env=os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)})
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        server.terminate()  # Ctrl-C a second time is Jupyter's "yes"; the first one already reached it
+        return 0
+    finally:
+        try:
+            server.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

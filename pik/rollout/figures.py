@@ -24,7 +24,7 @@ def arrivals(rows: Sequence[Row]) -> altair.Chart:
     """Events by hour of the day they happened, stacked by source."""
     kept = {str(row["event_id"]): row for row in rows if row["source"] != events.PROBE_SOURCE}
     if not kept:
-        return _nothing("No events have been ingested in the last two days")
+        return nothing("No events have been ingested in the last two days")
     days = Counter(str(row["event_time"])[:10] for row in kept.values())
     sources = Counter(str(row["source"]) for row in kept.values())
     shown = {source for source, _ in sources.most_common(MOST_SOURCES)}
@@ -56,14 +56,14 @@ def arrivals(rows: Sequence[Row]) -> altair.Chart:
                 color=altair.Color("source:N", title="source"),
             )
         )
-    return _styled(encoded, title)
+    return styled(encoded, title)
 
 
 def latency(quantiles: Mapping[str, float | None]) -> altair.Chart:
     """The quantiles of the time to an answer."""
     known = {name: value for name, value in quantiles.items() if value is not None}
     if not known:
-        return _nothing("No events were sent, so there is no latency to show")
+        return nothing("No events were sent, so there is no latency to show")
     frame = pd.DataFrame({"quantile": list(known), "milliseconds": list(known.values())})
     bars = (
         altair.Chart(frame)
@@ -78,7 +78,7 @@ def latency(quantiles: Mapping[str, float | None]) -> altair.Chart:
         )
     )
     title = [f"Half of the events were answered within {known['p50']:,.0f} ms, 99 % within {known['p99']:,.0f} ms"]
-    return _styled(bars, title, height=130)
+    return styled(bars, title, height=130)
 
 
 def predicted_frame(predicted: Versions) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def predicted_frame(predicted: Versions) -> pd.DataFrame:
 def aggregate_sizes(predicted: Versions) -> altair.Chart:
     """How many aggregates count how many events."""
     if not predicted:
-        return _nothing("There is nothing to aggregate yet")
+        return nothing("There is nothing to aggregate yet")
     sizes = Counter(count for _, count in predicted.values())
     frame = pd.DataFrame([{"inputs": size, "aggregates": n} for size, n in sorted(sizes.items())])
     bars = (
@@ -115,7 +115,7 @@ def aggregate_sizes(predicted: Versions) -> altair.Chart:
         )
     )
     total = sum(count for _, count in predicted.values())
-    return _styled(bars, [f"{len(predicted)} aggregates are predicted from {total} events"], height=160)
+    return styled(bars, [f"{len(predicted)} aggregates are predicted from {total} events"], height=160)
 
 
 def drain(timeline: Sequence[tuple[float, int]], seconds: float) -> altair.Chart:
@@ -131,13 +131,13 @@ def drain(timeline: Sequence[tuple[float, int]], seconds: float) -> altair.Chart
     )
     most, left = int(frame["messages"].max()), int(frame["messages"].iloc[-1])
     title = f"{most} messages were consumed in {seconds:.1f} s" if not left else f"{left} of {most} messages are left"
-    return _styled(line, [title], height=170)
+    return styled(line, [title], height=170)
 
 
 def compared(wanted: Versions, found: Mapping[Group, Row | None]) -> altair.Chart:
     """Written against predicted, one point for each aggregate; what is on the diagonal is right."""
     if not wanted:
-        return _nothing("There is no prediction to compare with: run phase 2 first")
+        return nothing("There is no prediction to compare with: run phase 2 first")
     measure = _measure(wanted)
     points = []
     for group, (state, count) in wanted.items():
@@ -167,7 +167,7 @@ def compared(wanted: Versions, found: Mapping[Group, Row | None]) -> altair.Char
     )
     same = int((frame["equal"] == "equal").sum())
     title = f"{same} of {len(frame)} aggregates were written exactly as predicted"
-    return _styled(diagonal + dots, [title], height=280)
+    return styled(diagonal + dots, [title], height=280)
 
 
 def _measure(wanted: Versions) -> str:
@@ -181,12 +181,14 @@ def _value(state: Mapping[str, Any], measure: str) -> float:
     return float(state.get("numbers", {}).get(name, {}).get("sum", 0)) if name != measure else float(state["count"])
 
 
-def _nothing(sentence: str) -> altair.Chart:
+def nothing(sentence: str) -> altair.Chart:
+    """Return a chart that only says why there is none."""
     blank = altair.Chart(pd.DataFrame({"x": [0]})).mark_point(opacity=0).encode()
-    return _styled(blank, [sentence], height=20)
+    return styled(blank, [sentence], height=20)
 
 
-def _styled(chart: Any, title: list[str], height: int = HEIGHT) -> altair.Chart:
+def styled(chart: Any, title: list[str], height: int = HEIGHT) -> altair.Chart:
+    """Return the chart as the kit shows charts: SVG, its finding as the title, white, the same width."""
     altair.renderers.enable("svg")
     lines = altair.Title(title[0], subtitle=title[1:], anchor="start")
     styled = chart.properties(width=WIDTH, height=height, title=lines).configure(background="#ffffff", padding=12)

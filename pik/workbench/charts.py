@@ -1,0 +1,235 @@
+"""The investigations' charts: the title says what was found, axes have units, times are UTC; SVG, so they open offline.
+
+They take plain rows (mappings) or frames of :mod:`pik.workbench.frames`, and never change them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import altair
+import pandas as pd
+
+from pik.rollout.figures import BAD, GOOD, nothing, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+PLAIN = "#3b6ea5"
+COLUMNS, ROWS = 48, 30  # cells of a heat map, at most
+STATUS_COLOURS = {"ACCEPTED": GOOD, "DUPLICATE": "#9a6700", "CONFLICT": BAD}
+_STEPS = (60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def arrivals_expected(windows: pd.DataFrame, found: Iterable[tuple[datetime, datetime]], finding: str) -> altair.Chart:
+    """Arrivals against what the stream's own rhythm leads to expect.
+
+    Args:
+        windows: ``start``, ``end`` (times), ``expected`` and ``seen`` (events).
+        found: the windows that are missing; marked red.
+        finding: the title.
+    """
+    if not len(windows):
+        return nothing(finding)
+    gaps = list(found)
+    rows = [
+        {
+            "start": _iso(row["start"]),
+            "end": _iso(row["end"]),
+            "seen": int(row["seen"]),
+            "expected": round(float(row["expected"]), 2),
+            "state": "missing" if any(row["start"] < b and a < row["end"] for a, b in gaps) else "arrived",
+        }
+        for row in windows.to_dict("records")
+    ]
+    base = altair.Chart(pd.DataFrame(rows))
+    bars = base.mark_bar(stroke="#ffffff", strokeWidth=0.5).encode(
+        x=_time("start:T", "event time (UTC)"),
+        x2="end:T",
+        y=altair.Y("seen:Q", title="events per window"),
+        color=_colours("state", {"arrived": PLAIN, "missing": BAD}),
+    )
+    line = base.mark_line(interpolate="step-after", color="#444", strokeDash=[4, 3]).encode(
+        x=_time("start:T", "event time (UTC)"), y=altair.Y("expected:Q", title="events per window")
+    )
+    layers = [bars, line]
+    if gaps:
+        marked = pd.DataFrame([{"start": _iso(a), "end": _iso(b)} for a, b in gaps])
+        layers.insert(0, altair.Chart(marked).mark_rect(color=BAD, opacity=0.15).encode(x="start:T", x2="end:T"))
+    subtitle = "bars: events that arrived; dashed: what the stream's own rhythm leads to expect"
+    return styled(altair.layer(*layers), [finding, subtitle])
+
+
+def lag_heat_map(arrivals: pd.DataFrame, finding: str) -> altair.Chart:
+    """Event time by ingest time; what is late stands below what came at once.
+
+    Args:
+        arrivals: rows with ``event_time`` and ``ingest_time``.
+        finding: the title.
+    """
+    if not len(arrivals):
+        return nothing(finding)
+    happened, came = list(arrivals["event_time"]), list(arrivals["ingest_time"])
+    across, down = _step(happened, COLUMNS), _step(came, ROWS)
+    counts: dict[tuple[datetime, datetime], int] = {}
+    for event, ingest in zip(happened, came, strict=True):
+        cell = (_floor(event, across), _floor(ingest, down))
+        counts[cell] = counts.get(cell, 0) + 1
+    rows = [
+        {
+            "event": _iso(x),
+            "event end": _iso(x + timedelta(seconds=across)),
+            "ingest": _iso(y),
+            "ingest end": _iso(y + timedelta(seconds=down)),
+            "arrivals": count,
+        }
+        for (x, y), count in sorted(counts.items())
+    ]
+    cells = (
+        altair.Chart(pd.DataFrame(rows))
+        .mark_rect()
+        .encode(
+            x=_time("event:T", f"event time (UTC, cells of {_span(across)})"),
+            x2="event end:T",
+            y=altair.Y("ingest:T", title=f"ingest time (UTC, cells of {_span(down)})", scale=altair.Scale(type="utc")),
+            y2="ingest end:T",
+            color=altair.Color("arrivals:Q", title="arrivals", scale=altair.Scale(scheme="viridis", type="symlog")),
+        )
+    )
+    return styled(cells, [finding], height=260)
+
+
+def by_time(arrivals: pd.DataFrame, finding: str, *, time: str = "ingest_time", colour: str = "status") -> altair.Chart:
+    """Count arrivals over time, stacked by ``colour`` (a column of text)."""
+    if not len(arrivals):
+        return nothing(finding)
+    moments = list(arrivals[time])
+    step = _step(moments, COLUMNS)
+    counts: dict[tuple[datetime, str], int] = {}
+    for moment, kind in zip(moments, arrivals[colour], strict=True):
+        cell = (_floor(moment, step), str(kind))
+        counts[cell] = counts.get(cell, 0) + 1
+    rows = [
+        {"start": _iso(start), "end": _iso(start + timedelta(seconds=step)), colour: kind, "arrivals": count}
+        for (start, kind), count in sorted(counts.items())
+    ]
+    name = time.replace("_", " ")
+    kinds = sorted({str(kind) for kind in arrivals[colour]})
+    known = {kind: STATUS_COLOURS[kind] for kind in kinds if kind in STATUS_COLOURS}
+    bars = (
+        altair.Chart(pd.DataFrame(rows))
+        .mark_bar(stroke="#ffffff", strokeWidth=0.5)
+        .encode(
+            x=_time("start:T", f"{name} (UTC)"),
+            x2="end:T",
+            y=altair.Y("arrivals:Q", title=f"arrivals per {_span(step)}", stack="zero"),
+            color=_colours(colour, known) if len(known) == len(kinds) else altair.Color(f"{colour}:N", title=colour),
+        )
+    )
+    return styled(bars, [finding])
+
+
+def timeline(rows: Sequence[Mapping[str, Any]], finding: str) -> altair.Chart:
+    """What happened to one thing, in the order of time: one point each, by the store that tells it.
+
+    Args:
+        rows: ``time`` (a time or None: not shown), ``what`` (a few words), ``source`` (the store).
+        finding: the title.
+
+    Ingest, replay and processing are often years apart from the event, so the axis is the order, not the time.
+    """
+    timed = [row for row in rows if row.get("time") is not None]
+    if not timed:
+        return nothing(finding)
+    points = [
+        {
+            "order": number,
+            "when": f"{row['time']:%Y-%m-%d %H:%M:%S}",
+            "what": str(row["what"]),
+            "source": str(row["source"]),
+        }
+        for number, row in enumerate(timed, 1)
+    ]
+    frame = pd.DataFrame(points)
+    frame["label"] = [f"{point['when']}  {point['what']}"[:90] for point in points]
+    base = altair.Chart(frame).encode(
+        y=altair.Y("order:O", title="order in time (UTC)", axis=altair.Axis(ticks=False, domain=False))
+    )
+    dots = base.mark_point(filled=True, size=90).encode(
+        x=altair.X(
+            "source:N",
+            title="store that tells it",
+            sort=list(dict.fromkeys(frame["source"])),
+            axis=altair.Axis(labelAngle=-30),
+        ),
+        color=altair.Color("source:N", legend=None),
+    )
+    names = base.mark_text(align="left", dx=8, fontSize=10).encode(
+        x=altair.X("source:N", sort=list(dict.fromkeys(frame["source"]))), text="label:N"
+    )
+    return styled(dots + names, [finding], height=max(80, 24 * len(points)))
+
+
+def counts(rows: Mapping[str, int], finding: str, *, what: str, unit: str, bad: Iterable[str] = ()) -> altair.Chart:
+    """Draw one bar for each name, the largest first; ``bad`` ones are red."""
+    if not rows:
+        return nothing(finding)
+    wrong = set(bad)
+    frame = pd.DataFrame(
+        [
+            {what: name, unit: count, "state": "to look at" if name in wrong else "fine"}
+            for name, count in sorted(rows.items(), key=lambda item: -item[1])[:30]
+        ]
+    )
+    bars = (
+        altair.Chart(frame)
+        .mark_bar()
+        .encode(
+            x=altair.X(f"{unit}:Q", title=unit, axis=altair.Axis(tickMinStep=1)),
+            y=altair.Y(f"{what}:N", title=what, sort="-x"),
+            color=_colours("state", {"fine": PLAIN, "to look at": BAD}),
+        )
+    )
+    return styled(bars, [finding], height=max(60, 22 * len(frame)))
+
+
+def _time(field: str, title: str) -> Any:
+    return altair.X(field, title=title, scale=altair.Scale(type="utc"))
+
+
+def _colours(field: str, colours: Mapping[str, str]) -> Any:
+    scale = altair.Scale(domain=list(colours), range=list(colours.values()))
+    return altair.Color(f"{field}:N", title=field, scale=scale)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _step(moments: Sequence[datetime], most: int) -> int:
+    """Seconds of one cell, so that at most about ``most`` of them span the moments."""
+    wanted = (max(moments) - min(moments)).total_seconds() / most
+    return next((step for step in (1, 5, 15, *_STEPS) if step >= wanted), _STEPS[-1])
+
+
+def _floor(moment: datetime, step: int) -> datetime:
+    seconds = int((moment - _EPOCH).total_seconds())
+    return _EPOCH + timedelta(seconds=seconds - seconds % step)
+
+
+def _span(seconds: int) -> str:
+    for size, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {name}"
+    return f"{seconds} s"
+
+
+def records(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """Return a frame's rows as plain values (missing ones are None)."""
+    return [
+        {name: None if type(value).__name__ in ("NAType", "NaTType") else value for name, value in row.items()}
+        for row in frame.to_dict("records")
+    ]

@@ -1,0 +1,6 @@
+"""The investigations as the notebooks call them: each method answers one question with a table, a chart or a result.
+
+The notebooks in ``notebooks/investigate/`` hold no logic; this is it. All of them only read.
+"""
+
+from __future__ import annotations

@@ -1,0 +1,147 @@
+"""Inputs of a notebook: environment, entity, window, status. For input only; what is used is echoed as HTML.
+
+A saved widget shows nothing when the notebook is opened elsewhere, hence the echo. Interactively the values last chosen
+are remembered until the parameters cell is changed, so that running all cells again keeps them. In a run there are no
+widgets and no memory: the parameters are what counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from pik.environments import NAMES
+from pik.runbooks.headless import headless
+
+STATUSES = ("any", "ACCEPTED", "DUPLICATE", "CONFLICT")
+Values = dict[str, Any]
+
+
+@dataclass
+class Memory:
+    """What was chosen in this kernel, by notebook, and which parameters it was chosen over."""
+
+    chosen: dict[str, tuple[Values, Values]] = field(default_factory=dict)
+
+    def recall(self, notebook: str, parameters: Values) -> Values:
+        """Return the values to start with: those last chosen, unless the parameters are others now."""
+        before, chosen = self.chosen.get(notebook, (None, None))
+        if headless() or before != parameters or chosen is None:
+            return dict(parameters)
+        return dict(chosen)
+
+    def keep(self, notebook: str, parameters: Values, chosen: Values) -> None:
+        """Remember what was chosen."""
+        self.chosen[notebook] = (dict(parameters), dict(chosen))
+
+
+MEMORY = Memory()
+
+
+class Inputs:
+    """The values a notebook works with; shown as widgets with an echo, or as the echo alone.
+
+    Example:
+        >>> inputs = Inputs("late data", {"env": "local", "source": "UA"}, memory=Memory())
+        >>> inputs.source
+        'UA'
+    """
+
+    def __init__(
+        self,
+        notebook: str,
+        parameters: Mapping[str, Any],
+        *,
+        meanings: Mapping[str, str] | None = None,
+        where: Callable[[str], str] | None = None,
+        memory: Memory = MEMORY,
+    ) -> None:
+        self._notebook = notebook
+        self._parameters = dict(parameters)
+        self._meanings = dict(meanings or {})
+        self._where = where  # makes the banner (HTML) of an environment that is not the banner's above
+        self._memory = memory
+        self.values = memory.recall(notebook, self._parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["values"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __repr__(self) -> str:
+        return ", ".join(f"{name} = {_said(value)}" for name, value in self.values.items())
+
+    def choose(self, name: str, value: Any) -> None:
+        """Set one value, as a widget does."""
+        self.values[name] = value
+        self._memory.keep(self._notebook, self._parameters, self.values)
+
+    def echo(self) -> str:
+        """Return the values used, as HTML."""
+        pairs = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'><code>{escape(_said(value))}</code></td>"
+            f"<td style='text-align:left'>{escape(self._meanings.get(name, ''))}</td></tr>"
+            for name, value in self.values.items()
+        )
+        moved = self._where and self.values.get("env") != self._parameters.get("env")
+        banner = self._where(self.values["env"]) if moved and self._where else ""
+        return f"{banner}<table><caption>what this notebook looks at</caption><tbody>{pairs}</tbody></table>"
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import HTML, display
+
+        if headless():
+            display(HTML(self.echo()))
+            return
+        display(self.form())
+        self._shown = display(HTML(self.echo()), display_id=True)
+
+    def form(self) -> Any:
+        """Return the widgets; changing one changes the value and its echo."""
+        import ipywidgets
+
+        boxes = []
+        for name, value in self.values.items():
+            box = _widget(name, value, self._meanings.get(name, ""))
+            box.observe(lambda change, name=name: self._changed(name, change["new"]), names="value")
+            boxes.append(box)
+        hint = ipywidgets.HTML(
+            "<small>choose, then run the cells below (Run ▸ Run Selected Cell and All Below)</small>"
+        )
+        return ipywidgets.VBox([*boxes, hint], layout=ipywidgets.Layout(max_width="640px"))
+
+    def _changed(self, name: str, value: Any) -> None:
+        from IPython.display import HTML
+
+        self.choose(name, value)
+        shown = self.__dict__.get("_shown")
+        if shown is not None:
+            shown.update(HTML(self.echo()))
+
+
+def _widget(name: str, value: Any, meaning: str) -> Any:
+    import ipywidgets
+
+    shared = {
+        "description": name,
+        "tooltip": meaning,
+        "style": {"description_width": "110px"},
+        "layout": ipywidgets.Layout(width="100%"),
+    }
+    if name == "env":
+        return ipywidgets.Dropdown(options=NAMES, value=value, **shared)
+    if name == "status":
+        return ipywidgets.Dropdown(options=STATUSES, value=value, **shared)
+    if isinstance(value, bool):
+        return ipywidgets.Checkbox(value=value, **shared)
+    if isinstance(value, int):
+        return ipywidgets.IntText(value=value, continuous_update=False, **shared)
+    return ipywidgets.Text(value=str(value), placeholder=meaning, continuous_update=False, **shared)
+
+
+def _said(value: Any) -> str:
+    return "(default)" if value == "" else str(value)
