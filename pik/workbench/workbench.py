@@ -6,7 +6,7 @@ are first used, so that connecting is fast.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,7 @@ class Workbench:
         event_ids: Iterable[str] | None = None,
         include_probes: bool = False,
         allow_scan: bool = False,
+        progress: Callable[[str], None] | None = None,
     ) -> pd.DataFrame:
         """Return arrivals as a frame (:mod:`pik.workbench.metadata`)."""
         from pik.workbench import metadata
@@ -78,6 +79,7 @@ class Workbench:
             event_ids=event_ids,
             include_probes=include_probes,
             allow_scan=allow_scan,
+            progress=progress,
         )
 
     def raw(
@@ -87,17 +89,25 @@ class Workbench:
         sample: int | None = None,
         flatten: bool = True,
         verify: bool = True,
+        progress: Callable[[str], None] | None = None,
     ) -> pd.DataFrame:
         """Return the payloads behind events, their hashes verified (:mod:`pik.workbench.raw`)."""
         from pik.workbench import raw
 
-        return raw.raw(self, what, sample=sample, flatten=flatten, verify=verify)
+        return raw.raw(self, what, sample=sample, flatten=flatten, verify=verify, progress=progress)
 
-    def sql(self, query: str, *, engine: str = "duckdb", max_bytes: int | None = None) -> pd.DataFrame:
+    def sql(
+        self,
+        query: str,
+        *,
+        engine: str = "duckdb",
+        max_bytes: int | None = None,
+        progress: Callable[[str], None] | None = print,
+    ) -> pd.DataFrame:
         """Run SQL over the raw objects, table ``raw`` (:mod:`pik.workbench.sql`)."""
         from pik.workbench import sql
 
-        return sql.sql(self, query, engine=engine, max_bytes=max_bytes)
+        return sql.sql(self, query, engine=engine, max_bytes=max_bytes, progress=progress)
 
     @property
     def queue(self) -> Queue:

@@ -1,0 +1,324 @@
+"""``wb.events(...)``: arrivals from the events table, read by the key or index that fits, every shard and page of it.
+
+============================================  ===================================================================
+asked for                                     read by
+============================================  ===================================================================
+``event_ids``                                 the dedupe table, then the rows beside each event
+``entity`` (and a window or day)              the table itself, consistent
+``ingested=(start, end)``                     the index by ingest time, all shards of each day
+``source`` and a day or window                the index by source, all shards of each type and day; with ``min_lag``
+                                              only the part of it that is late enough
+anything else                                 a scan of the whole table: refused, unless ``allow_scan=True``
+============================================  ===================================================================
+
+What is left of the request is applied to the rows that come back, so any combination works. Without ``event_type`` the
+types of a source are those under which the raw bucket ever kept an object, deleted ones included. Rows whose retention
+is over are left out: DynamoDB deletes them some days later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pik import events as keys
+from pik.errors import Refused, UsageError
+from pik.rollout.stack import aws_errors
+from pik.workbench import frames, times
+from pik.workbench.dynamodb import PARALLEL, Progress, Reader, Request
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pik.workbench.workbench import Workbench
+
+STATUSES = (keys.ACCEPTED, keys.DUPLICATE, keys.CONFLICT)
+_BATCH = 100  # what BatchGetItem takes
+_SCAN_SEGMENTS = 16
+_KINDS = {"lag_ms": "N", "size_bytes": "N", "expires_at": "N", "assumed_utc": "BOOL"}
+_ATTRIBUTES = {"lag_ms": "ingest_lag_ms", "pk": "PK", "sk": "SK"}  # where the table's name is another
+COLUMNS = {_ATTRIBUTES.get(name, name): _KINDS.get(name, "S") for name in frames.EVENTS.names}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was asked for, in the kit's own terms; ``start`` and ``end`` are event times, half-open, "" for open."""
+
+    entity: str | None = None
+    source: str | None = None
+    event_type: str | None = None
+    start: str = ""
+    end: str = ""
+    statuses: tuple[str, ...] = ()
+    min_lag_ms: int | None = None
+    ingested: tuple[str, str] | None = None
+    event_ids: tuple[str, ...] | None = None
+    include_probes: bool = False
+    allow_scan: bool = False
+
+    @property
+    def days(self) -> list[str]:
+        """The days of the window; empty when it is open at an end."""
+        return times.days(self.start, self.end) if self.start and self.end else []
+
+
+def events(
+    wb: Workbench,
+    *,
+    entity: str | None = None,
+    source: str | None = None,
+    event_type: str | None = None,
+    day: str | date | None = None,
+    start: str | date | datetime | None = None,
+    end: str | date | datetime | None = None,
+    status: str | Sequence[str] | None = None,
+    min_lag: str | float | timedelta | None = None,
+    ingested: tuple[str | datetime, str | datetime] | None = None,
+    event_ids: Iterable[str] | None = None,
+    include_probes: bool = False,
+    allow_scan: bool = False,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Return arrivals (:data:`pik.workbench.frames.EVENTS`), in the order of event time.
+
+    Args:
+        wb: the workbench.
+        entity, source, event_type: exact names.
+        day: the UTC day of the events; or ``start`` and ``end``, a half-open window of event time.
+        start, end: RFC 3339 times, days, or aware datetimes.
+        status: ``ACCEPTED``, ``DUPLICATE``, ``CONFLICT``, or several of them; all by default.
+        min_lag: only what came at least this late: ``"90s"``, ``"1h"``, a timedelta or seconds.
+        ingested: a half-open window of ingest time.
+        event_ids: these events, with all their arrivals; ``df.attrs["not_found"]`` lists the unknown ids.
+        include_probes: also the events that the rollout's own checks send.
+        allow_scan: read the whole table when no key fits.
+        progress: is called with a sentence after each page.
+
+    ``df.attrs``: ``consumed_capacity`` (read capacity units), ``requests``, ``rows_read``, ``query`` (what was read).
+
+    Raises:
+        UsageError: a time, a duration or a status that is none.
+        Refused: only a scan would answer.
+        AwsError: DynamoDB said no.
+
+    Example:
+        >>> wb.events(source="UA", day="2013-01-01", min_lag="1h")     # doctest: +SKIP
+    """
+    if event_type is not None and source is None:
+        raise UsageError("event_type needs a source", next_step=f"wb.events(source=…, event_type={event_type!r}, …)")
+    selection = Selection(
+        entity,
+        source,
+        event_type,
+        *_window(day, start, end),
+        statuses=_statuses(status),
+        min_lag_ms=None if min_lag is None else times.milliseconds(min_lag),
+        ingested=None if ingested is None else (times.moment(ingested[0]), times.moment(ingested[1])),
+        event_ids=None if event_ids is None else tuple(dict.fromkeys(event_ids)),
+        include_probes=include_probes,
+        allow_scan=allow_scan,
+    )
+    with aws_errors(wb.environment, "read the events"):
+        return _read(wb, selection, progress)
+
+
+def _read(wb: Workbench, selection: Selection, progress: Progress | None) -> pd.DataFrame:
+    reader = Reader(wb.environment, COLUMNS)
+    attrs: dict[str, Any] = {}
+    if selection.event_ids is not None:
+        requests, query = _by_id(wb, selection.event_ids, reader, attrs)
+    else:
+        requests, query = _requests(wb, selection)
+    table = _conform(reader.read(requests, progress))
+    table = _filtered(table, selection).sort_by([("event_time", "ascending"), ("sk", "ascending")])
+    consumed = reader.consumed
+    attrs |= {"consumed_capacity": consumed.capacity, "requests": consumed.requests, "rows_read": consumed.rows}
+    return frames.to_pandas(table, **attrs, query=query)
+
+
+def _requests(wb: Workbench, selection: Selection) -> tuple[list[Request], str]:
+    table = {"TableName": wb.outputs["EventsTable"]}
+    if selection.entity is not None:
+        return [("query", table | _entity_query(selection))], f"entity {selection.entity}, consistent"
+    if selection.ingested is not None:
+        wanted = [("query", table | query) for query in _ingest_queries(*selection.ingested)]
+        return wanted, f"index by-ingest-time, {len(wanted)} shards"
+    if selection.source is not None and selection.days:
+        types = [keys.encode(selection.event_type)] if selection.event_type else event_types(wb, selection.source)
+        wanted = [("query", table | query) for query in _source_queries(selection, types)]
+        return wanted, f"index by-source, {len(types)} types, {len(wanted)} shards"
+    if not selection.allow_scan:
+        raise Refused(
+            "only a scan of the whole events table would answer this",
+            reason="neither entity, nor source with a day or window, nor ingested, nor event_ids is given",
+            next_step="narrow it down, for instance source=…, day=…; or pass allow_scan=True",
+        )
+    segments = [{"Segment": n, "TotalSegments": _SCAN_SEGMENTS, "ConsistentRead": True} for n in range(_SCAN_SEGMENTS)]
+    return [("scan", table | segment) for segment in segments], f"scan, {_SCAN_SEGMENTS} segments"
+
+
+def _entity_query(selection: Selection) -> dict[str, Any]:
+    assert selection.entity is not None  # noqa: S101 - for the type checker
+    return {
+        "KeyConditionExpression": "PK = :pk AND SK BETWEEN :start AND :end",
+        "ExpressionAttributeValues": {
+            ":pk": {"S": keys.entity_pk(selection.entity)},
+            ":start": {"S": f"TS#{selection.start}"},
+            ":end": {"S": f"TS#{selection.end}" if selection.end else "TS$"},
+        },
+        "ConsistentRead": True,
+    }
+
+
+def _ingest_queries(start: str, end: str) -> Iterator[dict[str, Any]]:
+    for day in times.days(start, end):
+        for shard in keys.shards():
+            yield {
+                "IndexName": "by-ingest-time",
+                "KeyConditionExpression": "GSI2PK = :pk AND GSI2SK BETWEEN :start AND :end",
+                "ExpressionAttributeValues": {
+                    ":pk": {"S": keys.ingest_pk(day, shard)},
+                    ":start": {"S": start},
+                    ":end": {"S": end},
+                },
+            }
+
+
+def _source_queries(selection: Selection, types: Sequence[str]) -> Iterator[dict[str, Any]]:
+    assert selection.source is not None  # noqa: S101 - for the type checker
+    late = selection.min_lag_ms is not None
+    for day in selection.days:
+        for shard in keys.shards():
+            # Types come encoded, and a long one cannot be decoded: put each where an empty one would stand.
+            like = keys.source_pk(selection.source, "", day, shard)
+            for encoded in types:
+                values = {":pk": {"S": like.replace("#TYPE##", f"#TYPE#{encoded}#")}}
+                if selection.min_lag_ms is not None:
+                    values[":lag"] = {"S": keys.lag_sk(selection.min_lag_ms)}
+                yield {
+                    "IndexName": "by-source",
+                    "KeyConditionExpression": "GSI1PK = :pk" + (" AND GSI1SK >= :lag" if late else ""),
+                    "ExpressionAttributeValues": values,
+                }
+
+
+def event_types(wb: Workbench, source: str) -> list[str]:
+    """Return the types, percent-encoded as in keys, under which the raw bucket ever kept an object of ``source``."""
+    pages = wb.environment.client("s3").get_paginator("list_object_versions")
+    prefix = f"raw/source={keys.encode(source)}/"
+    found = pages.paginate(Bucket=wb.outputs["RawBucket"], Prefix=prefix, Delimiter="/")
+    folders = [folder["Prefix"] for page in found for folder in page.get("CommonPrefixes", [])]
+    return sorted({folder.rstrip("/").rpartition("event_type=")[2] for folder in folders})
+
+
+def _by_id(wb: Workbench, ids: Sequence[str], reader: Reader, attrs: dict[str, Any]) -> tuple[list[Request], str]:
+    """Find where the events are; their later arrivals are beside them, so each event is a query of its own."""
+    batches = [ids[n : n + _BATCH] for n in range(0, len(ids), _BATCH)]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        found = [row for rows in pool.map(lambda batch: _places(wb, batch, reader), batches) for row in rows]
+    attrs["not_found"] = sorted(set(ids) - {row["event_id"]["S"] for row in found})
+    requests = [
+        (
+            "query",
+            {
+                "TableName": wb.outputs["EventsTable"],
+                "KeyConditionExpression": "PK = :pk AND begins_with(SK, :sk)",
+                "ExpressionAttributeValues": {":pk": row["pk"], ":sk": row["sk"]},
+                "ConsistentRead": True,
+            },
+        )
+        for row in found
+    ]
+    return requests, f"{len(ids)} ids, {len(found)} known"
+
+
+def _places(wb: Workbench, ids: Sequence[str], reader: Reader) -> list[dict[str, Any]]:
+    table, client = wb.outputs["DedupeTable"], wb.environment.client("dynamodb", max_pool_connections=PARALLEL)
+    wanted: Any = {
+        table: {
+            "Keys": [{"event_id": {"S": event_id}} for event_id in ids],
+            "ProjectionExpression": "event_id, pk, sk",
+            "ConsistentRead": True,
+        }
+    }
+    found: list[dict[str, Any]] = []
+    while wanted:
+        answer = client.batch_get_item(RequestItems=wanted, ReturnConsumedCapacity="TOTAL")
+        rows = answer["Responses"].get(table, [])
+        reader.consumed.add(len(rows), sum(c["CapacityUnits"] for c in answer.get("ConsumedCapacity", [])))
+        found += rows
+        wanted = answer.get("UnprocessedKeys")
+    return found
+
+
+def _conform(table: pa.Table) -> pa.Table:
+    """Return rows as DynamoDB holds them as the columns of EVENTS."""
+    columns = []
+    for field in frames.EVENTS:
+        column = table.column(_ATTRIBUTES.get(field.name, field.name))
+        if field.name == "exact_time":  # left out of the row when it says the same
+            column = pc.coalesce(column, table.column("event_time"))
+        elif field.name == "content_type":
+            column = pc.coalesce(column, pa.scalar("application/json"))
+        elif field.name == "assumed_utc":
+            column = pc.fill_null(column, False)
+        elif field.name == "expires_at":
+            column = pc.multiply(column, 1_000_000)
+        columns.append(column.cast(field.type))
+    return pa.Table.from_arrays(columns, schema=frames.EVENTS)
+
+
+def _filtered(table: pa.Table, selection: Selection) -> pa.Table:
+    keep = pc.fill_null(pc.greater(table["expires_at"], pa.scalar(datetime.now(UTC), frames.TIME)), True)
+    for name in ("source", "event_type"):
+        if (wanted := getattr(selection, name)) is not None:
+            keep = pc.and_(keep, pc.equal(table[name], wanted))
+    if selection.entity is not None:
+        keep = pc.and_(keep, pc.equal(table["entity_id"], selection.entity))
+    if selection.statuses:
+        keep = pc.and_(keep, pc.is_in(table["status"], pa.array(selection.statuses)))
+    if selection.min_lag_ms is not None:
+        keep = pc.and_(keep, pc.greater_equal(table["lag_ms"], selection.min_lag_ms))
+    if selection.ingested is not None:
+        keep = pc.and_(keep, _between(table["ingest_time"], *selection.ingested))
+    keep = pc.and_(keep, _between(table["event_time"], selection.start, selection.end))
+    if not _asks_for_probes(selection):
+        probe = pc.starts_with(table["entity_id"], keys.PROBE_ENTITY_PREFIX)
+        keep = pc.and_(keep, pc.invert(pc.or_(probe, pc.equal(table["source"], keys.PROBE_SOURCE))))
+    return table.filter(keep)
+
+
+def _asks_for_probes(selection: Selection) -> bool:
+    named = (selection.entity or "").startswith(keys.PROBE_ENTITY_PREFIX) or selection.source == keys.PROBE_SOURCE
+    return selection.include_probes or named or selection.event_ids is not None
+
+
+def _between(column: pa.ChunkedArray, start: str, end: str) -> Any:
+    keep: Any = pc.is_valid(column)
+    if start:
+        keep = pc.and_(keep, pc.greater_equal(column, pa.scalar(start).cast(frames.TIME)))
+    if end:
+        keep = pc.and_(keep, pc.less(column, pa.scalar(end).cast(frames.TIME)))
+    return keep
+
+
+def _window(day: Any, start: Any, end: Any) -> tuple[str, str]:
+    if day is not None:
+        if start is not None or end is not None:
+            raise UsageError("a day and a window", next_step="either day=…, or start=… and end=…")
+        day = times.day(day)
+        return times.moment(day), times.moment(times.next_day(day))
+    return tuple("" if t is None else times.moment(t, n) for t, n in ((start, "start"), (end, "end")))  # type: ignore[return-value]
+
+
+def _statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:
+    given = (status,) if isinstance(status, str) else tuple(status or ())
+    if unknown := [name for name in given if name not in STATUSES]:
+        raise UsageError(f"no such status: {unknown[0]}", next_step=f"one of {', '.join(STATUSES)}")
+    return given

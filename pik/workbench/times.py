@@ -1,0 +1,82 @@
+"""Times and lags as people write them, in the kit's own format."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+
+from pik import events
+from pik.errors import UsageError
+
+_LAG = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)\s*")
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def moment(value: str | date | datetime, name: str = "time") -> str:
+    """Return a time in the kit's format: an RFC 3339 time, a day (its midnight, UTC), or an aware datetime.
+
+    Raises:
+        UsageError: it is none of them.
+
+    >>> moment("2013-01-01")
+    '2013-01-01T00:00:00.000000Z'
+    """
+    try:
+        if isinstance(value, datetime):
+            return events.format_time(value)
+        text = str(value)
+        return events.parse_instant(f"{text}T00:00:00Z" if len(text) == 10 else text).text
+    except ValueError as error:
+        raise UsageError(
+            f"{name}: not a time: {value}", reason=str(error), next_step="2013-01-01, or 2013-01-01T10:17:00Z"
+        ) from None
+
+
+def day(value: str | date, name: str = "day") -> str:
+    """Return a day as ``YYYY-MM-DD``; raise UsageError when it is none.
+
+    >>> day("2013-01-01")
+    '2013-01-01'
+    """
+    try:
+        return date.fromisoformat(str(value)[:10] if isinstance(value, datetime) else str(value)).isoformat()
+    except ValueError:
+        raise UsageError(f"{name}: not a day: {value}", next_step="as in 2013-01-01") from None
+
+
+def next_day(value: str) -> str:
+    """Return the day after ``YYYY-MM-DD``.
+
+    >>> next_day("2012-12-31")
+    '2013-01-01'
+    """
+    return (date.fromisoformat(value) + timedelta(days=1)).isoformat()
+
+
+def days(start: str, end: str) -> list[str]:
+    """Return every UTC day that the half-open window [start, end) of kit times touches.
+
+    >>> days("2013-01-01T23:00:00.000000Z", "2013-01-03T00:00:00.000000Z")
+    ['2013-01-01', '2013-01-02']
+    """
+    if end <= start:
+        return []
+    last = events.parse_time(end) - timedelta(microseconds=1)
+    first = date.fromisoformat(start[:10])
+    return [(first + timedelta(days=n)).isoformat() for n in range((last.astimezone(UTC).date() - first).days + 1)]
+
+
+def milliseconds(value: str | float | timedelta, name: str = "min_lag") -> int:
+    """Return a duration in milliseconds: ``"90s"``, ``"15m"``, ``"1h"``, ``"2d"``, a timedelta, or a number of seconds.
+
+    >>> milliseconds("1.5h"), milliseconds(2)
+    (5400000, 2000)
+    """
+    if isinstance(value, timedelta):
+        return value // timedelta(milliseconds=1)
+    if isinstance(value, int | float):
+        return round(value * 1000)
+    match = _LAG.fullmatch(value)
+    if match is None:
+        raise UsageError(f"{name}: not a duration: {value}", next_step="as in 500ms, 90s, 15m, 1h or 2d")
+    return round(float(match[1]) * _MILLISECONDS[match[2]])
