@@ -1,0 +1,50 @@
+"""``pik simulate``: make an incident happen on the embedded AWS, to practise on and to test with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pik.cli.output import EnvOption, JsonOption, console, emit
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``simulate`` to the command line."""
+    app.command(no_args_is_help=True)(simulate)
+
+
+def simulate(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="dropped-window, late-batch, duplicate-storm, clock-skew, conflicting-keys, raw-deleted, raw-altered, "
+            "metadata-removed, poison, half-replay; or healthy, healthy-live.",
+        ),
+    ],
+    env: EnvOption = "local",
+    seed: Annotated[int, typer.Option(min=0, max=999, help="The same seed makes the same incident.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an incident happen, on `local` only, and keep the truth about it aside.
+
+    It sends a stream of real flights under a source of its own and damages it as NAME says. Which events, which window:
+    that is for you to find; the answer is in a file below .pik/incidents, and nowhere in the environment. --json prints
+    where to look, not what is wrong.
+    """
+    from pik.simulate import simulate, truth_path
+
+    told = simulate(env, name, seed, say=lambda line: console.print(line, markup=False))
+    path = truth_path(env, name, seed)
+    look = {field: told[field] for field in ("incident", "seed", "source", "start", "end", "ingested")}
+    text = "\n".join(
+        [
+            f"✓ {name} {seed} has happened in {env}",
+            f"  source   {told['source']}",
+            f"  events   {told['start']} to {told['end']}",
+            f"  ingested {told['ingested'][0]} to {told['ingested'][1]}",
+            f"  truth    {path}   (for after you have looked)",
+        ]
+    )
+    emit({**look, "truth": str(path)}, as_json=as_json, text=text)
