@@ -6,10 +6,10 @@ import pytest
 
 from pik.environments import Environment
 from pik.errors import Refused, UsageError
-from pik.events import ACCEPTED, CONFLICT, DUPLICATE, parse_time
+from pik.events import ACCEPTED, CONFLICT, DUPLICATE, format_time, parse_time
 from pik.simulate import NAMES, happen, make, simulate
 from pik.simulate.incidents import FEWEST_DROPPED, LIVE_EVENTS
-from pik.simulate.memory import events_frame
+from pik.simulate.memory import MemoryWorkbench, events_frame
 from pik.simulate.streams import LONGEST_USUAL_LAG
 from pik.simulate.truth import truth
 from pik.workbench.frames import EVENTS
@@ -118,3 +118,27 @@ def test_only_local(env: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_truth_is_kept_below_the_scratch_space() -> None:
     assert happen.truth_path("local", "poison", 4).parts[-4:] == (".pik", "incidents", "local", "poison-4.json")
+
+
+def test_the_memory_workbench_selects_as_the_real_one() -> None:
+    made = make("duplicate-storm", 2)
+    wb = MemoryWorkbench(made)
+    everything = wb.events(source=made.source)
+    assert len(everything) == len(made.arrivals)
+    assert everything["event_time"].is_monotonic_increasing
+    half = made.start + (made.end - made.start) / 2
+    parts = [wb.events(start=made.start, end=half), wb.events(start=format_time(half), end=made.end)]
+    assert [len(part) > 0 for part in parts] == [True, True]
+    assert sum(map(len, parts)) == len(everything)
+    day = str(everything["event_time"].iloc[-1])[:10]
+    assert set(wb.events(day=day)["event_time"].dt.strftime("%Y-%m-%d")) == {day}
+    assert set(wb.events(status="DUPLICATE")["status"]) == {"DUPLICATE"}
+    stormed = truth(made)["event_ids"]
+    assert set(wb.events(event_ids=stormed, status=["ACCEPTED"])["event_id"]) == set(stormed)
+    assert (wb.events(min_lag="1m")["lag_ms"] >= 60_000).all()
+    one = made.arrivals[0]
+    came = wb.events(ingested=(one.at, one.at + timedelta(microseconds=1)), entity=one.event["entity_id"])
+    assert list(came["event_id"]) == [one.parsed.event_id]
+    nobody = wb.events(source="nobody")
+    assert len(nobody) == 0
+    assert nobody.dtypes.equals(everything.dtypes)
