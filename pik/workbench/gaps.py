@@ -1,0 +1,281 @@
+"""Missing windows: where a stream fell silent although its own rhythm says that something should have come.
+
+Every pause between two consecutive events is a candidate, so a window's edges are exact: the last event before and the
+first one after. Its surprise is -log10 of the probability that a healthy stream has one such pause anywhere in what was
+scanned, so 1 means: one healthy search in ten would show it. Nights, weekends and quiet streams are part of the rhythm.
+A stream that only got thinner was not silent and is not named. Silence before the first and after the last event is no
+gap either, because nothing says that there should have been something; the latter is told as ``silent_since``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pik import events
+from pik.errors import UsageError
+from pik.workbench.frames import TIME, frame
+from pik.workbench.rhythm import BIN_US, Given, Learned, Times, silence
+from pik.workbench.times import moment
+
+if TYPE_CHECKING:
+    from pik.workbench.workbench import Workbench
+
+#: One row for each window. ``surprise``: -log10 of the probability in a healthy stream, corrected for the search.
+GAPS = pa.schema(
+    [
+        ("start", TIME),
+        ("end", TIME),
+        ("minutes", pa.float64()),
+        ("expected", pa.float64()),
+        ("seen", pa.int64()),
+        ("surprise", pa.float64()),
+    ]
+)
+SURPRISE = 1.0
+FEWEST_DAYS = 3
+BASELINE_DAYS = 14
+_STRAYS = 2  # events that may have slipped through within one outage
+Expected = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Missing windows of a stream.
+
+    Attributes:
+        frame: one row a window (:data:`GAPS`), in the order of time; half-open, from the last event before.
+        source: the stream's source.
+        event_type: its type, or None for all.
+        start: of what was asked for, in the kit's format.
+        end: of what was asked for.
+        events: how many events the rhythm was learned from.
+        days: how many days they span.
+        shortest: events that must be missing in a row before silence is surprising here.
+        silent_since: the last event, when the stream has stayed silent until the window's end (or now); else empty.
+        problem: why no answer can be given, or empty.
+    """
+
+    frame: pd.DataFrame
+    source: str
+    event_type: str | None
+    start: str
+    end: str
+    events: int
+    days: int
+    shortest: float
+    silent_since: str = ""
+    problem: str = ""
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What was found, one sentence each."""
+        if self.problem:
+            return [f"Cannot say whether {self._stream} has gaps: {self.problem}."]
+        if not len(self):
+            return [f"{self._stream} has no silence that its own rhythm does not explain ({self.events:,} events)."]
+        return [
+            f"{self._stream} was silent from {row['start']:%Y-%m-%d %H:%M:%S} to {row['end']:%Y-%m-%d %H:%M:%S} UTC: "
+            f"{row['expected']:.0f} events expected, {row['seen']} seen (surprise {row['surprise']:.1f})."
+            for row in self.frame.to_dict("records")
+        ]
+
+    @property
+    def found(self) -> list[dict[str, Any]]:
+        """The windows, JSON-able, times in the kit's format."""
+        return [
+            {
+                "start": events.format_time(row["start"]),
+                "end": events.format_time(row["end"]),
+                "expected": round(row["expected"], 1),
+                "seen": row["seen"],
+                "surprise": round(row["surprise"], 2),
+            }
+            for row in self.frame.to_dict("records")
+        ]
+
+    @property
+    def _stream(self) -> str:
+        return f"{self.source} {self.event_type}" if self.event_type else self.source
+
+
+def gaps(
+    wb: Workbench,
+    source: str,
+    event_type: str | None = None,
+    *,
+    start: str | datetime,
+    end: str | datetime,
+    expected: Expected | None = None,
+    baseline_days: int = BASELINE_DAYS,
+    surprise: float = SURPRISE,
+) -> Gaps:
+    """Find the windows of [start, end) in which a stream was silent against its own rhythm.
+
+    Args:
+        wb: the workbench.
+        source: the stream's source.
+        event_type: its type; all of the source's types together when it is left out.
+        start: event time, included.
+        end: event time, left out; what lies in the future is not judged.
+        expected: events an hour (one number, or 24 for the UTC hours of a day) instead of the learned rhythm.
+        baseline_days: a shorter window's rhythm is learned from as many days before and after it.
+        surprise: the least that is reported.
+
+    Raises:
+        UsageError: the window is empty, or ``expected`` is neither a number nor 24 of them.
+
+    Example:
+        >>> wb.gaps("UA", start="2013-01-01", end="2013-01-15").frame  # doctest: +SKIP
+    """
+    begin, stop = moment(start, "start"), moment(end, "end")
+    if begin >= stop:
+        raise UsageError(f"the window is empty: {begin} to {stop}", next_step="give a start before the end")
+    first, last = _with_baseline(begin, stop, baseline_days if expected is None else 0)
+    told = wb.events(source=source, event_type=event_type, start=first, end=last, status="ACCEPTED")
+    return judge(
+        microseconds(told["event_time"]),
+        source=source,
+        event_type=event_type,
+        start=begin,
+        end=min(stop, max(events.now(), begin)),
+        expected=expected,
+        surprise=surprise,
+    )
+
+
+def judge(
+    times: Times,
+    *,
+    source: str,
+    event_type: str | None = None,
+    start: str,
+    end: str,
+    expected: Expected | None = None,
+    surprise: float = SURPRISE,
+) -> Gaps:
+    """Find the gaps of a stream whose event times (microseconds since 1970, any order) are known; pure.
+
+    ``times`` may reach beyond [start, end): all of them teach the rhythm, only pauses that touch the window are judged.
+    """
+    ordered = np.sort(times)
+    low, high = _micro(start), _micro(end)
+    rhythm = _rhythm(ordered, expected)
+    problem = _problem(ordered, rhythm)
+    if rhythm is None or problem:
+        return Gaps(frame(GAPS, []), source, event_type, start, end, len(ordered), 0, 0.0, problem=problem)
+    if expected is not None:  # somebody says what should be there, so silence at either end counts too
+        ordered = np.concatenate([[low], ordered[(ordered >= low) & (ordered < high)], [high]])
+    before, after = ordered[:-1], ordered[1:]
+    touching = (after > low) & (before < high)
+    scanned = int(touching.sum())
+    long = touching & (after - before >= (BIN_US if expected is None else 1))
+    rows = [_row(rhythm, int(a), int(b), 0, scanned) for a, b in zip(before[long], after[long], strict=True)]
+    rows = _joined([row for row in rows if row["surprise"] >= surprise], ordered, rhythm, scanned)
+    days = rhythm.days if isinstance(rhythm, Learned) else 0
+    return Gaps(
+        frame=frame(GAPS, rows),
+        source=source,
+        event_type=event_type,
+        start=start,
+        end=end,
+        events=len(ordered),
+        days=days,
+        shortest=_shortest(rhythm.dispersion, scanned, surprise),
+        silent_since=events.format_time(_moment(int(ordered[-1]))) if expected is None and ordered[-1] < high else "",
+    )
+
+
+def microseconds(column: pd.Series[Any]) -> Times:
+    """Return a time column of a frame as microseconds since 1970."""
+    array = pa.array(column, type=TIME) if len(column) else pa.array([], TIME)
+    return np.asarray(array.cast(pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _rhythm(times: Times, expected: Expected | None) -> Learned | Given | None:
+    if expected is None:
+        return Learned(times) if len(times) else None
+    try:
+        return Given(expected)
+    except (ValueError, TypeError):
+        raise UsageError(
+            f"expected: not a rhythm: {expected!r}", next_step="events an hour: one number, or 24 of them"
+        ) from None
+
+
+def _problem(times: Times, rhythm: Learned | Given | None) -> str:
+    if rhythm is None:
+        return "it has no events in or around this window"
+    if isinstance(rhythm, Learned) and rhythm.days < FEWEST_DAYS:
+        return (
+            f"its {len(times):,} events span {rhythm.days} days, and a rhythm takes {FEWEST_DAYS}; "
+            "give expected=, in events an hour"
+        )
+    return ""
+
+
+def _row(rhythm: Learned | Given, start: int, end: int, seen: int, scanned: int) -> dict[str, Any]:
+    expected = rhythm.expected(start, end)
+    return {
+        "start": _moment(start),
+        "end": _moment(end),
+        "minutes": (end - start) / 60e6,
+        "expected": expected,
+        "seen": seen,
+        "surprise": silence(expected, rhythm.dispersion, scanned),
+    }
+
+
+def _joined(rows: list[dict[str, Any]], times: Times, rhythm: Learned | Given, scanned: int) -> list[dict[str, Any]]:
+    """Make one of neighbours with hardly an event between them; each is surprising by itself, so both are together."""
+    joined: list[dict[str, Any]] = []
+    for row in rows:
+        between = 0
+        if joined:
+            low, high = _since(joined[-1]["end"]), _since(row["start"])
+            between = int(((times >= low) & (times <= high)).sum())
+        if joined and between <= _STRAYS:
+            before = joined.pop()
+            surprise = max(before["surprise"], row["surprise"])
+            seen = before["seen"] + between
+            whole = _row(rhythm, _since(before["start"]), _since(row["end"]), seen, scanned)
+            joined.append(whole | {"surprise": surprise})
+        else:
+            joined.append(row)
+    return joined
+
+
+def _shortest(dispersion: float, scanned: int, surprise: float) -> float:
+    few, many = 0.0, 1000.0
+    while many - few > 0.05:
+        middle = (few + many) / 2
+        few, many = (few, middle) if silence(middle, dispersion, scanned) >= surprise else (middle, many)
+    return round(many, 1)
+
+
+def _with_baseline(start: str, end: str, days: int) -> tuple[str, str]:
+    first, last = events.parse_time(start), events.parse_time(end)
+    more = max(timedelta(days=days) - (last - first), timedelta())
+    latest = max(datetime.now(UTC), last)
+    return events.format_time(first - more), events.format_time(min(last + more, latest))
+
+
+def _micro(text: str) -> int:
+    return _since(events.parse_time(text))
+
+
+def _since(time: datetime) -> int:
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _moment(micro: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micro)
