@@ -1,0 +1,111 @@
+"""Objects of the raw bucket, many at a time: obstore reads them outside the interpreter lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from pik.environments import Environment
+from pik.errors import AwsError
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
+
+T = TypeVar("T")
+U = TypeVar("U")
+PARALLEL = 32
+_TTL = timedelta(minutes=5)  # how long credentials are used before boto3 is asked again; it renews them in time
+
+
+class Object(NamedTuple):
+    """An object with its bytes; ``metadata`` is the user's."""
+
+    key: str
+    body: bytes
+    content_type: str
+    metadata: dict[str, str]
+    etag: str
+
+
+class Listed(NamedTuple):
+    """An object as a listing tells of it."""
+
+    key: str
+    etag: str
+    size: int
+
+
+class Objects:
+    """Reads one bucket of an environment, with the environment's own credentials and endpoint."""
+
+    def __init__(self, environment: Environment, bucket: str) -> None:
+        self.environment = environment
+        self.bucket = bucket
+        # Everything that obstore would take from the shell is given: the environment decides where we talk to.
+        endpoint = environment.client("s3").meta.endpoint_url
+        options: dict[str, Any] = {"allow_http": environment.is_local, "timeout": "60s"}
+        if environment.is_local:  # a proxy of one's own, used for nothing, turns the shell's off
+            options |= {"proxy_url": endpoint, "proxy_excludes": urlsplit(endpoint).hostname}
+        self._store = S3Store(
+            bucket,
+            region=environment.region,
+            endpoint=endpoint,
+            virtual_hosted_style_request=False,
+            skip_signature=False,
+            credential_provider=self._credentials,
+            client_options=options,  # type: ignore[arg-type]
+        )
+
+    def _credentials(self) -> S3Credential:
+        frozen = self.environment.session.get_credentials().get_frozen_credentials()
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + _TTL,
+        }
+
+    def get(self, key: str) -> Object | None:
+        """Return an object, or None when there is none; raise AwsError."""
+        try:
+            found = obstore.get(self._store, key)
+            body = bytes(found.bytes())
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise self._said_no(f"read {key}", error) from error
+        about = dict(found.attributes)
+        return Object(key, body, about.pop("Content-Type", ""), about, str(found.meta["e_tag"] or ""))
+
+    def many(self, keys: Iterable[str], each: Callable[[str, Object | None], T]) -> Iterator[T]:
+        """Yield ``each(key, object)`` for every key, in the order of the keys."""
+        return in_parallel(lambda key: each(key, self.get(key)), keys)
+
+    def folders(self, prefix: str) -> tuple[list[str], list[Listed]]:
+        """Return the folders just below a prefix, and the objects there."""
+        try:
+            found = obstore.list_with_delimiter(self._store, prefix)
+        except (BaseError, OSError) as error:
+            raise self._said_no(f"list {prefix}", error) from error
+        objects = [Listed(o["path"], str(o["e_tag"] or ""), o["size"]) for o in found["objects"]]
+        return list(found["common_prefixes"]), objects
+
+    def _said_no(self, doing: str, error: Exception) -> AwsError:
+        return AwsError(
+            f"{self.environment.name}: could not {doing}",
+            reason=str(error).split(", source:")[0],
+            next_step=f"check your permissions (ViewerPolicy) with pik status --env {self.environment.name}",
+        )
+
+
+def in_parallel(work: Callable[[U], T], items: Iterable[U]) -> Iterator[T]:
+    """Yield ``work(item)`` for every item, in order."""
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        yield from pool.map(work, items)
