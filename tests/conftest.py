@@ -6,6 +6,7 @@ subprocess. With ``pytest -n N`` each worker has its own instance, as each is a 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from pik.environments import Environment, environment
 
 NEED_THE_STACK = [Path(__file__).parent / name for name in ("stack", "faults")]
 Deploy = Callable[[str], dict[str, str]]
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C work also in a shell's background job, which starts with SIGINT ignored: tests send it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
