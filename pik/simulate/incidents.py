@@ -177,7 +177,7 @@ def _segment(whole: Stream, rng: random.Random) -> Stream:
 
 def _incident(part: Stream, arrivals: list[Arrived], *, live: bool = False, **facts: Any) -> Incident:
     times = [parse_time(arrived.event["event_time"]) for arrived in arrivals]  # a clock that is ahead may leave the day
-    end = max(part.end, max(times) + timedelta(minutes=1))
+    end = max(part.end, max(times) + timedelta(microseconds=1))
     return Incident("", 0, part.source, part.start, end, tuple(arrivals), live=live, facts=facts)
 
 

@@ -18,6 +18,7 @@ CARRIERS = ("AA", "B6", "DL", "EV", "MQ", "UA")
 TYPICAL_LAG_SECONDS = 20.0
 LAG_SPREAD = 0.8  # of the logarithm: one in a thousand takes four minutes
 LONGEST_USUAL_LAG = timedelta(minutes=10)
+JITTER_SECONDS = 600  # flights leave a little earlier or later, so that each seed's stream is another one
 RETRIED = 0.005  # of a healthy stream's events come twice, because an answer was lost
 
 
@@ -59,8 +60,14 @@ def stream(tag: str, rng: random.Random) -> Stream:
     """Return two weeks of one carrier's flights; ``tag`` becomes part of the source's and every entity's name."""
     carrier = rng.choice(CARRIERS)
     source = f"{carrier}-{tag}"
-    named = ({**e, "source": source, "entity_id": f"{e['entity_id']}-{tag}"} for e in _flights()[carrier])
-    return Stream(tag, source, tuple(named))
+    named = [
+        moved(
+            {**event, "source": source, "entity_id": f"{event['entity_id']}-{tag}"},
+            timedelta(seconds=rng.randint(-JITTER_SECONDS, JITTER_SECONDS)),
+        )
+        for event in _flights()[carrier]
+    ]
+    return Stream(tag, source, tuple(sorted(named, key=_when)))
 
 
 def one_day(whole: Stream, rng: random.Random, day: datetime) -> Stream:
