@@ -6,6 +6,7 @@ subprocess. With ``pytest -n N`` each worker has its own instance, as each is a 
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ def embedded_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environme
     state = tmp_path_factory.mktemp("embedded")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(local.STATE_VARIABLE, str(state))
+        patch.setenv(local.OWNER_VARIABLE, str(os.getpid()))  # also for what a test starts anew
         with local.embedded(state):
             yield environment("local")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pik.local.instance import NONCE_VARIABLE, STATE_VARIABLE, running_endpoint, state_dir
+from pik.local.instance import NONCE_VARIABLE, OWNER_VARIABLE, STATE_VARIABLE, running_endpoint, state_dir
 from pik.local.supervisor import Info, Status, down, embedded, reset, status, up
 
 __all__ = [
     "NONCE_VARIABLE",
+    "OWNER_VARIABLE",
     "STATE_VARIABLE",
     "Info",
     "Status",

@@ -24,6 +24,11 @@ def state_dir(path: Path | str | None = None) -> Path:
     return Path(path or os.environ.get(STATE_VARIABLE) or project.LOCAL_STATE).resolve()
 
 
+def the_owner(pid: int | None = None) -> int:
+    """Return the process that an instance is for: ``pid``, else ``$PIK_LOCAL_OWNER``, else 0 (nobody in particular)."""
+    return int(os.environ.get(OWNER_VARIABLE, "0")) if pid is None else pid
+
+
 @dataclass(frozen=True)
 class Instance:
     """A started embedded AWS, as its record in the state directory tells it.

@@ -13,7 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pik import errors, project
-from pik.local.instance import RECORD, Instance, kill, processes, recorded, send_signal, state_dir, wait_gone
+from pik.local.instance import (
+    RECORD,
+    Instance,
+    kill,
+    processes,
+    recorded,
+    send_signal,
+    state_dir,
+    the_owner,
+    wait_gone,
+)
 from pik.local.starting import answers, healthy, start
 
 STOP_SECONDS = 90.0  # a large state takes a while to save
@@ -48,12 +58,12 @@ class Status:
     note: str = ""
 
 
-def up(state: Path | str | None = None, *, owner: int = 0) -> Info:
+def up(state: Path | str | None = None, *, owner: int | None = None) -> Info:
     """Start the embedded AWS, or return the one that runs already.
 
     Args:
         state: its state directory; default see :func:`pik.local.state_dir`.
-        owner: a process without which it shall not run on; 0: it runs until ``down``.
+        owner: a process without which it shall not run on, default ``$PIK_LOCAL_OWNER``; 0: it runs until ``down``.
 
     Raises:
         AwsError: it is not installed, did not start, or does not answer.
@@ -70,7 +80,7 @@ def up(state: Path | str | None = None, *, owner: int = 0) -> Info:
         if old and old.alive and answers(old):
             return _info(state, old, already_running=True)
         note = _clean_up_after(state, old) if old else ""
-        return _info(state, start(state, owner), note=note)
+        return _info(state, start(state, the_owner(owner)), note=note)
 
 
 def down(state: Path | str | None = None) -> bool:
