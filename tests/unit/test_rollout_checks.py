@@ -11,7 +11,6 @@ from pik.environments import Environment
 from pik.errors import AwsError
 from pik.pipeline.parsing import parse_event
 from pik.results import Verdict
-from pik.rollout import peek
 from pik.rollout.inventory import Inventory
 from pik.rollout.phase2 import ReplayChecks, Sent
 from pik.rollout.phase3 import Drain, Prediction, ProcessorChecks, _different, _emptying
@@ -240,62 +239,3 @@ def test_stores_that_could_not_be_compared_are_not_called_untouched() -> None:
 def test_messages_must_be_kept(queue: tuple[int, int], verdict: Verdict, blocking: bool) -> None:
     found = RollbackChecks(LOCAL).kept(a_rollback(None, None, queue))
     assert (found.verdict, found.blocking) == (verdict, blocking)
-
-
-class FakeQueue:
-    """SQS with a few messages, their receive counts, and the visibility they were given back with."""
-
-    def __init__(self, messages: int, receive_count: int = 1) -> None:
-        self.waiting = [str(n) for n in range(messages)]
-        self.receive_count = receive_count
-        self.returned: list[str] = []
-        self.fail_after: int | None = None
-        self.calls = 0
-
-    def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
-        return {"Attributes": {"RedrivePolicy": json.dumps({"maxReceiveCount": 20})}}
-
-    def receive_message(self, **how: Any) -> dict[str, Any]:
-        self.calls += 1
-        if self.fail_after is not None and self.calls > self.fail_after:
-            raise ClientError({"Error": {"Code": "Throttling"}}, "ReceiveMessage")
-        batch, self.waiting = self.waiting[: how["MaxNumberOfMessages"]], self.waiting[how["MaxNumberOfMessages"] :]
-        count = {"ApproximateReceiveCount": str(self.receive_count)}
-        return {"Messages": [{"MessageId": n, "ReceiptHandle": n, "Body": n, "Attributes": count} for n in batch]}
-
-    def change_message_visibility_batch(self, **how: Any) -> None:
-        assert all(entry["VisibilityTimeout"] == 0 for entry in how["Entries"])
-        self.returned += [entry["ReceiptHandle"] for entry in how["Entries"]]
-
-
-def peek_at(queue: FakeQueue, monkeypatch: pytest.MonkeyPatch, limit: int = 30) -> peek.Look:
-    monkeypatch.setattr(Environment, "client", lambda *_: queue)
-    return peek.look(LOCAL, "url", limit)
-
-
-def test_a_look_returns_every_message_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = FakeQueue(25)
-    seen = peek_at(queue, monkeypatch)
-    assert len(seen.bodies) == 25
-    assert sorted(queue.returned) == sorted(seen.bodies)
-
-
-def test_a_look_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = FakeQueue(100)
-    assert len(peek_at(queue, monkeypatch, 12).bodies) == 12
-    assert len(queue.waiting) == 88
-
-
-def test_a_look_stops_when_messages_come_near_the_dead_letter_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = FakeQueue(100, receive_count=11)
-    seen = peek_at(queue, monkeypatch)
-    assert seen.cut_short
-    assert len(queue.returned) == 10
-
-
-def test_a_look_that_fails_half_way_returns_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = FakeQueue(100)
-    queue.fail_after = 1
-    with pytest.raises(ClientError):
-        peek_at(queue, monkeypatch)
-    assert len(queue.returned) == 10

@@ -1,0 +1,280 @@
+"""The replay queue and the dead-letter queue: looking without touching, a live look on request, and redrive.
+
+``peek()`` reads tables, logs and the queue's attributes, and receives nothing. ``peek(live=True)`` receives messages
+and returns every one before it answers (:mod:`pik.rollout.peek`): each such look raises the receive count, which is
+said, and refused once messages are half way to the dead-letter queue. Nothing here deletes a message but ``redrive``,
+after it has sent it to the queue.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pik import events
+from pik.errors import UsageError
+from pik.pipeline.processor import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
+from pik.rollout import peek as looking
+from pik.rollout.inventory import queue_counts
+from pik.rollout.reading import Stores
+from pik.rollout.stack import aws_errors
+from pik.workbench import frames
+from pik.workbench.replays import Replay, known
+from pik.workbench.telemetry import logs
+from pik.workbench.versions import contributions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pik.workbench.redriving import Redrive
+    from pik.workbench.workbench import Workbench
+
+RETENTION = timedelta(days=14)  # of both queues
+_PARALLEL = 16
+
+#: :data:`pik.workbench.frames.MESSAGES`, and how the row is known: ``basis`` is ``expected`` (sent and not counted yet,
+#: from the tables), ``logged`` (from the processor's log) or ``received`` (a live look).
+MESSAGES = pa.schema([*frames.MESSAGES, ("basis", pa.string()), ("age_s", pa.float64())])
+#: :data:`MESSAGES`, the id the message had in the queue, and whether the fault is mended: ``mended`` is true when the
+#: processor would take the message now; ``fault_now`` says why it would not. Both null when not looked at.
+DEAD_LETTERS = pa.schema(
+    [*MESSAGES, ("original_message_id", pa.string()), ("mended", pa.bool_()), ("fault_now", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The replay queue: ``wb.queue``."""
+
+    wb: Workbench
+
+    def peek(self, live: bool = False, max_messages: int = 10) -> pd.DataFrame:
+        """Return messages as a frame (:data:`MESSAGES`); by default without touching any.
+
+        Default: messages that were sent and are not counted yet, from the replays, events and aggregates tables (so one
+        that was set aside is among them), newest replay first. Live: messages received, each returned at once; their
+        receive count is raised, and ``df.attrs["sentence"]`` says so.
+
+        ``df.attrs`` holds ``waiting``, ``in_flight``, ``delayed`` (the queue's own, approximate on AWS), ``live`` and
+        ``sentence``; live also ``receive_count``, ``max_receive_count`` and ``cut_short``.
+
+        Args:
+            live: receive messages.
+            max_messages: at most so many rows.
+
+        Raises:
+            Refused: a live look at messages that are half way to the dead-letter queue; nothing was received.
+            UsageError: ``max_messages`` is not positive.
+            AwsError: AWS said no.
+
+        Example:
+            >>> wb.queue.peek().attrs["sentence"]                      # doctest: +SKIP
+            '9 messages wait; 9 were sent and are not counted yet; nothing was touched'
+        """
+        _positive(max_messages)
+        url = self.wb.outputs["QueueUrl"]
+        with aws_errors(self.wb.environment, "look into the queue"):
+            if live:
+                return _received(self.wb, url, max_messages, MESSAGES)
+            counts = _counts(self.wb, url)
+            rows, complete = _expected(self.wb, max_messages)
+        more = "" if complete else "at least "
+        sentence = f"{_waiting(counts)}; {more}{len(rows)} were sent and are not counted yet; nothing was touched"
+        return frames.frame(MESSAGES, rows, **counts, live=False, sentence=sentence)
+
+
+@dataclass(frozen=True)
+class DeadLetters:
+    """The dead-letter queue: ``wb.dlq``."""
+
+    wb: Workbench
+
+    def peek(self, live: bool = False, max_messages: int = 10) -> pd.DataFrame:
+        """Return what was set aside, and why, as a frame (:data:`DEAD_LETTERS`); by default without touching any.
+
+        Default: what the processor logged when it set messages aside in the last 14 days: code, reason and the id the
+        message had; messages redriven since are among them, those that SQS moved by itself are not. Live: the messages
+        themselves, each returned at once, and whether the processor would take it now. Nothing is ever moved away from
+        a dead-letter queue for being received, so this look is never refused.
+
+        ``df.attrs``: as :meth:`Queue.peek`.
+
+        Raises:
+            UsageError: ``max_messages`` is not positive.
+            AwsError: AWS said no.
+
+        Example:
+            >>> wb.dlq.peek(live=True)[["code", "reason", "mended"]]   # doctest: +SKIP
+        """
+        _positive(max_messages)
+        url = self.wb.outputs["DeadLetterQueueUrl"]
+        with aws_errors(self.wb.environment, "look into the dead-letter queue"):
+            if live:
+                return _received(self.wb, url, max_messages, DEAD_LETTERS)
+            counts = _counts(self.wb, url)
+        rows = _logged(self.wb)
+        sentence = f"{_waiting(counts)}; the log names {len(rows)} set aside in 14 days; nothing was touched"
+        return frames.frame(DEAD_LETTERS, rows[:max_messages], **counts, live=False, sentence=sentence)
+
+    def redrive(
+        self,
+        preview: bool = True,
+        codes: Iterable[str] | None = None,
+        *,
+        message_ids: Iterable[str] | None = None,
+        event_ids: Iterable[str] | None = None,
+        include_unmended: bool = False,
+        confirm: str | None = None,
+        max_messages: int = 1000,
+    ) -> Redrive:
+        """Send dead letters back to the queue; see :func:`pik.workbench.redriving.redrive`.
+
+        Example:
+            >>> plan = wb.dlq.redrive(codes=["raw_missing"])           # doctest: +SKIP
+            >>> wb.dlq.redrive(False, codes=["raw_missing"], confirm=plan.confirm)  # doctest: +SKIP
+        """
+        from pik.workbench import redriving
+
+        chosen = redriving.Choice.of(codes, message_ids, event_ids, include_unmended)
+        return redriving.redrive(self.wb, chosen, preview=preview, confirm=confirm, max_messages=max_messages)
+
+
+def message_row(message: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return a received message as a row of :data:`DEAD_LETTERS`, without a judgement on its fault."""
+    body = _document(message["Body"])
+    attributes = {k: v.get("StringValue") for k, v in message.get("MessageAttributes", {}).items()}
+    sent = datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC)
+    return {
+        **{name: body.get(name) for name in ("replay_id", "event_id", "entity_id", "s3_key", "payload_sha256")},
+        "event_time": _time(body.get("event_time")),
+        "message_id": message["MessageId"],
+        "sent": sent,
+        "age_s": (now - sent).total_seconds(),
+        "receive_count": looking.receive_count(dict(message)),
+        "code": attributes.get(CODE_ATTRIBUTE),
+        "reason": attributes.get(REASON_ATTRIBUTE),
+        "original_message_id": attributes.get(MESSAGE_ID_ATTRIBUTE),
+        "body": message["Body"],
+        "basis": "received",
+    }
+
+
+def judged(wb: Workbench, messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return received dead letters as rows, each with what the processor would make of it now."""
+    stores, now, kept = Stores(wb.environment), datetime.now(UTC), list(messages)
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        faults = list(pool.map(lambda message: looking.fault(stores, message["Body"]), kept))
+    return [
+        message_row(message, now) | {"mended": not code, "fault_now": f"{code}: {reason}" if code else None}
+        for message, (code, reason) in zip(kept, faults, strict=True)
+    ]
+
+
+def _received(wb: Workbench, url: str, limit: int, schema: pa.Schema) -> pd.DataFrame:
+    look = looking.look(wb.environment, url, limit)
+    now = datetime.now(UTC)
+    dead = schema is DEAD_LETTERS
+    rows = judged(wb, look.messages) if dead else [message_row(message, now) for message in look.messages]
+    rows.sort(key=lambda row: (row["sent"], row["message_id"]))
+    counts = _counts(wb, url)
+    most = look.max_receive_count
+    sentence = f"{len(rows)} messages looked at and returned at once; this raised their receive count"
+    if most is not None:
+        sentence += f" to at most {look.receive_count} of {most}" if rows else ""
+        sentence += "; stopped there, no further live look is allowed" if look.cut_short else ""
+    return frames.frame(
+        schema,
+        rows,
+        **counts,
+        live=True,
+        receive_count=look.receive_count,
+        max_receive_count=most,
+        cut_short=look.cut_short,
+        sentence=sentence,
+    )
+
+
+def _expected(wb: Workbench, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Messages sent in the last 14 days whose event is not counted, newest replay first; whether these are all."""
+    since = events.format_time(datetime.now(UTC) - RETENTION)
+    recent = [replay for replay in known(wb).values() if replay.total("sent") and replay.row()["finished"] >= since]
+    stores = Stores(wb.environment)
+    versions = stores.versions((r.head["entity_id"], day, r.replay_id) for r in recent for day in r.expected)
+    rows: list[dict[str, Any]] = []
+    for replay in reversed(recent):
+        counted = {
+            day: (versions[replay.head["entity_id"], day, replay.replay_id] or {"input_count": 0})["input_count"]
+            for day in replay.expected
+        }
+        if all(counted[day] >= expected for day, expected in replay.expected.items()):
+            continue
+        rows += _outstanding(wb, stores, replay)
+        if len(rows) > limit:
+            return rows[:limit], False
+    return rows, True
+
+
+def _outstanding(wb: Workbench, stores: Stores, replay: Replay) -> list[dict[str, Any]]:
+    """The messages of one replay whose event is not counted: what was dealt with, less the contributions."""
+    entity, head = str(replay.head["entity_id"]), replay.head
+    wanted = {events.ACCEPTED, events.DUPLICATE} if head["include_duplicates"] else {events.ACCEPTED}
+    counted = {row["event_id"] for day in replay.expected for row in contributions(wb, entity, day, replay.replay_id)}
+    finished = replay.row()["finished"]
+    return [
+        {**row, "replay_id": replay.replay_id, "sent": finished, "basis": "expected", "age_s": None}
+        for row in stores.arrivals(entity, str(head["start_time"]), str(head["end_time"]))
+        if row["status"] in wanted and row["SK"] <= replay.after and row["event_id"] not in counted
+    ]
+
+
+def _logged(wb: Workbench) -> list[dict[str, Any]]:
+    start = datetime.now(UTC) - RETENTION
+    lines = logs(wb, text="set aside", function="processor", start=start)
+    found = lines[(lines["message"] == "set aside").fillna(value=False)]
+    return [
+        {
+            "original_message_id": line["message_id"],
+            "code": line["code"],
+            "reason": line["reason"],
+            "sent": line["time"].to_pydatetime(),
+            "age_s": (datetime.now(UTC) - line["time"]).total_seconds(),
+            "basis": "logged",
+        }
+        for line in reversed(found.to_dict("records"))
+    ]
+
+
+def _counts(wb: Workbench, url: str) -> dict[str, int]:
+    found = queue_counts(wb.environment, url)
+    return dict(zip(("waiting", "in_flight", "delayed"), found.values(), strict=True))
+
+
+def _waiting(counts: Mapping[str, int]) -> str:
+    flying = f", {counts['in_flight']} in flight" if counts["in_flight"] else ""
+    return f"{counts['waiting']} messages wait{flying}"
+
+
+def _document(body: str) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return events.parse_time(text) if text else None
+    except ValueError:
+        return None
+
+
+def _positive(max_messages: int) -> None:
+    if max_messages < 1:
+        raise UsageError(f"max_messages={max_messages}", next_step="at least 1")

@@ -1,0 +1,255 @@
+"""CloudWatch as frames: metrics, and the functions' log lines with their JSON read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pik import events
+from pik.errors import UsageError
+from pik.pipeline.settings import METRICS_NAMESPACE
+from pik.rollout.stack import aws_errors
+from pik.workbench import frames
+from pik.workbench.times import moment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pik.workbench.workbench import Workbench
+
+#: :data:`pik.workbench.frames.METRICS`, and the metric's ``namespace``, ``dimensions`` (JSON) and ``period`` (seconds).
+METRICS = pa.schema([*frames.METRICS, ("namespace", pa.string()), ("dimensions", pa.string()), ("period", pa.int64())])
+#: :data:`pik.workbench.frames.LOGS`, and the fields that explain a message: ``replay_id``, ``message_id``, ``code``,
+#: ``reason``; ``function_request_id`` is Lambda's own.
+LOGS = pa.schema(
+    [
+        *frames.LOGS,
+        *((name, pa.string()) for name in ("replay_id", "message_id", "code", "reason", "function_request_id")),
+    ]
+)
+FUNCTIONS = {
+    "ingest": "IngestLogGroup",
+    "replay": "ReplayLogGroup",
+    "processor": "ProcessorLogGroup",
+    "access": "AccessLogGroup",
+}
+WINDOW = timedelta(hours=24)
+_STATISTICS = ("Sum", "Average", "Minimum", "Maximum", "SampleCount")
+_MOST_POINTS = 1440  # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricStatistics.html
+
+
+def metrics(
+    wb: Workbench,
+    name: str,
+    *,
+    namespace: str = METRICS_NAMESPACE,
+    dimensions: Mapping[str, str] | None = None,
+    service: str | None = None,
+    start: str | datetime | None = None,
+    end: str | datetime | None = None,
+    period: int = 60,
+    stat: str = "Sum",
+) -> pd.DataFrame:
+    """Return a metric's points as a frame (:data:`METRICS`), in the order of time.
+
+    Args:
+        wb: the workbench.
+        name: such as ``Accepted``, ``Duplicate``, ``IngestLag`` (ms), ``ReplaySent``, ``Counted``.
+        namespace: such as ``AWS/SQS``.
+        dimensions: exactly these; without them, every series of this environment that has the name.
+        service: only the series of ``ingest``, ``replay`` or ``processor``.
+        start: RFC 3339 or aware datetime; 24 hours before ``end`` if not given.
+        end: left out of the window; now if not given.
+        period: seconds that one point covers, a multiple of 60.
+        stat: Sum, Average, Minimum, Maximum or SampleCount.
+
+    Raises:
+        UsageError: no such statistic; not a period; no time.
+        AwsError: AWS said no.
+
+    Example:
+        >>> wb.metrics("Accepted").set_index("time")["value"].sum()     # doctest: +SKIP
+        697.0
+    """
+    stat = _choice("statistic", stat, _STATISTICS)
+    if period < 60 or period % 60:
+        raise UsageError(f"period={period}", reason="a multiple of 60 seconds, at least 60", next_step="period=60")
+    since, until = window(start, end)
+    if wb.environment.is_local:
+        from pik.local.metrics import extract_metrics
+
+        extract_metrics(wb.environment)
+    with aws_errors(wb.environment, f"read the metric {name}"):
+        series = [dict(dimensions)] if dimensions is not None else _series(wb, namespace, name)
+        rows = [
+            row
+            for chosen in series
+            if service in (None, chosen.get("service"))
+            for row in _points(wb, namespace, name, chosen, since, until, period, stat)
+        ]
+    return frames.frame(METRICS, sorted(rows, key=lambda row: (row["time"], json.dumps(row["dimensions"]))))
+
+
+def logs(
+    wb: Workbench,
+    *,
+    event_id: str | None = None,
+    request_id: str | None = None,
+    text: str | None = None,
+    function: str | None = None,
+    start: str | datetime | None = None,
+    end: str | datetime | None = None,
+    limit: int = 10_000,
+) -> pd.DataFrame:
+    """Return log lines as a frame (:data:`LOGS`), in the order of time, every page of them.
+
+    Lines that are no JSON (Lambda's own) have only ``message`` and ``line``. ``df.attrs["complete"]`` is false when
+    there were more than ``limit``.
+
+    Args:
+        wb: the workbench.
+        event_id: lines that name this event.
+        request_id: lines that name this request: API Gateway's id, or Lambda's.
+        text: lines that hold this text (letter by letter).
+        function: ``ingest``, ``replay``, ``processor`` or ``access``; all of them if not given.
+        start: RFC 3339 or aware datetime; 24 hours before ``end`` if not given.
+        end: left out of the window; now if not given.
+        limit: at most so many lines from each function.
+
+    Raises:
+        UsageError: no such function; no time.
+        AwsError: AWS said no.
+
+    Example:
+        >>> wb.logs(event_id="90fdc0d0…")[["time", "service", "message"]]  # doctest: +SKIP
+    """
+    chosen = list(FUNCTIONS) if function is None else [_choice("function", function, tuple(FUNCTIONS))]
+    since, until = window(start, end)
+    wanted = [term for term in (event_id, request_id, text) if term]
+    with aws_errors(wb.environment, "read the logs"), ThreadPoolExecutor(len(FUNCTIONS)) as pool:
+        found = list(pool.map(lambda name: _lines(wb, name, wanted, since, until, limit), chosen))
+    rows = sorted((row for rows, _ in found for row in rows), key=lambda row: row["time"])
+    return frames.frame(LOGS, rows, complete=all(complete for _, complete in found))
+
+
+def window(start: str | datetime | None, end: str | datetime | None) -> tuple[datetime, datetime]:
+    """Return a half-open window as aware datetimes; 24 hours up to now where nothing is said. Raise UsageError."""
+    until = events.parse_time(moment(end, "end")) if end is not None else datetime.now(UTC) + timedelta(seconds=1)
+    since = events.parse_time(moment(start, "start")) if start is not None else until - WINDOW
+    if since >= until:
+        raise UsageError(f"start {since} is not before end {until}", next_step="the end is left out of the window")
+    return since, until
+
+
+def _choice(what: str, value: str, known: tuple[str, ...]) -> str:
+    if value in known:
+        return value
+    near = get_close_matches(value.capitalize(), known, n=1) or get_close_matches(value.lower(), known, n=1)
+    raise UsageError(
+        f"no such {what}: {value}", next_step=f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
+    )
+
+
+def _series(wb: Workbench, namespace: str, name: str) -> list[dict[str, str]]:
+    """The dimensions of every series of a name that is this environment's: its own metrics, or its own resources'."""
+    pages = wb.environment.client("cloudwatch").get_paginator("list_metrics")
+    found = [
+        {dimension["Name"]: dimension["Value"] for dimension in metric["Dimensions"]}
+        for page in pages.paginate(Namespace=namespace, MetricName=name)
+        for metric in page["Metrics"]
+    ]
+    if namespace == METRICS_NAMESPACE:
+        return [chosen for chosen in found if chosen.get("environment") == wb.environment.name]
+    ours = {value.rpartition("/")[2] for value in wb.outputs.values()}
+    return [chosen for chosen in found if ours.intersection(chosen.values())]
+
+
+def _points(
+    wb: Workbench,
+    namespace: str,
+    name: str,
+    dimensions: dict[str, str],
+    since: datetime,
+    until: datetime,
+    period: int,
+    stat: str,
+) -> list[dict[str, Any]]:
+    client, found = wb.environment.client("cloudwatch"), list[dict[str, Any]]()
+    at = since.replace(second=0, microsecond=0)
+    while at < until:
+        upto = min(at + timedelta(seconds=period * _MOST_POINTS), until)
+        found += client.get_metric_statistics(
+            Namespace=namespace,
+            MetricName=name,
+            Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
+            StartTime=at,
+            EndTime=upto,
+            Period=period,
+            Statistics=[stat],
+        )["Datapoints"]
+        at = upto
+    return [
+        {
+            "time": point["Timestamp"].astimezone(UTC),
+            "name": name,
+            "service": dimensions.get("service"),
+            "statistic": stat,
+            "value": point[stat],
+            "unit": point.get("Unit"),
+            "namespace": namespace,
+            "dimensions": dimensions,
+            "period": period,
+        }
+        for point in found
+    ]
+
+
+def _lines(
+    wb: Workbench, function: str, wanted: list[str], since: datetime, until: datetime, limit: int
+) -> tuple[list[dict[str, Any]], bool]:
+    query: dict[str, Any] = {
+        "logGroupName": wb.outputs[FUNCTIONS[function]],
+        "startTime": int(since.timestamp() * 1000),
+        "endTime": int(until.timestamp() * 1000) - 1,  # CloudWatch includes the end
+    }
+    if wanted:  # terms side by side must all be there
+        query["filterPattern"] = " ".join('"' + term.replace('"', r"\"") + '"' for term in wanted)
+    rows: list[dict[str, Any]] = []
+    for page in wb.environment.client("logs").get_paginator("filter_log_events").paginate(**query):
+        for event in page["events"]:
+            if all(term in event["message"] for term in wanted):
+                rows.append(_row(function, query["logGroupName"], event))
+                if len(rows) > limit:
+                    return rows[:limit], False
+    return rows, True
+
+
+def _row(function: str, group: str, event: dict[str, Any]) -> dict[str, Any]:
+    line = event["message"].rstrip("\n")
+    said = _json(line)
+    texts = {name: value for name, value in said.items() if isinstance(value, str)}
+    kept = ("level", "event_id", "replay_id", "message_id", "code", "reason", "function_request_id")
+    return {
+        **{name: texts.get(name) for name in kept},
+        "service": texts.get("service", function),
+        "time": datetime.fromtimestamp(event["timestamp"] / 1000, UTC),
+        "message": texts.get("message", None if said else line),
+        "request_id": texts.get("correlation_id") or texts.get("request_id") or texts.get("requestId"),
+        "log_group": group,
+        "log_stream": event.get("logStreamName"),
+        "line": line,
+    }
+
+
+def _json(line: str) -> dict[str, Any]:
+    try:
+        said = json.loads(line) if line.startswith("{") else {}
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
