@@ -28,6 +28,9 @@ STATELESS = frozenset(
         "AWS::SSM::Parameter",
         "AWS::CloudWatch::Alarm",
         "AWS::CloudWatch::Dashboard",
+        "AWS::Glue::Database",
+        "AWS::Glue::Table",
+        "AWS::Athena::WorkGroup",
     }
 )
 PSEUDO = {
@@ -147,7 +150,8 @@ class Stack:
     def _sub(self, argument: Any) -> str:
         text, names = (argument, {}) if isinstance(argument, str) else argument
         known = {**PSEUDO, **self.values, **{name: self.resolve(value) for name, value in names.items()}}
-        return re.sub(r"\$\{([^}]+)\}", lambda match: str(known.get(match[1], f"<{match[1]}>")), text)
+        filled = re.sub(r"\$\{([^!}]+)\}", lambda match: str(known.get(match[1], f"<{match[1]}>")), text)
+        return filled.replace("${!", "${")
 
     def _true(self, expression: dict[str, Any]) -> bool:
         ((function, argument),) = expression.items()

@@ -37,6 +37,7 @@ OUTPUTS = {
     *("QueueUrl", "QueueArn", "DeadLetterQueueUrl", "DeadLetterQueueArn"),
     *("IngestLogGroup", "ReplayLogGroup", "ProcessorLogGroup", "AccessLogGroup"),
     *("ProducerPolicy", "OperatorPolicy", "ViewerPolicy"),
+    *("QueryDatabase", "QueryWorkGroup"),
 }
 
 
