@@ -1,0 +1,267 @@
+"""Whether the stores agree on a window: every disagreement classified, with its remedy. Reads only.
+
+===================  ==================================================================================================
+class                meaning
+===================  ==================================================================================================
+orphan_raw           a raw object without rows: never acknowledged, or its rows are gone
+missing_metadata     a raw object and its dedupe row, but no row in the events table
+missing_dedupe       a raw object and its events row, but no dedupe row: a repeat would be taken for new
+dangling_metadata    an events row whose raw object is gone
+dangling_dedupe      a dedupe row whose raw object and events row are gone
+orphan_arrival       the row of a later arrival, of whose first one nothing is left
+hash_mismatch        an object whose bytes are not what was received
+row_mismatch         a row that differs from the one its raw object gives
+conflict_unkept      a conflict whose body is gone
+half_replay          a replay that stopped before the end of its window
+aggregate_partial    an aggregate that counts fewer events than its replay sent
+aggregate_excess     an aggregate that counts more
+===================  ==================================================================================================
+
+When a row expires is not compared: the retention may have been changed since. Both tables are scanned.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from pik.errors import UsageError
+from pik.events import ACCEPTED, CONFLICT
+from pik.rollout.inventory import messages
+from pik.rollout.reading import Stores
+from pik.rollout.stack import aws_errors
+from pik.workbench import replays
+from pik.workbench.frames import frame
+from pik.workbench.snapshot import Kept, Progress, Row, Snapshot, take
+from pik.workbench.times import days, moment
+
+if TYPE_CHECKING:
+    from pik.workbench.workbench import Workbench
+
+#: One row for each disagreement; ``class`` as above.
+DISAGREEMENTS = pa.schema(
+    [(name, pa.string()) for name in ("class", "event_id", "entity_id", "where", "detail", "remedy")]
+)
+_REINDEX = "pik reindex shows, and pik reindex --apply writes, the rows that the raw objects give"
+_VERSIONS = "restore the version before from the bucket's history (aws s3api list-object-versions --prefix KEY)"
+REMEDIES = {
+    "orphan_raw": _REINDEX,
+    "missing_metadata": _REINDEX,
+    "missing_dedupe": _REINDEX,
+    "dangling_metadata": _VERSIONS,
+    "dangling_dedupe": _VERSIONS,
+    "orphan_arrival": _VERSIONS,
+    "hash_mismatch": _VERSIONS,
+    "row_mismatch": "compare the row with its object; delete the wrong row, then pik reindex --apply",
+    "conflict_unkept": _VERSIONS,
+    "half_replay": "send the same replay again with its replay_id and its cursor; it goes on where it stopped",
+    "aggregate_partial": "look at the dead-letter queue (wb.dlq.peek()), mend the cause, redrive or replay again",
+    "aggregate_excess": "compare the version with another replay of the window (wb.aggregate_diff)",
+}
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What the stores disagree on.
+
+    Attributes:
+        frame: one row a disagreement (:data:`DISAGREEMENTS`).
+        start: of the window of event time, in the kit's format.
+        end: its end, left out.
+        compared: how much was looked at, by store.
+        notes: what could not be judged, and why.
+    """
+
+    frame: pd.DataFrame
+    start: str
+    end: str
+    compared: dict[str, int]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def clean(self) -> bool:
+        """Whether all stores agree."""
+        return self.frame.empty
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Disagreements by class."""
+        return dict(Counter(self.frame["class"].tolist()))
+
+    @property
+    def found(self) -> list[dict[str, Any]]:
+        """The disagreements, JSON-able."""
+        return [
+            {str(name): value for name, value in row.items() if not pd.isna(value)}
+            for row in self.frame.to_dict("records")
+        ]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What was found, one sentence a class."""
+        looked = ", ".join(f"{number:,} {name}" for name, number in self.compared.items())
+        if self.clean:
+            return [f"All stores agree on {self.start[:19]} to {self.end[:19]} UTC ({looked}).", *self.notes]
+        told = [f"{number:,} {name}: {REMEDIES[name]}." for name, number in self.counts.items()]
+        return [*told, *self.notes]
+
+
+def reconcile(
+    wb: Workbench, start: str | datetime, end: str | datetime, *, progress: Progress | None = None
+) -> Reconciliation:
+    """Compare raw objects, metadata, dedupe rows, replays and aggregates for events of [start, end).
+
+    Args:
+        wb: the workbench.
+        start: event time, included.
+        end: event time, left out.
+        progress: is called with a sentence now and then.
+
+    Raises:
+        UsageError: the window is empty.
+        AwsError: AWS said no.
+
+    Example:
+        >>> wb.reconcile("2013-01-01", "2013-01-02").clean  # doctest: +SKIP
+        True
+    """
+    begin, stop = moment(start, "start"), moment(end, "end")
+    if begin >= stop:
+        raise UsageError(f"the window is empty: {begin} to {stop}", next_step="give a start before the end")
+    seen = take(wb, begin, stop, progress)
+    with aws_errors(wb.environment, "compare replays and aggregates"):
+        known = [replay for replay in replays.known(wb).values() if _touches(replay, begin, stop)]
+        counted, notes = _aggregates(wb, known, days(begin, stop))
+    told = [*disagreements(seen), *_halves(known), *counted]
+    return Reconciliation(
+        frame=frame(DISAGREEMENTS, sorted(told, key=lambda row: (row["class"], row["where"], row["event_id"] or ""))),
+        start=begin,
+        end=stop,
+        compared={
+            "raw objects": len(seen.raw),
+            "rows": len(seen.rows),
+            "dedupe rows": len(seen.dedupe),
+            "conflict bodies": len(seen.conflicts),
+            "replays": len(known),
+        },
+        notes=notes,
+    )
+
+
+def disagreements(seen: Snapshot) -> Iterator[Row]:
+    """Yield what raw objects, events table and dedupe table disagree on; pure."""
+    firsts = {row["event_id"]: row for row in seen.rows if row["status"] == ACCEPTED}
+    dedupe = dict(seen.dedupe)
+    altered = {kept.event_id for kept in seen.raw.values() if kept.problem}
+    explained = set(altered)
+    for kept in seen.raw.values():
+        explained.add(kept.event_id)
+        yield from _of_object(kept, seen, firsts.get(kept.event_id), dedupe.get(kept.event_id))
+    for event_id, row in firsts.items():
+        if row["s3_key"] not in seen.raw:
+            explained.add(event_id)
+            also = " and a dedupe row" if event_id in dedupe else ""
+            yield _told("dangling_metadata", row, row["s3_key"], f"a row{also}, but no raw object")
+    for event_id in dedupe.keys() - explained:
+        row = dedupe[event_id]
+        yield _told("dangling_dedupe", row, row["s3_key"], "a dedupe row, but neither raw object nor events row")
+        explained.add(event_id)
+    yield from _later(seen, explained)
+
+
+def _of_object(kept: Kept, seen: Snapshot, row: Row | None, dedupe: Row | None) -> Iterator[Row]:
+    about = {"event_id": kept.event_id, "entity_id": (row or {}).get("entity_id")}
+    if kept.problem:
+        yield _told("hash_mismatch", about, kept.key, kept.problem)
+        return
+    expected_dedupe, expected_row = kept.rows(seen.retention_days)
+    if dedupe and dedupe["s3_key"] != kept.key:
+        yield _told("orphan_raw", expected_row, kept.key, f"the event's rows name another object: {dedupe['s3_key']}")
+        return
+    if not row and not dedupe:
+        yield _told("orphan_raw", expected_row, kept.key, "a raw object without rows")
+    elif not row:
+        yield _told("missing_metadata", expected_row, kept.key, "a raw object and a dedupe row, but no events row")
+    elif not dedupe:
+        yield _told("missing_dedupe", expected_row, kept.key, "a raw object and an events row, but no dedupe row")
+    for name, there, expected in (("events", row, expected_row), ("dedupe", dedupe, expected_dedupe)):
+        differs = _differs(there, expected) if there else []
+        if differs:
+            yield _told("row_mismatch", expected_row, f"{name} table", f"{', '.join(differs)} differ from the object's")
+
+
+def _differs(there: Row, expected: Row) -> list[str]:
+    names = sorted((there.keys() | expected.keys()) - {"expires_at"})
+    return [name for name in names if there.get(name) != expected.get(name)]
+
+
+def _later(seen: Snapshot, explained: set[str]) -> Iterator[Row]:
+    """The rows of later arrivals: what they repeat must be there, and the body of each conflict."""
+    for row in seen.rows:
+        if row["status"] == ACCEPTED:
+            continue
+        if row["event_id"] not in explained:
+            yield _told("orphan_arrival", row, row["s3_key"], f"a {row['status']} arrival without a first one")
+        if row["status"] == CONFLICT:
+            kept = seen.conflicts.get(row["s3_key"])
+            if kept is None:
+                yield _told("conflict_unkept", row, row["s3_key"], "the body of this conflict is gone")
+            elif kept.problem or kept.body_sha256 != row["body_sha256"]:
+                yield _told("hash_mismatch", row, row["s3_key"], kept.problem or "not the body that was received")
+
+
+def _touches(replay: replays.Replay, start: str, end: str) -> bool:
+    return bool(replay.head["start_time"] < end and replay.head["end_time"] > start)
+
+
+def _halves(known: list[replays.Replay]) -> Iterator[Row]:
+    for replay in known:
+        if not replay.complete:
+            sent, reach = replay.total("sent"), replay.after or "its start"
+            detail = f"stopped at {reach} after {sent} messages, before {replay.head['end_time']}"
+            yield _told("half_replay", replay.head, f"replay {replay.replay_id}", detail)
+
+
+def _aggregates(wb: Workbench, known: list[replays.Replay], wanted: list[str]) -> tuple[list[Row], tuple[str, ...]]:
+    expected = {
+        (replay.head["entity_id"], day, replay.replay_id): number
+        for replay in known
+        for day, number in replay.expected.items()
+        if day in wanted
+    }
+    if not expected:
+        return [], ()
+    stores = Stores(wb.environment)
+    stores.__dict__["outputs"] = wb.outputs  # a cached property: what the workbench knows already
+    waiting = messages(wb.environment, wb.outputs["QueueUrl"])
+    versions, told = stores.versions(expected), list[Row]()
+    processing = wb.outputs["Phase"] == "processor" and not waiting
+    for (entity, day, replay_id), number in expected.items():
+        version = versions[entity, day, replay_id]
+        count = version["input_count"] if version else 0
+        where = f"aggregate {entity} {day} {replay_id}"
+        if count > number:
+            detail = f"counts {count} events of {number} sent"
+            told.append(_told("aggregate_excess", {"entity_id": entity}, where, detail))
+        elif count < number and processing:
+            detail = f"counts {count} of {number} events, and nothing waits in the queue"
+            told.append(_told("aggregate_partial", {"entity_id": entity}, where, detail))
+    why = f"{waiting:,} messages wait in the queue" if waiting else "the processor is off"
+    return told, () if processing else (f"Aggregates with fewer events than sent are not judged: {why}.",)
+
+
+def _told(kind: str, about: Row, where: str, detail: str) -> Row:
+    return {
+        "class": kind,
+        "event_id": about.get("event_id"),
+        "entity_id": about.get("entity_id"),
+        "where": where,
+        "detail": detail,
+        "remedy": REMEDIES[kind],
+    }

@@ -1,0 +1,212 @@
+"""What raw bucket, events table and dedupe table hold of a window of event time, side by side. Reads only.
+
+Both tables are scanned, because what is to be found here is what no key leads to: a row without its object, an object
+without its row. Raw objects are listed by their Hive prefixes and read, so that their hashes are checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from pik import events
+from pik.events import Event
+from pik.pipeline.aws import from_item
+from pik.pipeline.parsing import Rejected, parse_event
+from pik.pipeline.rows import Arrival, expires_at, first_rows
+from pik.rollout.stack import aws_errors
+
+if TYPE_CHECKING:
+    from pik.workbench.workbench import Workbench
+
+PARALLEL = 16
+_SEGMENTS = 4
+Row = dict[str, Any]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One object of the raw bucket, read: what it says it is, or what is wrong with it."""
+
+    key: str
+    body_sha256: str
+    event: Event | None
+    arrival: Arrival | None
+    problem: str = ""
+
+    @property
+    def event_id(self) -> str:
+        """The id in its key."""
+        return key_id(self.key)
+
+    def rows(self, retention_days: int) -> tuple[Row, Row]:
+        """The dedupe row and the events row that follow from it; only of an object without a problem."""
+        assert self.event is not None  # noqa: S101 - the caller has looked at the problem
+        assert self.arrival is not None  # noqa: S101
+        return first_rows(self.event, self.arrival, retention_days)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The three stores, for events of [start, end), without what is past its retention."""
+
+    retention_days: int
+    raw: dict[str, Kept] = field(repr=False)  # by key
+    conflicts: dict[str, Kept] = field(repr=False)  # by key
+    rows: list[Row] = field(repr=False)
+    dedupe: dict[str, Row] = field(repr=False)  # by event id
+
+
+def key_id(key: str) -> str:
+    """Return the event id in the key of a raw or conflict object.
+
+    >>> key_id("conflicts/source=a/event_type=b/event_date=2013-01-01/hour=10/event_id=12ab/34cd.json")
+    '12ab'
+    """
+    return key.rpartition("event_id=")[2].partition("/")[0].removesuffix(".json")
+
+
+def take(wb: Workbench, start: str, end: str, progress: Progress | None = None) -> Snapshot:
+    """Read the three stores; ``start`` and ``end`` are the kit's times. Raise AwsError."""
+    tell = progress or (lambda _: None)
+    began = events.now()
+    epoch = int(events.parse_time(began).timestamp())
+    with aws_errors(wb.environment, "compare the stores"):
+        retention = retention_days(wb)
+        between = {":start": {"S": f"TS#{start}"}, ":end": {"S": f"TS#{end}"}}
+        # Objects are listed after the tables, so that no row is without its object; what came since is left out below.
+        rows = scan(wb, "EventsTable", "SK BETWEEN :start AND :end", between)
+        dedupe = scan(wb, "DedupeTable", "sk BETWEEN :start AND :end", between)
+        tell(f"{len(rows):,} rows of the events table, {len(dedupe):,} of the dedupe table")
+        raw, conflicts = (
+            {
+                kept.key: kept
+                for kept in _objects(wb, prefix, start, end, tell)
+                if _counts(kept, retention, epoch, began)
+            }
+            for prefix in ("raw/", "conflicts/")
+        )
+        # A conflict's body may claim another time than the event that it is in conflict with.
+        for key in {row["s3_key"] for row in rows if row["status"] == events.CONFLICT} - conflicts.keys():
+            if kept := read(wb, key):
+                conflicts[key] = kept
+    return Snapshot(
+        retention_days=retention,
+        raw=raw,
+        conflicts=conflicts,
+        rows=[row for row in rows if row["expires_at"] > epoch],
+        dedupe={row["event_id"]: row for row in dedupe if row["expires_at"] > epoch},
+    )
+
+
+def retention_days(wb: Workbench) -> int:
+    """Return the retention that the stack was deployed with, in days."""
+    described = wb.environment.client("cloudformation").describe_stacks(StackName=wb.environment.stack)["Stacks"][0]
+    values = {item["ParameterKey"]: item.get("ParameterValue") for item in described.get("Parameters", [])}
+    return int(values.get("RetentionDays") or 365)
+
+
+def scan(wb: Workbench, table: str, condition: str, values: dict[str, Any]) -> list[Row]:
+    """Return the rows of a table that meet a condition; reads all of it, in parallel, consistently."""
+
+    def segment(number: int) -> list[Row]:
+        pages = wb.environment.client("dynamodb", max_pool_connections=PARALLEL).get_paginator("scan")
+        found = pages.paginate(
+            TableName=wb.outputs[table],
+            ConsistentRead=True,
+            Segment=number,
+            TotalSegments=_SEGMENTS,
+            FilterExpression=condition,
+            ExpressionAttributeValues=values,
+        )
+        return [from_item(item) for page in found for item in page["Items"]]
+
+    with ThreadPoolExecutor(_SEGMENTS) as pool:
+        return [row for rows in pool.map(segment, range(_SEGMENTS)) for row in rows]
+
+
+def read(wb: Workbench, key: str) -> Kept | None:
+    """Return one object, its hash checked, or None when there is none."""
+    try:
+        found = wb.environment.client("s3", max_pool_connections=PARALLEL).get_object(
+            Bucket=wb.outputs["RawBucket"], Key=key
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
+            return None
+        raise
+    body = found["Body"].read()
+    digest = hashlib.sha256(body).hexdigest()
+    try:
+        arrival = Arrival.from_object(found["Metadata"], found["ContentType"], body)
+    except (KeyError, ValueError) as error:
+        return Kept(key, digest, None, None, f"its record of the arrival is not there: {error}")
+    if digest != arrival.body_sha256:
+        return Kept(
+            key,
+            digest,
+            None,
+            arrival,
+            f"its bytes hash to {digest[:12]}…, received was what hashes to {arrival.body_sha256[:12]}…",
+        )
+    try:
+        event = parse_event(body, arrival.event_headers)
+    except Rejected as error:
+        return Kept(key, digest, None, arrival, f"it is not an event: {error}")
+    if event.event_id != key_id(key):
+        return Kept(key, digest, event, arrival, f"it is the event {event.event_id}, not the one of its key")
+    return Kept(key, digest, event, arrival)
+
+
+def _counts(kept: Kept, retention: int, epoch: int, began: str) -> bool:
+    """Whether an object is neither past its retention nor newer than the rows that were read."""
+    if kept.arrival is None:
+        return True
+    ingested = kept.arrival.ingest_time
+    return expires_at(ingested, retention) > epoch and ingested < began
+
+
+def _objects(wb: Workbench, prefix: str, start: str, end: str, tell: Progress) -> Iterator[Kept]:
+    """Every object of the window: its time is that of the event, or, when it has none, the hour of its key."""
+    keys = list(_keys(wb, prefix, start, end))
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        for number, kept in enumerate(pool.map(lambda key: read(wb, key), keys), 1):
+            if number % 500 == 0 or number == len(keys):
+                tell(f"{number:,} of {len(keys):,} objects under {prefix} read")
+            if kept and (kept.problem or kept.event is None or start <= kept.event.event_time < end):
+                yield kept
+
+
+def _keys(wb: Workbench, prefix: str, start: str, end: str) -> Iterable[str]:
+    sources = _below(wb, prefix)
+    last = events.format_time(events.parse_time(end) - timedelta(microseconds=1))
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        types = [name for names in pool.map(lambda name: _below(wb, name), sources) for name in names]
+        dates = [name for names in pool.map(lambda name: _below(wb, name), types) for name in names]
+        inside = [name for name in dates if start[:10] <= name.rstrip("/")[-10:] <= last[:10]]
+        for found in pool.map(lambda name: _list(wb, name), inside):
+            yield from (key for key in found if start[:13] <= _hour(key) <= last[:13])
+
+
+def _hour(key: str) -> str:
+    date, _, rest = key.partition("/event_date=")[2].partition("/hour=")
+    return f"{date}T{rest[:2]}"
+
+
+def _below(wb: Workbench, prefix: str) -> list[str]:
+    pages = wb.environment.client("s3", max_pool_connections=PARALLEL).get_paginator("list_objects_v2")
+    found = pages.paginate(Bucket=wb.outputs["RawBucket"], Prefix=prefix, Delimiter="/")
+    return [item["Prefix"] for page in found for item in page.get("CommonPrefixes", [])]
+
+
+def _list(wb: Workbench, prefix: str) -> list[str]:
+    pages = wb.environment.client("s3", max_pool_connections=PARALLEL).get_paginator("list_objects_v2")
+    found = pages.paginate(Bucket=wb.outputs["RawBucket"], Prefix=prefix)
+    return [item["Key"] for page in found for item in page.get("Contents", [])]
