@@ -25,6 +25,7 @@ from pik.rollout.reading import Stores
 
 HOLD_SECONDS = 30  # a look that is killed keeps messages this long; afterwards SQS returns them by itself
 BATCH = 10
+WAIT_SECONDS = 1  # a long poll asks every server of the queue, so that none looks empty by chance
 _ATTEMPTS = 3
 
 Message = dict[str, Any]
@@ -182,7 +183,7 @@ def _receive(environment: Environment, queue_url: str, count: int, hold_seconds:
             QueueUrl=queue_url,
             MaxNumberOfMessages=count,
             VisibilityTimeout=hold_seconds,
-            WaitTimeSeconds=1,
+            WaitTimeSeconds=WAIT_SECONDS,
             MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             MessageAttributeNames=["All"],
         )

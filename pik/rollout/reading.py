@@ -54,10 +54,12 @@ class RawObject:
 
 
 class Stores:
-    """Read access to one environment's stores; addresses are resolved from the stack's outputs once."""
+    """Read access to one environment's stores; addresses are resolved from the stack's outputs once, or given."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, outputs: dict[str, str] | None = None) -> None:
         self.environment = environment
+        if outputs is not None:
+            self.outputs = outputs
 
     @cached_property
     def outputs(self) -> dict[str, str]:

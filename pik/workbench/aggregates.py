@@ -68,7 +68,7 @@ def aggregates(
             for of_day in one.expected
             if day in (None, of_day)
         ]
-        found |= Stores(wb.environment).versions(key for key in keys if key not in found)
+        found |= Stores(wb.environment, wb.outputs).versions(key for key in keys if key not in found)
     rows = [_row(key, version, of.get(key[2])) for key, version in found.items() if replay in (None, key[2])]
     rows.sort(key=lambda row: (row["entity_id"], row["day"], row["replay_id"]))
     return _frame(rows)
@@ -197,7 +197,7 @@ def aggregate_drift(wb: Workbench, entity: str, day: str, replay: str) -> Aggreg
         >>> aggregate_drift(wb, "N14228", "2013-01-01", "rp-7").drifted  # doctest: +SKIP
         False
     """
-    key, stores = (entity, day, replay), Stores(wb.environment)
+    key, stores = (entity, day, replay), Stores(wb.environment, wb.outputs)
     with aws_errors(wb.environment, "compute an aggregate again"):
         version = require(wb, key)
         counted = {row["event_id"]: row for row in contributions(wb, *key)}

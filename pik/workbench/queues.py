@@ -167,7 +167,7 @@ def message_row(message: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 def judged(wb: Workbench, messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return received dead letters as rows, each with what the processor would make of it now."""
-    stores, now, kept = Stores(wb.environment), datetime.now(UTC), list(messages)
+    stores, now, kept = Stores(wb.environment, wb.outputs), datetime.now(UTC), list(messages)
     with ThreadPoolExecutor(_PARALLEL) as pool:
         faults = list(pool.map(lambda message: looking.fault(stores, message["Body"]), kept))
     return [
@@ -204,7 +204,7 @@ def _expected(wb: Workbench, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Messages sent in the last 14 days whose event is not counted, newest replay first; whether these are all."""
     since = events.format_time(datetime.now(UTC) - RETENTION)
     recent = [replay for replay in known(wb).values() if replay.total("sent") and replay.row()["finished"] >= since]
-    stores = Stores(wb.environment)
+    stores = Stores(wb.environment, wb.outputs)
     versions = stores.versions((r.head["entity_id"], day, r.replay_id) for r in recent for day in r.expected)
     rows: list[dict[str, Any]] = []
     for replay in reversed(recent):

@@ -60,7 +60,7 @@ def version_key(given: Any) -> Key:
 
 def require(wb: Workbench, key: Key) -> Row:
     """Return a version, its state as JSON value; raise UsageError when it is not written."""
-    found = Stores(wb.environment).version(*key)
+    found = Stores(wb.environment, wb.outputs).version(*key)
     if found is None:
         raise UsageError(
             f"no such aggregate: {' · '.join(key)}",
