@@ -14,6 +14,9 @@ from obstore.store import S3Store
 
 from pik.environments import Environment
 from pik.errors import AwsError
+from pik.events import Event
+from pik.pipeline.parsing import parse_event
+from pik.pipeline.rows import Arrival
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential
@@ -32,6 +35,14 @@ class Object(NamedTuple):
     content_type: str
     metadata: dict[str, str]
     etag: str
+
+    def event(self) -> Event:
+        """Return the event that the bytes are; raise Rejected (a ValueError) or ValueError when they are none."""
+        arrival = Arrival.from_object({**_NO_ARRIVAL, **self.metadata}, self.content_type, self.body)
+        return parse_event(self.body, arrival.event_headers)
+
+
+_NO_ARRIVAL = {"ingest-time": "", "request-id": "", "body-sha256": ""}  # an object that ingest did not write
 
 
 class Listed(NamedTuple):
@@ -96,6 +107,14 @@ class Objects:
             raise self._said_no(f"list {prefix}", error) from error
         objects = [Listed(o["path"], str(o["e_tag"] or ""), o["size"]) for o in found["objects"]]
         return list(found["common_prefixes"]), objects
+
+    def below(self, prefix: str) -> list[Listed]:
+        """Return every object below a prefix."""
+        try:
+            pages = obstore.list(self._store, prefix, chunk_size=1000)
+            return [Listed(o["path"], str(o["e_tag"] or ""), o["size"]) for page in pages for o in page]
+        except (BaseError, OSError) as error:
+            raise self._said_no(f"list {prefix}", error) from error
 
     def _said_no(self, doing: str, error: Exception) -> AwsError:
         return AwsError(

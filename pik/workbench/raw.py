@@ -12,8 +12,6 @@ import pyarrow as pa
 
 from pik import events as keys
 from pik.errors import UsageError
-from pik.pipeline.parsing import Rejected, parse_event
-from pik.pipeline.rows import Arrival
 from pik.workbench import frames, metadata
 from pik.workbench.objects import Object, Objects
 
@@ -109,9 +107,8 @@ def _describe(row: Mapping[Any, Any], found: Object | None, verify: bool) -> tup
         "body_sha256": body_sha256,
     }
     try:
-        headers = Arrival.from_object({**_NO_ARRIVAL, **found.metadata}, found.content_type, found.body).event_headers
-        event = parse_event(found.body, headers)
-    except (Rejected, ValueError):
+        event = found.event()
+    except ValueError:
         return {**known, "hash_ok": False if verify else None, "problem": UNREADABLE}, None
     known |= {
         "source": event.source,
@@ -128,9 +125,6 @@ def _describe(row: Mapping[Any, Any], found: Object | None, verify: bool) -> tup
         agree &= event.payload_sha256 == row["payload_sha256"]
         known |= {"hash_ok": agree, "problem": None if agree else ALTERED}
     return known, event.payload
-
-
-_NO_ARRIVAL = {"ingest-time": "", "request-id": "", "body-sha256": ""}
 
 
 def _payload_columns(payloads: list[Any], flatten: bool) -> tuple[pa.Schema, dict[str, pa.Array]]:

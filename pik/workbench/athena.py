@@ -1,0 +1,115 @@
+"""SQL over the raw objects on Athena: the table and the workgroup of the stack, what it reads said before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from pik.errors import AwsError, UsageError
+from pik.rollout.stack import aws_errors
+from pik.workbench import frames, layout
+from pik.workbench.layout import Conditions, Part
+from pik.workbench.objects import Objects
+
+if TYPE_CHECKING:
+    from pik.workbench.workbench import Workbench
+
+# https://aws.amazon.com/athena/pricing/ (us-east-1): by the terabyte read, at least 10 MB for each query.
+DOLLARS_PER_TB = 5.0
+LEAST_BILLED = 10_000_000
+_POLL = (0.1, 2.0)  # seconds between two looks, growing
+_KINDS = {
+    **dict.fromkeys(("tinyint", "smallint", "integer", "int", "bigint"), pa.int64()),
+    **dict.fromkeys(("float", "real", "double", "decimal"), pa.float64()),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+}
+
+
+def run(wb: Workbench, query: str, limit: int, say: Callable[[str], None]) -> pd.DataFrame:
+    """Run a query that only reads, after saying what it reads; see :func:`pik.workbench.sql.sql`."""
+    from pik.workbench.sql import human, too_much
+
+    if "QueryWorkGroup" not in wb.outputs:
+        raise AwsError(
+            f"{wb.environment.name}: the stack has no workgroup for Athena",
+            reason="it was deployed before there was one",
+            next_step=f"pik deploy --env {wb.environment.name}, or engine='duckdb'",
+        )
+    wanted = layout.conditions(query)
+    _demand_names(wanted)
+    parts = layout.parts(Objects(wb.environment, wb.outputs["RawBucket"]), wanted, decode=False)
+    size = sum(part.listed.size for part in parts)
+    price = max(size, LEAST_BILLED) / 1e12 * DOLLARS_PER_TB
+    most = "" if wanted.parsed else "at most "
+    say(f"Athena reads {most}{len(parts):,} objects, {human(size)}: about ${price:,.5f} at ${DOLLARS_PER_TB:g} per TB")
+    if size > limit:
+        raise too_much(size, limit, "read")
+    with aws_errors(wb.environment, "ask Athena"):
+        return _ask(wb, query, parts, size)
+
+
+def _demand_names(wanted: Conditions) -> None:
+    """Partition projection finds the objects of names that the query gives; Athena refuses others, less clearly."""
+    for given in wanted.named:
+        if lacking := [name for name in ("source", "event_type") if name not in given]:
+            raise UsageError(
+                f"on Athena the query must say which {lacking[0]} it is about",
+                reason="partitions are worked out from the query; nobody keeps a list of names",
+                next_step=f"WHERE {lacking[0]} = '…' or {lacking[0]} IN ('…', …); or engine='duckdb'",
+            )
+
+
+def _ask(wb: Workbench, query: str, parts: list[Part], size: int) -> pd.DataFrame:
+    client = wb.environment.client("athena")
+    query_id = client.start_query_execution(
+        QueryString=query,
+        QueryExecutionContext={"Database": wb.outputs["QueryDatabase"]},
+        WorkGroup=wb.outputs["QueryWorkGroup"],
+    )["QueryExecutionId"]
+    execution = _finished(client, query_id)
+    status = execution["Status"]
+    if status["State"] != "SUCCEEDED":
+        raise UsageError(
+            f"Athena {status['State'].lower()} the query",
+            reason=status.get("StateChangeReason", ""),
+            next_step="correct it; columns: body, source, event_type, event_date, hour",
+        )
+    scanned = execution.get("Statistics", {}).get("DataScannedInBytes", 0)
+    attrs = {"engine": "athena", "objects": len(parts), "bytes": size, "scanned_bytes": scanned, "query_id": query_id}
+    return frames.to_pandas(_table(client, query_id), **attrs)
+
+
+def _finished(client: Any, query_id: str) -> dict[str, Any]:
+    pause, longest = _POLL
+    while True:
+        execution: dict[str, Any] = client.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]
+        if execution["Status"]["State"] in {"SUCCEEDED", "FAILED", "CANCELLED"}:
+            return execution
+        time.sleep(pause)
+        pause = min(longest, pause * 1.5)
+
+
+def _table(client: Any, query_id: str) -> pa.Table:
+    rows: list[list[str | None]] = []
+    columns: list[dict[str, Any]] = []
+    for page in client.get_paginator("get_query_results").paginate(QueryExecutionId=query_id):
+        found = page["ResultSet"]
+        columns = columns or found["ResultSetMetadata"]["ColumnInfo"]
+        rows += [[cell.get("VarCharValue") for cell in row["Data"]] for row in found["Rows"]]
+    values = list(zip(*rows[1:], strict=True)) or [()] * len(columns)  # the first row repeats the names
+    arrays = [_column(column["Type"], list(cells)) for column, cells in zip(columns, values, strict=True)]
+    return pa.Table.from_arrays(arrays, names=[column["Name"] for column in columns])
+
+
+def _column(kind: str, cells: list[str | None]) -> pa.Array:
+    text = pa.array(cells, pa.string())
+    try:
+        return text.cast(_KINDS.get(kind, pa.string()))
+    except pa.ArrowInvalid:
+        return text
