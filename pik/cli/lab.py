@@ -47,6 +47,7 @@ def _command(port: int, browser: bool, folder: Path) -> list[str]:
     command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--LabApp.default_url=/lab/tree/start.ipynb"]
     # Nothing is asked of the world: no news, no look for updates (see labconfig/), no list of extensions.
     command += ["--LabApp.news_url=None", "--LabApp.extension_manager=readonly"]
+    command += ["--allow-root"] if os.geteuid() == 0 else []  # in a container; it hears this machine only, with a token
     return command + ([] if browser else ["--no-browser"])
 
 

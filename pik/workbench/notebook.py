@@ -77,7 +77,9 @@ class Table:
                 showIndex=False,
                 classes="display compact",
                 allow_html=False,
+                columnDefs=[{"className": "dt-left", "targets": "_all"}],
                 lengthMenu=[10, 25, 100],
+                style="width:auto;margin-left:0",
                 maxBytes="512KB",
             )
         )

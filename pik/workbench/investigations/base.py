@@ -13,7 +13,7 @@ from pik.environments import Environment, environment
 from pik.errors import PikError, UsageError
 from pik.results import StepResult, Verdict
 from pik.rollout.banner import Banner
-from pik.workbench import findings
+from pik.workbench import findings, times
 from pik.workbench.findings import Finding
 from pik.workbench.notebook import banner
 from pik.workbench.widgets import Inputs
@@ -75,34 +75,23 @@ class Investigation:
     @property
     def day(self) -> str:
         """The UTC day asked for."""
-        given = str(self.inputs.day)
-        try:
-            return datetime.fromisoformat(given).date().isoformat() if given else self._usual_day
-        except ValueError:
-            raise UsageError(f"day: {given!r} is not a day", next_step="write it as 2013-01-31") from None
-
-    @property
-    def _usual_day(self) -> str:
+        given = self.inputs.day
+        if given:
+            return times.day(given)
         return SAMPLE_DAY if self.environment.is_local else datetime.now(UTC).date().isoformat()
 
     @property
     def window(self) -> Window:
-        """The half-open window of event times asked for: ``start`` to ``end``, else the day."""
-        return self.window_of(self._usual_window)
+        """The half-open window asked for, in event time: ``start`` to ``end``, else the day."""
+        day = self.day
+        return self._between(times.moment(day), times.moment(times.next_day(day)))
 
-    @property
-    def _usual_window(self) -> Window:
-        begin = datetime.fromisoformat(self.day).replace(tzinfo=UTC)
-        return events.format_time(begin), events.format_time(begin + timedelta(days=1))
-
-    def window_of(self, usual: Window) -> Window:
-        """Return the window given by ``start`` and ``end``; what is empty is taken from ``usual``."""
-        start = _time("start", self.inputs.start) or usual[0]
-        end = _time("end", self.inputs.end) or usual[1]
+    def _between(self, start: str, end: str) -> Window:
+        """Return the window given by the inputs ``start`` and ``end``; what is empty there is as given here."""
+        start = times.moment(self.inputs.start, "start") if self.inputs.start else start
+        end = times.moment(self.inputs.end, "end") if self.inputs.end else end
         if start >= end:
-            raise UsageError(
-                f"the window is empty: {start} to {end}", next_step="give a start before the end, or neither and a day"
-            )
+            raise UsageError(f"the window is empty: {start} to {end}", next_step="give a start before the end")
         return start, end
 
     @property
@@ -126,12 +115,8 @@ class Investigation:
     def span(self) -> str:
         """The window in words."""
         start, end = self.window
-        whole = start.endswith("T00:00:00.000000Z") and self.window == self._day_of(start)
-        return f"on {start[:10]}" if whole else f"from {_short(start)} to {_short(end)}"
-
-    @staticmethod
-    def _day_of(start: str) -> Window:
-        return start, events.format_time(events.parse_time(start) + timedelta(days=1))
+        whole = times.days(start, end) == [start[:10]] and end == times.moment(times.next_day(start[:10]))
+        return f"on {start[:10]}" if whole else f"from {short_time(start)} to {short_time(end)}"
 
     def nothing_yet(self, question: str, what: str) -> Finding:
         """Say that there is nothing to look at, and how to get something."""
@@ -181,14 +166,8 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _time(name: str, given: str) -> str:
-    try:
-        return events.parse_instant(given).text if given else ""
-    except ValueError as error:
-        raise UsageError(f"{name}: {given!r} is {error}", next_step=f"-p {name}=2013-01-01T10:00:00Z") from None
-
-
-def _short(moment: str) -> str:
+def short_time(moment: str) -> str:
+    """Return a time of the kit without the digits that say nothing."""
     return moment.replace(".000000Z", "Z").replace(":00Z", "Z").replace("T", " ")
 
 
@@ -197,3 +176,20 @@ def _where(name: str) -> str:
         return banner(environment(name))._repr_html_()
     except PikError as error:
         return f"<p><strong>{escape(error.message)}</strong> <code>{escape(error.next_step)}</code></p>"
+
+
+class ByArrival(Investigation):
+    """An investigation whose window is one of ingest time: what came, whenever it says that it happened."""
+
+    meanings: ClassVar[Mapping[str, str]] = {
+        "start": "begin of the window in which it came (RFC 3339); empty: a day before the end",
+        "end": "end of that window (not included); empty: now",
+    }
+
+    @property
+    def window(self) -> Window:
+        """The half-open window asked for, in ingest time; by default the last 24 hours."""
+        now = self.once("now", lambda: datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1))
+        end = times.moment(self.inputs.end, "end") if self.inputs.end else times.moment(now)
+        before = events.parse_time(end) - timedelta(days=1)
+        return self._between(times.moment(before), end)

@@ -1,0 +1,92 @@
+"""Late data: what came late, or from a clock that is ahead?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import altair
+import pandas as pd
+
+from pik.results import Verdict
+from pik.workbench import charts
+from pik.workbench.findings import Finding
+from pik.workbench.investigations.base import Investigation, plural
+from pik.workbench.notebook import Table
+
+if TYPE_CHECKING:
+    from pik.workbench.lateness import Lateness
+
+QUESTION = "what came late, or too early?"
+_SHOWN = ["event_time", "ingest_time", "lag_ms", "status", "event_type", "entity_id", "event_id"]
+
+
+class LateData(Investigation):
+    """What came later than is usual for its stream, and whose clock is ahead?"""
+
+    title = "Late data"
+
+    @property
+    def arrivals(self) -> pd.DataFrame:
+        """Arrivals of the stream in the window, of the status asked for."""
+        start, end = self.window
+        status = None if self.inputs.status in ("", "any") else self.inputs.status
+        return self.once(
+            "arrivals",
+            lambda: self.wb.events(source=self.source, event_type=self.event_type, start=start, end=end, status=status),
+        )
+
+    @property
+    def lateness(self) -> Lateness:
+        """What is out of the ordinary."""
+        start, end = self.window
+        return self.once("lateness", lambda: self.wb.lateness(self.source, self.event_type, start=start, end=end))
+
+    def heat_map(self) -> altair.Chart:
+        """When did things happen, and when did they come?"""
+        if not len(self.arrivals):
+            return charts.lag_heat_map(self.arrivals, f"There are no arrivals of {self.stream} {self.span}.")
+        return charts.lag_heat_map(self.arrivals, self.lateness.sentences[0])
+
+    def table(self) -> Table:
+        """What is out of the ordinary, together."""
+        return Table(self.lateness.frame, f"nothing of {self.stream} came out of the ordinary {self.span}")
+
+    def latest(self) -> Table:
+        """The ten arrivals with the longest way, and the ten that came before they happened."""
+        frame = self.arrivals.sort_values(["lag_ms", "event_id"], ascending=[False, True])
+        early = frame[frame["lag_ms"] < 0].tail(10)
+        shown = pd.concat([frame.head(10), early]).drop_duplicates(subset=["sk"])
+        return Table(shown[_SHOWN], f"there are no arrivals of {self.stream} {self.span}")
+
+    def findings(self) -> list[Finding]:
+        """Say what came late or too early."""
+        late = self.lateness
+        if not len(self.arrivals):
+            return [self.nothing_yet(QUESTION, f"no event of {self.stream} {self.span}")]
+        problem = getattr(late, "problem", "")
+        if problem:
+            return [Finding(Verdict.INCONCLUSIVE, late.sentences[0], {"problem": problem}, question=QUESTION)]
+        if not len(late.frame):
+            evidence = {"arrivals": len(self.arrivals), "longest lag": f"{self.arrivals['lag_ms'].max() / 1000:,.1f} s"}
+            return [Finding(Verdict.PASSED, late.sentences[0], evidence, question=QUESTION)]
+        day = self.window[0][:10]
+        return [
+            Finding(
+                Verdict.FAILED,
+                sentence,
+                {name: value for name, value in item.items() if name != "event_ids"},
+                remedy=f"{self.commands.run('aggregate-drift', day=day)}, to see which aggregates were computed "
+                "without them; replay those",
+                question=QUESTION,
+                found=[item],
+            )
+            for sentence, item in zip(late.sentences, late.found, strict=True)
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """Figures for the summary."""
+        return {
+            "stream": self.stream,
+            "arrivals": plural(len(self.arrivals), "arrival"),
+            "late": len(self.lateness.frame),
+        }

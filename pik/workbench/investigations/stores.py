@@ -1,0 +1,79 @@
+"""Stores reconciliation: do raw objects, metadata, dedupe rows, replays and aggregates agree?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import altair
+
+from pik.results import Verdict
+from pik.workbench import charts
+from pik.workbench.charts import records
+from pik.workbench.findings import Finding
+from pik.workbench.investigations.base import Investigation, plural
+from pik.workbench.notebook import Table
+
+if TYPE_CHECKING:
+    from pik.workbench.reconcile import Reconciliation
+
+QUESTION = "do all stores agree?"
+
+
+class StoresReconciliation(Investigation):
+    """On which events of a window do the stores disagree?"""
+
+    title = "Stores reconciliation"
+
+    @property
+    def reconciliation(self) -> Reconciliation:
+        """What the stores disagree on."""
+        return self.once("reconciliation", lambda: self.wb.reconcile(*self.window))
+
+    def chart(self) -> altair.Chart:
+        """Which disagreements are there, and how many?"""
+        found = self.reconciliation.counts
+        return charts.counts(found, self._headline(), what="disagreement", unit="events", bad=found)
+
+    def table(self) -> Table:
+        """Every disagreement, and what to do about it."""
+        return Table(self.reconciliation.frame, f"all stores agree {self.span}")
+
+    def findings(self) -> list[Finding]:
+        """Say what the stores disagree on, one finding for each kind."""
+        told = self.reconciliation
+        if not any(told.compared.values()) and told.clean:
+            return [self.nothing_yet(QUESTION, f"no store holds an event {self.span}")]
+        notes = [
+            Finding(Verdict.INCONCLUSIVE, note, question="what could not be judged?", blocking=False)
+            for note in told.notes
+        ]
+        if told.clean:
+            return [Finding(Verdict.PASSED, self._headline(), told.compared, question=QUESTION), *notes]
+        findings = []
+        for kind, count in sorted(told.counts.items()):
+            rows = told.frame[told.frame["class"] == kind]
+            first = next((str(row["event_id"]) for row in records(rows) if row["event_id"]), "")
+            look = f"; {self.commands.explain(first)}" if first else ""
+            findings.append(
+                Finding(
+                    Verdict.FAILED,
+                    f"{plural(count, kind.replace('_', ' '))} {self.span}.",
+                    rows[["event_id", "entity_id", "where", "detail"]],
+                    remedy=f"{rows['remedy'].iloc[0]}{look}",
+                    question=QUESTION,
+                    found=[item for item in told.found if item["class"] == kind],
+                )
+            )
+        return [*findings, *notes]
+
+    def _headline(self) -> str:
+        told = self.reconciliation
+        looked = ", ".join(f"{number:,} {name}" for name, number in told.compared.items())
+        if told.clean:
+            return f"All stores agree {self.span} ({looked})."
+        kinds = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in sorted(told.counts.items()))
+        return f"The stores disagree {self.span}: {kinds}."
+
+    def facts(self) -> dict[str, Any]:
+        """Figures for the summary."""
+        return {**self.reconciliation.compared, "disagreements": len(self.reconciliation.frame)}
