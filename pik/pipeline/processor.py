@@ -145,4 +145,19 @@ def _set_aside(record: SQSRecord, poison: Poison, config: Settings) -> None:
         MessageAttributes={k: {"DataType": "String", "StringValue": v} for k, v in attributes.items()},
     )
     metrics.add_metric("Poison", MetricUnit.Count, 1)
-    logger.error("set aside", message_id=record.message_id, code=poison.code, reason=poison.reason)
+    about: dict[str, Any] = {
+        "message_id": record.message_id,
+        "code": poison.code,
+        "reason": poison.reason,
+        **_named(record.body),
+    }
+    logger.error("set aside", **about)
+
+
+def _named(body: str) -> dict[str, str]:
+    """The event and the replay that a message names, as far as it can be read."""
+    try:
+        message = parse_message(body)
+    except Poison:
+        return {}
+    return {name: message[name] for name in ("event_id", "replay_id")}

@@ -89,7 +89,7 @@ class Lateness:
         if self.problem:
             return [f"Cannot say what is late: {self.problem}."]
         if not len(self):
-            usual, limit = _span(self.usual_ms), _span(self.limit_ms)
+            usual, limit = span(self.usual_ms), span(self.limit_ms)
             return [f"Nothing is late: {self.events:,} events, usually {usual} after they happen, none over {limit}."]
         return [_sentence(row) for row in self.frame.to_dict("records")]
 
@@ -203,15 +203,20 @@ def _only(column: pd.Series[Any]) -> str | None:
 
 def _sentence(row: dict[Any, Any]) -> str:
     about = f"of {row['entity_id']} " if not pd.isna(row["entity_id"]) else ""
-    lag = _span(abs(int(row["median_lag_ms"])))
+    lag = span(abs(int(row["median_lag_ms"])))
     if row["kind"] == AHEAD:
         return f"{row['events']:,} events {about}came {lag} before they happened: their producer's clock is ahead."
     when = f"{row['first_ingest']:%Y-%m-%d %H:%M:%S} to {row['last_ingest']:%H:%M:%S} UTC"
-    usual = _span(int(row["usual_lag_ms"]))
+    usual = span(int(row["usual_lag_ms"]))
     return f"{row['events']:,} events {about}came {lag} late, {when}; usual are {usual}."
 
 
-def _span(milliseconds: int) -> str:
+def span(milliseconds: int) -> str:
+    """Return a duration as a person says it.
+
+    >>> span(90_000)
+    '1.5 min'
+    """
     for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
         if abs(milliseconds) >= size:
             return f"{milliseconds / size:.1f} {unit}"

@@ -1,0 +1,83 @@
+"""``pik explain``, ``pik reconcile`` and ``pik reindex``: the workbench's questions that need no notebook."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pik.cli.output import EnvOption, JsonOption, console, emit
+
+Start = Annotated[str, typer.Option("--start", help="Event time, included: a day, or an RFC 3339 time.")]
+End = Annotated[str, typer.Option("--end", help="Event time, left out.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command("explain", no_args_is_help=True)(explain)
+    app.command("reconcile", no_args_is_help=True)(reconcile)
+    app.command("reindex")(reindex)
+
+
+def explain(
+    event_id: Annotated[str, typer.Argument(help="An event's id, or that of a rejected body.")],
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what became of one event, over all stores. Reads only.
+
+    Exit codes: 0 explained, 4 no such event, or something is wrong with it.
+    """
+    from pik.workbench import connect
+
+    told = connect(env).explain(event_id)
+    if as_json:
+        emit(told.to_dict(), as_json=True, text="")
+    else:
+        typer.echo(told.to_text())
+    if not told.exists or told.problems:
+        raise typer.Exit(4)
+
+
+def reconcile(start: Start, end: End, env: EnvOption = "local", as_json: JsonOption = False) -> None:
+    """Compare all stores for the events of a window. Reads only; scans the events and dedupe tables.
+
+    Exit codes: 0 all stores agree, 4 they do not.
+    """
+    from pik.workbench import connect
+    from pik.workbench import reconcile as module
+
+    wb = connect(env)
+    found = module.reconcile(wb, start, end, progress=None if as_json else _tell)
+    data = {"clean": found.clean, "counts": found.counts, "compared": found.compared, "found": found.found}
+    if as_json:
+        emit(data | {"notes": list(found.notes)}, as_json=True, text="")
+    else:
+        lines = [
+            f"{item['class']}  {item.get('event_id', '')}  {item['where']}: {item['detail']}" for item in found.found
+        ]
+        typer.echo("\n".join([*lines, *found.sentences]))
+    if not found.clean:
+        raise typer.Exit(4)
+
+
+def reindex(
+    start: Start = "0001-01-01",
+    end: End = "9999-12-31",
+    env: EnvOption = "local",
+    apply: Annotated[bool, typer.Option("--apply", help="Write the absent rows; without it, only show them.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Rebuild rows of the events and dedupe tables from the raw objects alone; shows first, never overwrites."""
+    from pik.workbench import connect
+    from pik.workbench import reindex as module
+
+    done = module.reindex(connect(env), start, end, apply=apply, progress=None if as_json else _tell)
+    if as_json:
+        emit(done.to_dict(), as_json=True, text="")
+    else:
+        typer.echo(done.to_text())
+
+
+def _tell(sentence: str) -> None:
+    console.print(sentence, markup=False, style="dim")
