@@ -164,6 +164,7 @@ def _series(wb: Workbench, namespace: str, name: str) -> list[dict[str, str]]:
         for page in pages.paginate(Namespace=namespace, MetricName=name)
         for metric in page["Metrics"]
     ]
+    found = list({json.dumps(chosen, sort_keys=True): chosen for chosen in found}.values())
     if namespace == METRICS_NAMESPACE:
         return [chosen for chosen in found if chosen.get("environment") == wb.environment.name]
     ours = {value.rpartition("/")[2] for value in wb.outputs.values()}
@@ -218,8 +219,10 @@ def _lines(
         "startTime": int(since.timestamp() * 1000),
         "endTime": int(until.timestamp() * 1000) - 1,  # CloudWatch includes the end
     }
-    if wanted:  # terms side by side must all be there
-        query["filterPattern"] = " ".join('"' + term.replace('"', r"\"") + '"' for term in wanted)
+    # One plain term for CloudWatch to look for; the others, and whatever would need escaping, are compared here.
+    plain = [term for term in wanted if not {'"', "\\"} & set(term)]
+    if plain:
+        query["filterPattern"] = f'"{max(plain, key=len)}"'
     rows: list[dict[str, Any]] = []
     for page in wb.environment.client("logs").get_paginator("filter_log_events").paginate(**query):
         for event in page["events"]:
