@@ -1,0 +1,177 @@
+"""SQL over the raw objects: what is read, what is refused, what the engine cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from pik import project
+from pik.errors import Refused, UsageError
+from pik.workbench import athena, layout, sql
+from pik.workbench.cache import Cache
+from pik.workbench.layout import Part
+from pik.workbench.objects import Listed
+
+KEYS = [
+    f"raw/source={source}/event_type={kind}/event_date={day}/hour={hour:02d}/event_id={n}.json"
+    for n, (source, kind, day, hour) in enumerate(
+        [
+            ("UA", "departed", "2013-01-01", 9),
+            ("UA", "departed", "2013-01-02", 10),
+            ("UA", "cancelled", "2013-01-01", 11),
+            ("a%2Fb", "departed", "2013-01-01", 9),
+        ]
+    )
+]
+
+
+class Bucket:
+    """A bucket with KEYS; remembers which folders were listed."""
+
+    def __init__(self) -> None:
+        self.listed: list[str] = []
+
+    def folders(self, prefix: str) -> tuple[list[str], list[Listed]]:
+        self.listed.append(prefix)
+        return sorted({prefix + k[len(prefix) :].split("/")[0] for k in KEYS if k.startswith(prefix)}), []
+
+    def below(self, prefix: str) -> list[Listed]:
+        self.listed.append(prefix)
+        return [Listed(key, '"e"', 100) for key in KEYS if key.startswith(prefix)]
+
+
+def read(query: str, **options: Any) -> tuple[set[int], list[str]]:
+    bucket = Bucket()
+    parts = layout.parts(bucket, layout.conditions(query), **options)  # type: ignore[arg-type]
+    return {int(part.listed.key[-6]) for part in parts}, bucket.listed
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("SELECT * FROM raw", {0, 1, 2, 3}),
+        ("SELECT * FROM raw WHERE source = 'UA'", {0, 1, 2}),
+        ("SELECT * FROM raw WHERE source LIKE 'a/%'", {3}),
+        ("SELECT * FROM raw r WHERE r.hour BETWEEN 10 AND 23 AND r.body LIKE '%x%'", {1, 2}),
+        ("SELECT * FROM raw WHERE source = 'UA' AND (event_date = '2013-01-02' OR body = 'x')", {0, 1, 2}),
+        ("WITH a AS (SELECT * FROM raw WHERE hour = 9) SELECT * FROM a WHERE source = 'UA'", {0, 3}),
+        ("SELECT 1 FROM raw WHERE hour = 11 UNION ALL SELECT 2 FROM raw WHERE source = 'a/b'", {2, 3}),
+        ("SELECT * FROM raw a JOIN raw b USING (source) WHERE a.source = 'UA'", {0, 1, 2, 3}),
+        ("SELECT * FROM raw AS r (x, y) WHERE y = 'UA'", {0, 1, 2, 3}),
+        (
+            "SELECT * FROM (VALUES ('AA')) o (source) WHERE EXISTS (SELECT 1 FROM raw WHERE raw.source <> o.source)",
+            {0, 1, 2, 3},
+        ),
+        ("SELECT * FROM raw WHERE hour = 9 AND random() < 2", {0, 3}),
+        ("SELECT * FROM raw WHERE source IN (SELECT 'UA')", {0, 1, 2, 3}),
+    ],
+)
+def test_what_may_be_read_is_never_less_than_what_the_query_is_about(query: str, expected: set[int]) -> None:
+    assert read(query)[0] == expected
+
+
+def test_folders_that_cannot_match_are_not_listed() -> None:
+    _, listed = read("SELECT * FROM raw WHERE source = 'UA' AND event_date = '2013-01-02'")
+    assert not [prefix for prefix in listed if "a%2Fb" in prefix or prefix.endswith("event_date=2013-01-01/")]
+
+
+def test_on_athena_names_are_as_in_keys() -> None:
+    assert read("SELECT * FROM raw WHERE source = 'a%2Fb'", decode=False)[0] == {3}
+
+
+@pytest.mark.parametrize(
+    ("where", "lacking"),
+    [
+        ("source = 'UA' AND event_type = 'departed'", None),
+        ("source IN ('UA', 'AA') AND event_type = 'departed' AND hour > 3", None),
+        ("source = 'UA'", "event_type"),
+        ("source LIKE 'U%' AND event_type = 'departed'", "source"),
+        ("true", "source"),
+    ],
+)
+def test_athena_needs_names(where: str, lacking: str | None) -> None:
+    found = layout.conditions(f"SELECT * FROM raw WHERE {where}")  # noqa: S608 - a test
+    if lacking is None:
+        athena._demand_names(found)
+        return
+    with pytest.raises(UsageError, match=lacking):
+        athena._demand_names(found)
+
+
+@pytest.mark.parametrize("engine", sql.ENGINES)
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DROP TABLE raw",
+        "INSERT INTO raw VALUES (1)",
+        "COPY raw TO 'x'",
+        "UNLOAD (SELECT 1) TO 's3://x'",
+        "",
+        "SET threads = 1",
+    ],
+)
+def test_only_reads(query: str, engine: str) -> None:
+    with pytest.raises(UsageError):
+        sql.only_reads(query, engine)
+
+
+def test_one_statement_only() -> None:
+    sql.only_reads("WITH a AS (SELECT 1) SELECT * FROM a")
+    with pytest.raises(UsageError):
+        sql.only_reads("SELECT 1; SELECT 2")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    monkeypatch.setattr(project, "STATE", tmp_path)
+    return Cache(SimpleNamespace(name="local"), "bucket")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM read_text('/etc/hostname')",
+        "SELECT * FROM '/etc/hostname'",
+        "SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM read_csv('https://example.org/x.csv')",
+    ],
+)
+def test_the_engine_reads_nothing_but_the_cache(cache: Cache, query: str) -> None:
+    with sql._sandbox(cache, [], "bucket") as engine, pytest.raises(duckdb.Error):
+        engine.sql(query).fetchall()
+
+
+def test_the_engine_cannot_be_unlocked_and_sees_no_python(cache: Cache) -> None:
+    secret = pa.table({"a": [1]})
+    with sql._sandbox(cache, [], "bucket") as engine:
+        for query in ("SET enable_external_access = true", "INSTALL httpfs", "LOAD httpfs"):
+            with pytest.raises(duckdb.Error):
+                engine.execute(query)
+        with pytest.raises(duckdb.Error):
+            engine.sql("SELECT * FROM secret").fetchall()
+    assert secret.num_rows == 1
+
+
+def test_without_objects_the_table_has_its_columns(cache: Cache) -> None:
+    with sql._sandbox(cache, [], "bucket") as engine:
+        assert engine.sql("SELECT * FROM raw").columns == [*sql.COLUMNS.split(", "), "$path"]
+
+
+def test_more_than_was_allowed_is_refused_before_anything_is_fetched(
+    monkeypatch: pytest.MonkeyPatch, cache: Cache
+) -> None:
+    part = Part(Listed(KEYS[0], '"e"', 2048), "UA", "departed", "2013-01-01", 9)
+    monkeypatch.setattr(layout, "parts", lambda *_, **__: [part])
+    monkeypatch.setattr(sql, "Objects", lambda *_: None)
+    said: list[str] = []
+    wb: Any = SimpleNamespace(environment=SimpleNamespace(name="local"), outputs={"RawBucket": "bucket"})
+    with pytest.raises(Refused, match=r"2\.0 KB, more than 10 bytes") as refused:
+        sql.sql(wb, "SELECT * FROM raw", max_bytes=10, progress=said.append)
+    assert "max_bytes=2_048" in refused.value.next_step
+    assert said == ["1 objects, 2.0 KB; to fetch: 1, 2.0 KB"]
+    assert cache.files == []
