@@ -14,8 +14,8 @@ setup:  ## make .venv and the tool environments (again only when a lock file cha
 demo: setup  ## embedded AWS, rollout on real flights, rollback, report
 	@$(PIK) demo
 
-test: setup  ## all tests (unit, stack, faults, notebooks); fast ones alone: make test-unit
-	@.venv/bin/pytest
+test: setup  ## all tests (unit, stack, faults, notebooks, browser); the fast ones alone: make test-unit
+	@.venv/bin/pytest -n 2 --dist loadfile
 
 test-unit: setup  ## the fast loop: no embedded AWS, seconds
 	@.venv/bin/pytest tests/unit -n 2 -q

@@ -146,12 +146,15 @@ def test_payloads_can_be_left_out_of_everything_that_is_kept(lab: Lab) -> None:
 def test_an_interrupted_run_leaves_no_kernel_and_can_be_resumed(lab: Lab, number: signal.Signals, code: int) -> None:
     note = lab.root / "pid"
     lab.notebook("one", RESULT)
-    lab.notebook("two", f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)", RESULT)
+    lab.notebook("two", f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)", RESULT)
     lab.runbook("one", "two")
-    process = subprocess.Popen(lab.command(), cwd=Path(__file__).parents[2])
-    _wait_until(lambda: note.is_file() and note.read_text() != "")
-    process.send_signal(number)
-    assert process.wait(timeout=20) == code
+    with subprocess.Popen(lab.command(), cwd=Path(__file__).parents[2]) as process:
+        try:
+            _wait_until(lambda: note.is_file() and note.read_text() != "")
+            process.send_signal(number)
+            assert process.wait(timeout=120) == code
+        finally:
+            process.kill()
     _wait_until(lambda: not _alive(int(note.read_text())))
 
     (folder,) = (path.parent for path in (lab.root / "runs").glob("*/run.json"))
@@ -175,7 +178,7 @@ def test_a_run_is_found_by_name_start_path_and_last(lab: Lab) -> None:
         runbooks.find("2001")
 
 
-def _wait_until(true: object, seconds: float = 20) -> None:
+def _wait_until(true: object, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not true():  # type: ignore[operator]
         assert time.monotonic() < deadline
