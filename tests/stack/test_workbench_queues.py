@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import pik
@@ -60,6 +61,11 @@ def drained(wb: Workbench) -> bool:
     return not counts["waiting"] + counts["in_flight"] + counts["delayed"]
 
 
+def dead_letters(wb: Workbench, event_id: str) -> pd.DataFrame:
+    found = wb.dlq.peek(live=True, max_messages=100)
+    return found[found["event_id"] == event_id]
+
+
 def live_looks(wb: Workbench, times: int) -> int:
     """Look live so many times; return how often that was refused."""
     refused = 0
@@ -104,7 +110,7 @@ def test_a_dead_letter_is_explained_mended_and_processed(embedded_env: Environme
 
     wb = bring(embedded_env, "processor")
     dead = eventually(
-        lambda: wb.dlq.peek(live=True, max_messages=100).query("event_id == @gone['event_id']"),
+        lambda: dead_letters(wb, str(gone["event_id"])),
         lambda found: len(found) == 1,
         patience=60,
     )

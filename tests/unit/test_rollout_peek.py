@@ -12,7 +12,11 @@ from botocore.exceptions import ClientError
 from pik import project
 from pik.environments import Environment
 from pik.errors import Refused
+from pik.results import Verdict
 from pik.rollout import peek
+from pik.rollout.phase2 import ReplayChecks, Sent
+from pik.rollout.reading import Stores
+from pik.rollout.replaying import Raws
 
 LOCAL = Environment("local", "us-east-1", endpoint="http://127.0.0.1:1")
 
@@ -126,3 +130,13 @@ def test_what_is_marked_gone_is_not_given_back(monkeypatch: pytest.MonkeyPatch) 
     with peek.held(LOCAL, "url", 10) as found:
         found.gone.add("1")
     assert sorted(queue.returned) == ["0", "2"]
+
+
+def test_a_check_that_may_not_look_says_so_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    peek_at(FakeQueue(1, receive_count=10), monkeypatch)
+    monkeypatch.setattr(Environment, "client", lambda *_: FakeQueue(1, receive_count=11))
+    checks = ReplayChecks(LOCAL)
+    checks.stores = Stores(LOCAL, {"QueueUrl": "url"})
+    found = checks.messages(Sent([], Raws({}, {}), 0, {}))
+    assert (found.verdict, found.blocking) == (Verdict.INCONCLUSIVE, False)
+    assert "received 10 times of 20" in found.sentence
