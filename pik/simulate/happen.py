@@ -92,14 +92,10 @@ def _happened(where: Environment, outputs: dict[str, str], incident: Incident) -
 
 
 def _send(where: Environment, incident: Incident) -> dict[str, Any]:
-    """Send all, first arrivals before what repeats them, and return the truth about what was sent."""
+    """Send all, in the order in which they come, and return the truth about what was sent."""
     began = datetime.now(UTC)
     sent: list[Arrived] = []
-    changed: dict[str, dict[str, Any]] = {}
-    for repeats in (False, True):
-        wave = [arrived for arrived in incident.arrivals if arrived.repeats is repeats]
-        if wave:
-            _deliver(where, _bodies(incident, wave, sent, changed))
+    _deliver(where, _bodies(incident, sent))
     if incident.live:
         times = [arrived.parsed.event_time for arrived in sent]
         incident = replace(
@@ -112,16 +108,14 @@ def _send(where: Environment, incident: Incident) -> dict[str, Any]:
     return truth(incident, sent) | {"ingested": [format_time(began), format_time(over)]}
 
 
-def _bodies(
-    incident: Incident, wave: Iterable[Arrived], sent: list[Arrived], changed: dict[str, dict[str, Any]]
-) -> Iterator[bytes]:
+def _bodies(incident: Incident, sent: list[Arrived]) -> Iterator[bytes]:
     """Yield the bodies as they are wanted, so that a live event's time is counted from when it really leaves."""
-    for arrived in wave:
+    moved: dict[str, dict[str, Any]] = {}  # by event id: what comes again is the same event again
+    for arrived in incident.arrivals:
         event = dict(arrived.event)
         if incident.live:
-            key = arrived.parsed.event_id
-            changed.setdefault(key, event | {"event_time": format_time(datetime.now(UTC) - arrived.lag)})
-            event = changed[key]
+            now = {"event_time": format_time(datetime.now(UTC) - arrived.lag)}
+            event = moved.setdefault(arrived.parsed.event_id, event | now)
         sent.append(replace(arrived, event=event))
         yield producer.encode(event)
 

@@ -2,9 +2,10 @@
 
 Every pause between two consecutive events is a candidate, so a window's edges are exact: the last event before and the
 first one after. Its surprise is -log10 of the probability that a healthy stream has one such pause anywhere in what was
-scanned, so 1 means: one healthy search in ten would show it. Nights, weekends and quiet streams are part of the rhythm.
-A stream that only got thinner was not silent and is not named. Silence before the first and after the last event is no
-gap either, because nothing says that there should have been something; the latter is told as ``silent_since``.
+scanned, so 2 means: one healthy search in a hundred would show it. Nights, weekends and quiet streams are part of the
+rhythm. A stream that only got thinner was not silent and is not named. Silence before the first and after the last
+event is no gap either, because nothing says that there should have been something; the latter is told as
+``silent_since``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ GAPS = pa.schema(
         ("surprise", pa.float64()),
     ]
 )
-SURPRISE = 1.0
+SURPRISE = 2.0
 FEWEST_DAYS = 3
 BASELINE_DAYS = 14
 _STRAYS = 2  # events that may have slipped through within one outage
