@@ -1,0 +1,50 @@
+"""An explanation's text, HTML, JSON and frame; what it tells is tested on a real stack."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pik.errors import UsageError
+from pik.workbench.explain import _not_an_id
+from pik.workbench.explanation import TIMELINE, Explanation, Line
+
+LINES = (
+    Line("2026-11-23T10:17:04.120000Z", "received", "by <script>alert(1)</script>", "events table", ok=True),
+    Line("", "now", "in no queue", "queues"),
+)
+TOLD = Explanation("ab", "event ab  <b>UA</b>", True, LINES, ("a note",), ("a problem",))
+
+
+def test_text_has_a_line_for_each_entry_problem_and_note() -> None:
+    assert TOLD.to_text().splitlines() == [
+        "event ab  <b>UA</b>",
+        "  2026-11-23 10:17:04.120  ✓ received  by <script>alert(1)</script>  [events table]",
+        "  now                        now       in no queue  [queues]",
+        "  problem  a problem",
+        "  note     a note",
+    ]
+    assert repr(TOLD) == TOLD.to_text()
+
+
+def test_html_shows_values_as_text() -> None:
+    html = TOLD._repr_mimebundle_()["text/html"]
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_json_and_frame_hold_the_same_lines() -> None:
+    assert [line["what"] for line in json.loads(json.dumps(TOLD.to_dict()))["lines"]] == ["received", "now"]
+    assert list(TOLD.frame.columns) == TIMELINE.names
+    assert TOLD.frame["time"].isna().tolist() == [False, True]
+    assert list(Explanation("ab", "never", False).frame.columns) == TIMELINE.names
+
+
+@pytest.mark.parametrize(("asked", "why"), [("90fdc0d0", "8 of 64 digits"), ("N14228", "64 hexadecimal digits")])
+def test_what_is_no_id_is_said_with_what_to_do(asked: str, why: str) -> None:
+    error = _not_an_id(asked)
+    assert isinstance(error, UsageError)
+    assert why in error.reason
+    assert "wb.events" in error.next_step

@@ -1,0 +1,81 @@
+"""What three stores can disagree on, on made-up snapshots."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pik.pipeline.parsing import parse_event
+from pik.pipeline.rows import Arrival, arrival_row, first_rows
+from pik.workbench.reconcile import REMEDIES, disagreements
+from pik.workbench.snapshot import Kept, Snapshot, key_id
+
+EVENT = {
+    "source": "s",
+    "event_type": "t",
+    "entity_id": "N1",
+    "event_time": "2013-01-01T10:00:00Z",
+    "payload": {"delay": 4},
+}
+
+
+def kept() -> Kept:
+    body = json.dumps(EVENT).encode()
+    arrival = Arrival.of(body, {}, ingest_time="2026-11-23T10:00:00.000000Z", request_id="r-1", producer="ana")
+    event = parse_event(body, arrival.event_headers)
+    key = first_rows(event, arrival, 365)[1]["s3_key"]
+    return Kept(key, hashlib.sha256(body).hexdigest(), event, arrival)
+
+
+def snapshot(*, raw: bool = True, row: bool = True, dedupe: bool = True, later: str = "", **change: Any) -> Snapshot:
+    one = kept()
+    assert one.event is not None
+    assert one.arrival is not None
+    first_dedupe, first = one.rows(365)
+    again = replace(one.arrival, request_id="r-2", ingest_time="2026-11-23T10:00:05.000000Z")
+    rows = [first | change] if row else []
+    rows += [arrival_row(one.event, again, 365, later, "conflicts/x.json", first_dedupe)] if later else []
+    return Snapshot(365, {one.key: one} if raw else {}, {}, rows, {one.event_id: first_dedupe} if dedupe else {})
+
+
+@pytest.mark.parametrize(
+    ("seen", "kinds"),
+    [
+        (snapshot(), []),
+        (snapshot(later="DUPLICATE"), []),
+        (snapshot(expires_at=1), []),  # the retention may have been changed since
+        (snapshot(row=False, dedupe=False), ["orphan_raw"]),
+        (snapshot(row=False), ["missing_metadata"]),
+        (snapshot(dedupe=False), ["missing_dedupe"]),
+        (snapshot(raw=False), ["dangling_metadata"]),
+        (snapshot(raw=False, dedupe=False), ["dangling_metadata"]),
+        (snapshot(raw=False, row=False), ["dangling_dedupe"]),
+        (snapshot(raw=False, row=False, dedupe=False, later="DUPLICATE"), ["orphan_arrival"]),
+        (snapshot(later="CONFLICT"), ["conflict_unkept"]),
+        (snapshot(source="other"), ["row_mismatch"]),
+    ],
+)
+def test_each_disagreement_has_its_class_and_a_remedy(seen: Snapshot, kinds: list[str]) -> None:
+    found = list(disagreements(seen))
+    assert [row["class"] for row in found] == kinds
+    assert all(row["event_id"] == kept().event_id and row["remedy"] == REMEDIES[row["class"]] for row in found)
+
+
+def test_altered_bytes_are_one_disagreement_whatever_the_rows_say() -> None:
+    seen = snapshot()
+    bad = {key: replace(one, problem="its bytes differ") for key, one in seen.raw.items()}
+    assert [row["class"] for row in disagreements(replace(seen, raw=bad))] == ["hash_mismatch"]
+    assert [row["class"] for row in disagreements(replace(seen, raw=bad, rows=[], dedupe={}))] == ["hash_mismatch"]
+
+
+def test_a_second_object_of_an_event_is_an_orphan() -> None:
+    seen = snapshot()
+    (one,) = seen.raw.values()
+    other = replace(one, key=one.key.replace("hour=10", "hour=11"))
+    (found,) = disagreements(replace(seen, raw={one.key: one, other.key: other}))
+    assert (found["class"], found["where"]) == ("orphan_raw", other.key)
+    assert key_id(other.key) == one.event_id
