@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair
 import pandas as pd
 
 from pik.rollout.figures import BAD, GOOD, nothing, styled
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
 
 PLAIN = "#3b6ea5"
 COLUMNS, ROWS = 48, 30  # cells of a heat map, at most
@@ -40,25 +37,29 @@ def arrivals_expected(windows: pd.DataFrame, found: Iterable[tuple[datetime, dat
             "start": _iso(row["start"]),
             "end": _iso(row["end"]),
             "seen": int(row["seen"]),
+            "none": 0,
             "expected": round(float(row["expected"]), 2),
             "state": "missing" if any(row["start"] < b and a < row["end"] for a, b in gaps) else "arrived",
         }
         for row in windows.to_dict("records")
     ]
     base = altair.Chart(pd.DataFrame(rows))
-    bars = base.mark_bar(stroke="#ffffff", strokeWidth=0.5).encode(
-        x=_time("start:T", "event time (UTC)"),
+    axis = _time("start:T", "event time", list(windows["start"]))
+    unit = f"events per {_span(int((windows['end'].iloc[0] - windows['start'].iloc[0]).total_seconds()))}"
+    bars = base.mark_rect(stroke="#ffffff", strokeWidth=0.5).encode(
+        x=axis,
         x2="end:T",
-        y=altair.Y("seen:Q", title="events per window"),
+        y=altair.Y("seen:Q", title=unit),
+        y2="none:Q",
         color=_colours("state", {"arrived": PLAIN, "missing": BAD}),
     )
     line = base.mark_line(interpolate="step-after", color="#444", strokeDash=[4, 3]).encode(
-        x=_time("start:T", "event time (UTC)"), y=altair.Y("expected:Q", title="events per window")
+        x=axis, y=altair.Y("expected:Q", title=unit)
     )
     layers = [bars, line]
     if gaps:
         marked = pd.DataFrame([{"start": _iso(a), "end": _iso(b)} for a, b in gaps])
-        layers.insert(0, altair.Chart(marked).mark_rect(color=BAD, opacity=0.15).encode(x="start:T", x2="end:T"))
+        layers.insert(0, altair.Chart(marked).mark_rect(color=BAD, opacity=0.15).encode(x=axis, x2="end:T"))
     subtitle = "bars: events that arrived; dashed: what the stream's own rhythm leads to expect"
     return styled(altair.layer(*layers), [finding, subtitle])
 
@@ -92,9 +93,9 @@ def lag_heat_map(arrivals: pd.DataFrame, finding: str) -> altair.Chart:
         altair.Chart(pd.DataFrame(rows))
         .mark_rect()
         .encode(
-            x=_time("event:T", f"event time (UTC, cells of {_span(across)})"),
+            x=_time("event:T", "event time", happened, f", cells of {_span(across)}"),
             x2="event end:T",
-            y=altair.Y("ingest:T", title=f"ingest time (UTC, cells of {_span(down)})", scale=altair.Scale(type="utc")),
+            y=_time("ingest:T", "ingest time", came, f", cells of {_span(down)}", altair.Y),
             y2="ingest end:T",
             color=altair.Color("arrivals:Q", title="arrivals", scale=altair.Scale(scheme="viridis", type="symlog")),
         )
@@ -112,20 +113,22 @@ def by_time(arrivals: pd.DataFrame, finding: str, *, time: str = "ingest_time", 
     for moment, kind in zip(moments, arrivals[colour], strict=True):
         cell = (_floor(moment, step), str(kind))
         counts[cell] = counts.get(cell, 0) + 1
-    rows = [
-        {"start": _iso(start), "end": _iso(start + timedelta(seconds=step)), colour: kind, "arrivals": count}
-        for (start, kind), count in sorted(counts.items())
-    ]
-    name = time.replace("_", " ")
+    rows, tops = list[dict[str, Any]](), dict[datetime, int]()
+    for (start, kind), count in sorted(counts.items()):
+        below = tops.get(start, 0)
+        tops[start] = below + count
+        end = _iso(start + timedelta(seconds=step))
+        rows.append({"start": _iso(start), "end": end, colour: kind, "below": below, "arrivals": tops[start]})
     kinds = sorted({str(kind) for kind in arrivals[colour]})
     known = {kind: STATUS_COLOURS[kind] for kind in kinds if kind in STATUS_COLOURS}
     bars = (
         altair.Chart(pd.DataFrame(rows))
-        .mark_bar(stroke="#ffffff", strokeWidth=0.5)
+        .mark_rect(stroke="#ffffff", strokeWidth=0.5)
         .encode(
-            x=_time("start:T", f"{name} (UTC)"),
+            x=_time("start:T", time.replace("_", " "), moments),
             x2="end:T",
-            y=altair.Y("arrivals:Q", title=f"arrivals per {_span(step)}", stack="zero"),
+            y=altair.Y("arrivals:Q", title=f"arrivals per {_span(step)}"),
+            y2="below:Q",
             color=_colours(colour, known) if len(known) == len(kinds) else altair.Color(f"{colour}:N", title=colour),
         )
     )
@@ -196,8 +199,16 @@ def counts(rows: Mapping[str, int], finding: str, *, what: str, unit: str, bad: 
     return styled(bars, [finding], height=max(60, 22 * len(frame)))
 
 
-def _time(field: str, title: str) -> Any:
-    return altair.X(field, title=title, scale=altair.Scale(type="utc"))
+def _time(field: str, name: str, moments: Sequence[datetime], more: str = "", channel: Any = altair.X) -> Any:
+    """An axis of UTC time that says once what all its labels share."""
+    first, last = min(moments), max(moments)
+    seconds = (last - first).total_seconds()
+    if seconds > 2 * 86_400:
+        shared, form = f"{first:%Y}", "%b %d"
+    else:
+        shared, form = f"{first:%Y-%m-%d}", "%H:%M" if seconds > 600 else "%H:%M:%S"
+    axis = altair.Axis(format=form, labelOverlap=True)
+    return channel(field, title=f"{name} (UTC{more}), {shared}", scale=altair.Scale(type="utc"), axis=axis)
 
 
 def _colours(field: str, colours: Mapping[str, str]) -> Any:
@@ -227,9 +238,9 @@ def _span(seconds: int) -> str:
     return f"{seconds} s"
 
 
-def records(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a frame's rows as plain values (missing ones are None)."""
     return [
-        {name: None if type(value).__name__ in ("NAType", "NaTType") else value for name, value in row.items()}
+        {str(name): None if type(value).__name__ in ("NAType", "NaTType") else value for name, value in row.items()}
         for row in frame.to_dict("records")
     ]

@@ -86,7 +86,8 @@ def result(title: str, findings: Iterable[Finding], facts: Mapping[str, Any] | N
     elif unknown:
         headline = unknown[0].sentence.rstrip(".")
     else:
-        headline = told[0].sentence.rstrip(".") if told else "nothing was asked"
+        first = next((finding for finding in told if finding.verdict is Verdict.PASSED), None)
+        headline = first.sentence.rstrip(".") if first else "nothing could be judged"
     return StepResult(
         title=title,
         headline=headline,

@@ -85,7 +85,7 @@ class ConflictingPayloads(ByArrival):
                 conflicts[_SHOWN],
                 remedy=f"{self.commands.explain(first)}; then tell the producer which payload counts: both are kept",
                 question=QUESTION,
-                found=[{str(name): value for name, value in row.items()} for row in found],
+                found=found,
             )
         ]
 

@@ -55,13 +55,11 @@ class ExplainEvent(Investigation):
 
     def chart(self) -> altair.Chart:
         """What happened in which order."""
-        rows = self.timeline()
-        title = f"Event {self.event_id[:12]}…: {len(rows)} entries of its story" if rows else "There is no story yet"
-        return charts.timeline(rows, title)
-
-    def timeline(self) -> list[dict[str, Any]]:
-        """Return the story's rows: ``time``, ``what``, ``source``."""
-        return []
+        told = self.explanation
+        if told is None:
+            return charts.timeline([], "There is no story yet")
+        rows = records(told.frame)
+        return charts.timeline(rows, f"Event {self.event_id[:12]}…: {self._says(told)}")
 
     def payload(self) -> Table:
         """The raw object, read and hashed now."""
@@ -74,6 +72,47 @@ class ExplainEvent(Investigation):
 
     def findings(self) -> list[Finding]:
         """Say what became of it, and whether the stores agree."""
-        if self.explanation is None:
+        told = self.explanation
+        if told is None:
             return [self.nothing_yet(QUESTION, f"nothing came in the last {_LOOK_BACK_DAYS} days")]
-        return [Finding(Verdict.PASSED, self.event_id, question=QUESTION)]
+        if not told.exists:
+            return [
+                Finding(
+                    Verdict.INCONCLUSIVE,
+                    f"{told.headline}.",
+                    {"asked in": "all stores"},
+                    remedy="check the id; wb.events(entity=…, start=…, end=…) lists the events of an entity",
+                    question=QUESTION,
+                )
+            ]
+        evidence = {line.what: f"{line.shown_time} {line.detail}" for line in told.lines}
+        if not told.problems:
+            return [Finding(Verdict.PASSED, f"{self._says(told)}.", evidence, question=QUESTION)]
+        return [
+            Finding(
+                Verdict.FAILED,
+                problem,
+                evidence,
+                remedy=self.commands.run("stores-reconciliation", day=self._day),
+                question=QUESTION,
+                found=[{"event_id": told.event_id, "problem": problem}],
+            )
+            for problem in told.problems
+        ]
+
+    @property
+    def _day(self) -> str:
+        """The day of the event, as far as its rows tell."""
+        rows = records(self.once("rows", lambda: self.wb.events(event_ids=[self.event_id])))
+        return next((str(row["event_time"].date()) for row in rows), "")
+
+    @staticmethod
+    def _says(told: Explanation) -> str:
+        if told.problems:
+            return told.problems[0].rstrip(".")
+        return told.lines[-1].detail.rstrip(".") if told.lines else told.headline
+
+    def facts(self) -> dict[str, Any]:
+        """Figures for the summary."""
+        told = self.explanation
+        return {"event_id": self.event_id or "none", "lines": len(told.lines) if told else 0}

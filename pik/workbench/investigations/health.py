@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
@@ -13,6 +14,7 @@ import pandas as pd
 from pik import events
 from pik.results import Verdict
 from pik.rollout.stack import aws_errors
+from pik.rollout.status import duration
 from pik.workbench import charts, times
 from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import Investigation, Window, plural
@@ -71,8 +73,8 @@ class DailyHealth(Investigation):
         """When did it happen, and when did it come?"""
         if not len(self.arrivals):
             return charts.lag_heat_map(self.arrivals, f"Nothing came for {self.day}.")
-        half = self.arrivals["lag_ms"].median() / 1000
-        return charts.lag_heat_map(self.arrivals, f"Half of what happened {self.span} came within {half:,.1f} s.")
+        half = duration(self.arrivals["lag_ms"].median() / 1000)
+        return charts.lag_heat_map(self.arrivals, f"Half of what happened {self.span} came within {half}")
 
     def streams(self) -> Table:
         """Each source: how much, how late, how often again."""
@@ -85,7 +87,7 @@ class DailyHealth(Investigation):
                 "entities": group["entity_id"].nunique(),
                 "first": group["event_time"].min(),
                 "last": group["event_time"].max(),
-                "median lag (s)": float(group["lag_ms"].median()) / 1000,
+                "half of it within": duration(float(group["lag_ms"].median()) / 1000),
             }
             for source, group in self.arrivals.groupby("source", sort=True)
         ]
@@ -113,7 +115,7 @@ class DailyHealth(Investigation):
         return {
             MissingWindow.title: together("silent", silent),
             LateData.title: together("late", late),
-            **{other.title: other.findings() for other in others},
+            **{other.title: [_no_gate(finding) for finding in other.findings()] for other in others},
         }
 
     def overview(self) -> Table:
@@ -156,6 +158,11 @@ def together(word: str, streams: Iterable[Investigation]) -> list[Finding]:
         sentence = f"{plural(len(open_), 'stream')} cannot be judged; the first: {one.sentence}"
         found.append(Finding(Verdict.INCONCLUSIVE, sentence, one.evidence, one.remedy, one.question, blocking=False))
     return found
+
+
+def _no_gate(finding: Finding) -> Finding:
+    """What has no data yet, as aggregates before the first replay, does not make a day an unhealthy one."""
+    return replace(finding, blocking=finding.blocking and finding.verdict is not Verdict.INCONCLUSIVE)
 
 
 def _worst(findings: Iterable[Finding]) -> Verdict:
