@@ -18,7 +18,9 @@ Rows = list[list[str]]
 
 
 def tables(result: dict[str, Any]) -> list[tuple[str, list[str], Rows]]:
-    """Return what is shown, as (title, columns, rows)."""
+    """Return what is shown, as (title, columns, rows): the benchmark's own tables, or those of ingest."""
+    if "tables" in result:
+        return [(title, columns, rows) for title, columns, rows in result["tables"]]
     return [
         ("Speed (medians of the rounds; ratio = project ÷ naive, with its range)", _SPEED, _speed_rows(result)),
         ("AWS calls and units (observed)", _across(result), _usage_rows(result)),
@@ -58,6 +60,8 @@ def document(result: dict[str, Any], path: Path = DOCS) -> None:
 
 def markdown(result: dict[str, Any]) -> str:
     """Return the result as Markdown."""
+    if "tables" in result:
+        return "\n".join([f"{result['note']}\n", *(_markdown_table(c, r) for _, c, r in tables(result))])
     plan = result["plan"]
     events = ", ".join(f"{count} at concurrency {n}" for n, count in plan["events"].items())
     parts = [
