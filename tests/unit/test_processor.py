@@ -135,13 +135,15 @@ def test_poison_goes_to_the_dead_letter_queue_with_its_reason(
     run: Run, bodies: list[str], world: World, damage: Callable[[str], str], code: str
 ) -> None:
     poison = damage(bodies[0])
-    assert run([bodies[1], poison, bodies[2]])["batchItemFailures"] == []
+    with patch.object(processor.logger, "error") as logged:
+        assert run([bodies[1], poison, bodies[2]])["batchItemFailures"] == []
     (dead,) = world.messages(world.config.dead_letter_queue_url)
     attributes = {name: value["StringValue"] for name, value in dead["MessageAttributes"].items()}
     assert dead["Body"] == poison
     assert attributes["pik_code"] == code
     assert attributes["pik_reason"]
     assert attributes["pik_message_id"] == "m1"
+    assert logged.call_args.kwargs.get("event_id") == (json.loads(poison)["event_id"] if "event_id" in poison else None)
     assert sum(count for _, count in written(world).values()) == 2
 
 
