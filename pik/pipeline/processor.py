@@ -156,9 +156,9 @@ def _set_aside(record: SQSRecord, poison: Poison, config: Settings) -> None:
 
 
 def _named(body: str) -> dict[str, str]:
-    """The event and the replay that a message names, as far as it can be read."""
-    try:
-        message = parse_message(body)
-    except Poison:
-        return {}
-    return {name: message[name] for name in ("event_id", "replay_id")}
+    """The event and the replay that a message, which may be anything, names: so its event can be explained."""
+    with suppress(ValueError):
+        message = json.loads(body)
+        if isinstance(message, dict):
+            return {name: message[name] for name in ("event_id", "replay_id") if isinstance(message.get(name), str)}
+    return {}
