@@ -8,6 +8,7 @@ table is plain HTML, long ones cut with a word about the rest.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from pik.rollout.banner import Banner
 
 MOST_ROWS = 100  # of a plain table, so that a report stays small
+MOST_CLICKABLE = 2_000  # of one in the browser, so that it stays quick
 _LONG_ID = 40
+_LINK = re.compile(r"<a href=https?://[^>]*>(.*?)</a>", re.DOTALL)  # to the library's help pages
 
 
 def banner(environment: Environment) -> Banner:
@@ -69,19 +72,26 @@ class Table:
         """Return the table for a browser; without scripts its first rows are still there."""
         from itables import to_html_datatable
 
-        return str(
-            to_html_datatable(
-                self.texts(),
-                caption=self.caption or None,
-                connected=False,
-                showIndex=False,
-                classes="display compact",
-                allow_html=False,
-                columnDefs=[{"className": "dt-left", "targets": "_all"}],
-                lengthMenu=[10, 25, 100],
-                style="width:auto;margin-left:0",
-                maxBytes="512KB",
-            )
+        html = to_html_datatable(
+            self.texts().head(MOST_CLICKABLE),
+            caption=self._caption or None,
+            connected=False,
+            showIndex=False,
+            classes="display compact",
+            allow_html=False,
+            columnDefs=[{"className": "dt-left", "targets": "_all"}],
+            lengthMenu=[10, 25, 100],
+            style="width:auto;margin-left:0",
+            display_logo_when_loading=False,
+            maxBytes=0,  # no limit but that on rows
+        )
+        return _LINK.sub(r"\1", str(html))
+
+    @property
+    def _caption(self) -> str:
+        left = len(self.frame) - MOST_CLICKABLE
+        return (
+            f"{self.caption} (the first {MOST_CLICKABLE:,} of {len(self.frame):,} rows)" if left > 0 else self.caption
         )
 
     def texts(self) -> pd.DataFrame:

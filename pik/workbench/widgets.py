@@ -110,7 +110,7 @@ class Inputs:
             box.observe(lambda change, name=name: self._changed(name, change["new"]), names="value")
             boxes.append(box)
         hint = ipywidgets.HTML(
-            "<small>choose, then run the cells below (Run ▸ Run Selected Cell and All Below)</small>"
+            "<small>choose, then run the cells below: Run ▸ Run Selected Cell and All Below</small>"
         )
         return ipywidgets.VBox([*boxes, hint], layout=ipywidgets.Layout(max_width="640px"))
 
@@ -140,8 +140,10 @@ def _widget(name: str, value: Any, meaning: str) -> Any:
         return ipywidgets.Checkbox(value=value, **shared)
     if isinstance(value, int):
         return ipywidgets.IntText(value=value, continuous_update=False, **shared)
+    if isinstance(value, float):
+        return ipywidgets.FloatText(value=value, continuous_update=False, **shared)
     return ipywidgets.Text(value=str(value), placeholder=meaning, continuous_update=False, **shared)
 
 
 def _said(value: Any) -> str:
-    return "(default)" if value == "" else str(value)
+    return "(default)" if value == "" else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,148 @@
+"""JupyterLab as a person meets it, in a real Chromium: the start page, a notebook, its widgets, tables and charts."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pik import producer, project
+from pik.environments import Environment
+from tests.conftest import Deploy
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.slow]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SECONDS = 120_000  # milliseconds; a machine that does other things as well starts a kernel slowly
+SCREENSHOTS = os.environ.get("PIK_SCREENSHOTS")  # a folder to keep them in, such as docs/images
+
+
+@pytest.fixture(scope="module")
+def lab(embedded_env: Environment, deployed: Deploy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``pik lab`` on a copy of the notebooks, with a day of flights; its address with the token."""
+    if CHROMIUM is None:
+        assert not os.environ.get("CI"), "no chromium, and CI is set: apt-get install chromium"
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    deployed("processor")
+    assert producer.send(producer.load("flights:2013-01-01"), embedded_env).safe
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(project.NOTEBOOKS, folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    log = folder / "lab.log"
+    command = [str(Path(sys.executable).with_name("pik")), "lab", "--no-browser", "--folder", str(folder / "notebooks")]
+    with log.open("w") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=project.ROOT)
+    try:
+        yield _address(server, log)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
+
+
+def _address(server: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
+        if found := re.search(r"http://127\.0\.0\.1:\d+/\S*token=\w+", log.read_text()):
+            return found[0]
+        time.sleep(0.2)
+    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def page(lab: str, tmp_path: Path) -> Iterator[Page]:
+    """The start page, in a browser that has never been used; it may talk to this machine only."""
+    from playwright.sync_api import sync_playwright
+
+    elsewhere: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch_persistent_context(
+            tmp_path / "profile",
+            executable_path=CHROMIUM,
+            args=ARGUMENTS,
+            headless=True,
+            viewport={"width": 1280, "height": 900},
+        )
+        try:
+            tab = browser.pages[0]
+            tab.set_default_timeout(SECONDS)
+            here = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+            tab.on("request", lambda r: None if r.url.startswith(here) else elsewhere.append(r.url))
+            tab.goto(lab)
+            tab.get_by_role("heading", name="What can I ask here?").wait_for()
+            yield tab
+        finally:
+            browser.close()
+    assert elsewhere == []
+
+
+def test_from_the_start_page_to_a_finding(page: Page) -> None:
+    _shoot(page, "lab-start")
+    page.get_by_role("link", name="missing_window").click()
+    panel = page.locator(".jp-NotebookPanel:visible")
+    panel.get_by_role("heading", name="Missing window").wait_for()
+
+    _menu(page, "Run All Cells")
+    panel.locator(".pik-step").wait_for()
+    assert "a rhythm takes 3" in panel.locator(".pik-step").inner_text()
+
+    expected = panel.get_by_label("expected", exact=True)
+    expected.fill("4")
+    expected.press("Tab")
+    panel.locator("tr", has_text="events an hour").get_by_text("4", exact=True).wait_for()
+    _menu(page, "Run All Cells")  # what was chosen is kept
+    panel.locator(".pik-step", has_text="UA was silent").wait_for()
+
+    table = panel.locator(".dt-container table").first
+    assert "2013-01-01 10:17:00Z" in table.inner_text()
+    chart = panel.locator(".jp-OutputArea-output svg").first
+    assert "UA was silent" in (chart.text_content() or "")
+    chart.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    _shoot(page, "lab-missing-window")
+    panel.locator(".pik-step").scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    _shoot(page, "lab-findings")
+
+
+def test_a_heat_map_of_lags(page: Page) -> None:
+    page.get_by_role("link", name="late_data").click()
+    panel = page.locator(".jp-NotebookPanel:visible")
+    panel.get_by_role("heading", name="Late data").wait_for()
+
+    _menu(page, "Run All Cells")
+    panel.locator(".pik-step").wait_for()
+
+    chart = panel.locator(".jp-OutputArea-output svg").first
+    assert "event time (UTC" in (chart.text_content() or "")
+    chart.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    _shoot(page, "lab-late-data")
+
+
+def _menu(page: Page, item: str) -> None:
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name=item, exact=True).click()
+
+
+def _shoot(page: Page, name: str) -> None:
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
