@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 STATUSES = (keys.ACCEPTED, keys.DUPLICATE, keys.CONFLICT)
 _BATCH = 100  # what BatchGetItem takes
 _SCAN_SEGMENTS = 16
+_MOST_QUERIES = 20_000  # of an index for one question; half a capacity unit each, even when they find nothing
 _KINDS = {"lag_ms": "N", "size_bytes": "N", "expires_at": "N", "assumed_utc": "BOOL"}
 _ATTRIBUTES = {"lag_ms": "ingest_lag_ms", "pk": "PK", "sk": "SK"}  # where the table's name is another
 COLUMNS = {_ATTRIBUTES.get(name, name): _KINDS.get(name, "S") for name in frames.EVENTS.names}
@@ -146,21 +147,31 @@ def _requests(wb: Workbench, selection: Selection) -> tuple[list[Request], str]:
     table = {"TableName": wb.outputs["EventsTable"]}
     if selection.entity is not None:
         return [("query", table | _entity_query(selection))], f"entity {selection.entity}, consistent"
-    if selection.ingested is not None:
-        wanted = [("query", table | query) for query in _ingest_queries(*selection.ingested)]
-        return wanted, f"index by-ingest-time, {len(wanted)} shards"
-    if selection.source is not None and selection.days:
-        types = [keys.encode(selection.event_type)] if selection.event_type else event_types(wb, selection.source)
-        wanted = [("query", table | query) for query in _source_queries(selection, types)]
-        return wanted, f"index by-source, {len(types)} types, {len(wanted)} shards"
+    indexed = _by_index(wb, selection)
+    if indexed and len(indexed[0]) <= _MOST_QUERIES:
+        return [("query", table | query) for query in indexed[0]], indexed[1]
     if not selection.allow_scan:
+        why = "neither entity, nor source with a day or window, nor ingested, nor event_ids is given"
+        if indexed:
+            why = f"the window is {len(indexed[0]):,} queries of an index, more than {_MOST_QUERIES:,}"
         raise Refused(
             "only a scan of the whole events table would answer this",
-            reason="neither entity, nor source with a day or window, nor ingested, nor event_ids is given",
+            reason=why,
             next_step="narrow it down, for instance source=…, day=…; or pass allow_scan=True",
         )
     segments = [{"Segment": n, "TotalSegments": _SCAN_SEGMENTS, "ConsistentRead": True} for n in range(_SCAN_SEGMENTS)]
     return [("scan", table | segment) for segment in segments], f"scan, {_SCAN_SEGMENTS} segments"
+
+
+def _by_index(wb: Workbench, selection: Selection) -> tuple[list[dict[str, Any]], str] | None:
+    if selection.ingested is not None:
+        wanted = list(_ingest_queries(*selection.ingested))
+        return wanted, f"index by-ingest-time, {len(wanted)} shards"
+    if selection.source is not None and selection.days:
+        types = [keys.encode(selection.event_type)] if selection.event_type else event_types(wb, selection.source)
+        wanted = list(_source_queries(selection, types))
+        return wanted, f"index by-source, {len(types)} types, {len(wanted)} shards"
+    return None
 
 
 def _entity_query(selection: Selection) -> dict[str, Any]:
@@ -177,6 +188,7 @@ def _entity_query(selection: Selection) -> dict[str, Any]:
 
 
 def _ingest_queries(start: str, end: str) -> Iterator[dict[str, Any]]:
+    end = min(end, keys.format_time(datetime.now(UTC) + timedelta(days=1)))  # nothing comes in later than now
     for day in times.days(start, end):
         for shard in keys.shards():
             yield {

@@ -110,6 +110,15 @@ def test_a_scan_is_refused_unless_asked_for(unbounded: dict[str, Any]) -> None:
     assert {r[1]["Segment"] for r in requests} == set(range(16))
 
 
+def test_a_window_of_too_many_queries_is_refused_like_a_scan() -> None:
+    long = Selection(source="UA", event_type="t", start=DAY[0], end="2033-01-01T00:00:00.000000Z")
+    with pytest.raises(Refused) as refused:
+        metadata._requests(WB, long)
+    assert "58,440 queries" in refused.value.reason
+    beyond, _ = metadata._requests(WB, Selection(ingested=(events.now(), "2999-01-01T00:00:00.000000Z")))
+    assert len(beyond) <= 2 * events.INDEX_SHARDS  # nothing comes in later than now
+
+
 def test_mistakes_are_named() -> None:
     for wrong in (
         {"event_type": "x"},
