@@ -75,10 +75,11 @@ def test_every_way_of_asking_finds_the_same_arrivals(wb: Workbench, sent: list[s
 
 def test_pages_are_read_to_the_end(wb: Workbench, monkeypatch: pytest.MonkeyPatch, sent: list[str]) -> None:
     from pik.workbench import metadata
+    from pik.workbench.dynamodb import Reader
 
     said: list[str] = []
     requests, _ = metadata._requests(wb, metadata.Selection(source=SOURCE, start=f"{DAY}", allow_scan=True))
-    reader = metadata.Reader(wb.environment, metadata.COLUMNS)
+    reader = Reader(wb.environment, metadata.COLUMNS)
     table = reader.read([(name, {**arguments, "Limit": 2}) for name, arguments in requests], said.append)
     assert set(sent) <= set(table["event_id"].to_pylist())
     assert reader.consumed.requests > len(requests)
