@@ -125,7 +125,7 @@ _FOLD_ABOVE = 240
 # Colours that read on light and dark; everything else is JupyterLab's own.
 RESULT_STYLE = (
     ".pik-step .pik-passed{color:#2b9a66}.pik-step .pik-failed{color:#d9483b}.pik-step .pik-inconclusive{color:#b7791f}"
-    ".pik-step table.pik-checks{border-collapse:collapse;width:100%;font-size:13px}"
+    ".pik-step table.pik-checks{border-collapse:collapse;table-layout:auto;width:100%;font-size:13px}"
     ".pik-step .pik-checks td,.pik-step .pik-checks th{text-align:left;vertical-align:top;padding:4px 10px 4px 0;"
     "white-space:normal;background:none}"
     ".pik-step .pik-checks tbody tr{border-top:1px solid rgba(128,128,128,.3);background:none}"

@@ -102,7 +102,7 @@ class Table:
         for position, name in enumerate(self.frame.columns):
             column = self.frame.iloc[:, position]
             numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-            shown[str(name)] = column if numeric else [cell_text(value) for value in column]
+            shown[str(name)] = column.round(2) if numeric else [cell_text(value) for value in column]
         return pd.DataFrame(shown)
 
     def plain(self) -> str:

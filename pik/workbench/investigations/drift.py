@@ -149,19 +149,20 @@ class AggregateDrift(Investigation):
         }
 
     def _counted(self) -> Finding:
-        rows = [row for row in records(self.versions) if row["completeness"] == "PARTIAL"]
+        # What was never sent is said above; here it is what was sent and is not counted.
+        rows = [row for row in records(self.versions) if row["input_count"] < (row["expected_count"] or 0)]
         if not len(self.versions):
             return Finding(Verdict.INCONCLUSIVE, "There is no aggregate yet.", question=COUNTED, blocking=False)
         if not rows:
-            sentence = f"{plural(len(self.versions), 'version')} of aggregates, none of them partial."
+            sentence = f"{plural(len(self.versions), 'version')} of aggregates, each counts all that was sent."
             return Finding(Verdict.PASSED, sentence, question=COUNTED)
         off = "processor" not in self.wb.phase
-        short = sum((row["expected_count"] or 0) - row["input_count"] for row in rows)
+        short = sum(row["expected_count"] - row["input_count"] for row in rows)
         why = " (the processor is off)" if off else ""
         verb = "is" if len(rows) == 1 else "are"
         return Finding(
             Verdict.FAILED,
-            f"{plural(len(rows), 'version')} of {len(self.versions):,} {verb} partial; "
+            f"{plural(len(rows), 'version')} of {len(self.versions):,} {verb} short of "
             f"{plural(short, 'message')} sent and not counted{why}.",
             pd.DataFrame(rows)[["entity_id", "day", "replay_id", "input_count", "expected_count"]],
             remedy=self.commands.run("queue-and-dlq"),

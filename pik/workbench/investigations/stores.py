@@ -10,7 +10,7 @@ from pik.results import Verdict
 from pik.workbench import charts
 from pik.workbench.charts import records
 from pik.workbench.findings import Finding
-from pik.workbench.investigations.base import Investigation, plural
+from pik.workbench.investigations.base import Investigation
 from pik.workbench.notebook import Table
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class StoresReconciliation(Investigation):
             findings.append(
                 Finding(
                     Verdict.FAILED,
-                    f"{plural(count, kind.replace('_', ' '))} {self.span}.",
+                    f"{count:,} × {kind.replace('_', ' ')} {self.span}.",
                     rows[["event_id", "entity_id", "where", "detail"]],
                     remedy=f"{rows['remedy'].iloc[0]}{look}",
                     question=QUESTION,
