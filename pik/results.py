@@ -129,6 +129,7 @@ RESULT_STYLE = (
     ".pik-step .pik-checks td,.pik-step .pik-checks th{text-align:left;vertical-align:top;padding:4px 10px 4px 0;"
     "white-space:normal;background:none}"
     ".pik-step .pik-checks tbody tr{border-top:1px solid rgba(128,128,128,.3);background:none}"
+    ".pik-step .pik-checks td:last-child{min-width:24ch}"
     ".pik-step td:first-child{white-space:nowrap;font-weight:600}"
     ".pik-step dl{display:grid;grid-template-columns:max-content 1fr;gap:0 10px;margin:0}"
     ".pik-step dt{opacity:.7;font-weight:400}.pik-step dd{margin:0;overflow-wrap:anywhere}"

@@ -120,7 +120,8 @@ class MissingWindow(Investigation):
         ]
 
     def _remedy(self, gap: dict[str, Any]) -> str:
-        stores = self.commands.run("stores-reconciliation", start=gap["start"], end=gap["end"])
+        start, end = (gap[name].replace(".000000Z", "Z") for name in ("start", "end"))
+        stores = self.commands.run("stores-reconciliation", start=start, end=end)
         return (
             f"{stores}, to see whether the events are in one store only; if in none, have the producer send them again"
         )
