@@ -109,9 +109,7 @@ class Inputs:
             box = _widget(name, value, self._meanings.get(name, ""))
             box.observe(lambda change, name=name: self._changed(name, change["new"]), names="value")
             boxes.append(box)
-        hint = ipywidgets.HTML(
-            "<small>choose, then run the cells below: Run ▸ Run Selected Cell and All Below</small>"
-        )
+        hint = ipywidgets.HTML("<small>choose, then run the cells below: Run ▸ Run Selected Cell and All Below</small>")
         return ipywidgets.VBox([*boxes, hint], layout=ipywidgets.Layout(max_width="640px"))
 
     def _changed(self, name: str, value: Any) -> None:
