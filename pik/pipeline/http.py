@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pik.pipeline.aws import error_name
+from pik.pipeline.parsing import Rejected
 
 
 @dataclass(frozen=True)
@@ -58,3 +65,22 @@ def try_again(code: str, message: str, **more: Any) -> dict[str, Any]:
     """Return a 503: nothing is lost, and the same request may be sent again."""
     body = {"error": message, "code": code, "do_this": "send the same request again; it is safe", **more}
     return answer(503, body, **{"Retry-After": "1"})
+
+
+def guarded(request: Request, work: Callable[[], dict[str, Any]], logger: Logger, metrics: Metrics) -> dict[str, Any]:
+    """Return what ``work`` answers: what it refuses is a 400, a failing store a 503 to send again, our bug a 500."""
+    metrics.add_metric("Requests", MetricUnit.Count, 1)
+    try:
+        return work()
+    except Rejected as reason:
+        return error(400, reason.code, reason.message, reason.do_this)
+    except (ClientError, BotoCoreError) as failure:
+        logger.exception("a store did not answer")
+        metrics.add_metric("StoreFailures", MetricUnit.Count, 1)
+        message = f"a store did not answer: {error_name(failure)}"
+        return try_again("store_unavailable", message, request_id=request.request_id)
+    except Exception:
+        logger.exception("bug")
+        metrics.add_metric("Bugs", MetricUnit.Count, 1)
+        do_this = f"report it with request id {request.request_id}; it is not acknowledged"
+        return error(500, "internal", "an error of ours", do_this, request_id=request.request_id)

@@ -16,12 +16,11 @@ from urllib.parse import quote
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
-from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import events
 from pik.events import ACCEPTED, CONFLICT, DUPLICATE, REJECTED, Event
 from pik.pipeline import aws, rows
-from pik.pipeline.http import Request, answer, error, try_again
+from pik.pipeline.http import Request, answer, error, guarded, try_again
 from pik.pipeline.parsing import Rejected, parse_event
 from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
@@ -41,21 +40,7 @@ aws.warm("s3", "dynamodb")
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda entry point for ``POST /ingest``."""
     request = Request.of(event)
-    metrics.add_metric("Requests", MetricUnit.Count, 1)
-    try:
-        return ingest(request, settings())
-    except Contended:
-        return try_again("contended", "the same event arrives many times at once")
-    except (ClientError, BotoCoreError) as failure:
-        logger.exception("a store did not answer")
-        metrics.add_metric("StoreFailures", MetricUnit.Count, 1)
-        message = f"a store did not answer: {aws.error_name(failure)}"
-        return try_again("store_unavailable", message, request_id=request.request_id)
-    except Exception:
-        logger.exception("bug")
-        metrics.add_metric("Bugs", MetricUnit.Count, 1)
-        do_this = f"report it with request id {request.request_id}; the event is not acknowledged"
-        return error(500, "internal", "an error of ours", do_this, request_id=request.request_id)
+    return guarded(request, lambda: ingest(request, settings()), logger, metrics)
 
 
 def ingest(request: Request, config: Settings) -> dict[str, Any]:
@@ -74,7 +59,10 @@ def ingest(request: Request, config: Settings) -> dict[str, Any]:
         arrival.to_metadata()
     except Rejected as reason:
         return _reject(stores, request.body, arrival, reason, dry_run)
-    status, s3_key, more = _foresee(stores, event) if dry_run else _accept(stores, event, request.body, arrival)
+    try:
+        status, s3_key, more = _foresee(stores, event) if dry_run else _accept(stores, event, request.body, arrival)
+    except Contended:
+        return try_again("contended", "the same event arrives many times at once", request_id=arrival.request_id)
     return _answer(event, arrival, status, s3_key, dry_run, more)
 
 

@@ -17,12 +17,12 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from pik import events
 from pik.pipeline import aws, queue
-from pik.pipeline.http import Request, answer, error, try_again
-from pik.pipeline.parsing import Rejected, parse_json
+from pik.pipeline.http import Request, answer, error, guarded, try_again
+from pik.pipeline.parsing import parse_json
 from pik.pipeline.selection import Selection, parse_selection
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
 
@@ -44,20 +44,11 @@ aws.warm("dynamodb", "sqs")
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda entry point for ``POST /replay``."""
     request = Request.of(event)
-    metrics.add_metric("Requests", MetricUnit.Count, 1)
-    try:
-        return replay(request, settings(), lambda: context.get_remaining_time_in_millis() > _RESERVE_MS)
-    except Rejected as reason:
-        return error(400, reason.code, reason.message, reason.do_this)
-    except (ClientError, BotoCoreError) as failure:
-        logger.exception("a store did not answer")
-        metrics.add_metric("StoreFailures", MetricUnit.Count, 1)
-        return try_again("store_unavailable", f"a store did not answer: {aws.error_name(failure)}")
-    except Exception:
-        logger.exception("bug")
-        metrics.add_metric("Bugs", MetricUnit.Count, 1)
-        do_this = f"report it with request id {request.request_id}"
-        return error(500, "internal", "an error of ours", do_this, request_id=request.request_id)
+    return guarded(request, lambda: replay(request, settings(), lambda: _has_time(context)), logger, metrics)
+
+
+def _has_time(context: Any) -> bool:
+    return bool(context.get_remaining_time_in_millis() > _RESERVE_MS)
 
 
 @dataclass
