@@ -1,7 +1,7 @@
-"""The real parts: an embedded AWS of its own per test process, and the project's own stack deployed on it by ``sam``.
+"""The real parts: an embedded AWS of its own for each test file, and the project's own stack deployed on it by ``sam``.
 
 Never the developer's instance: the state directory is temporary and ``PIK_LOCAL_STATE`` points to it, also for every
-subprocess. With ``pytest -n N`` each worker has its own instance, as each is a process of its own.
+subprocess. A file's tests share their instance and see what the others did; files do not, so their order is free.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.stack)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def embedded_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """The environment ``local`` on an embedded AWS that lives as long as the test session."""
+    """The environment ``local`` on an embedded AWS that lives as long as the file's tests."""
     state = tmp_path_factory.mktemp("embedded")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(local.STATE_VARIABLE, str(state))
@@ -43,9 +43,9 @@ def embedded_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environme
             yield environment("local")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def deployed(embedded_env: Environment) -> Deploy:
-    """``deployed("replay")`` brings the shared stack to (at least) a phase and returns its outputs.
+    """``deployed("replay")`` brings the file's stack to (at least) a phase and returns its outputs.
 
     A stack only ever goes up here: tests of a later phase find the earlier ones' resources, and a test that rolls back
     deploys what it needs itself afterwards.
