@@ -15,7 +15,8 @@ demo: setup  ## embedded AWS, rollout on real flights, rollback, report
 	@$(PIK) demo
 
 test: setup  ## all tests (unit, stack, faults, notebooks, browser); the fast ones alone: make test-unit
-	@.venv/bin/pytest -n 2 --dist loadfile
+	@.venv/bin/pytest -n 2 --dist loadfile --ignore=tests/browser
+	@.venv/bin/pytest tests/browser
 
 test-unit: setup  ## the fast loop: no embedded AWS, seconds
 	@.venv/bin/pytest tests/unit -n 2 -q

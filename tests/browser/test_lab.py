@@ -103,7 +103,7 @@ def test_from_the_start_page_to_a_finding(page: Page) -> None:
     panel = page.locator(".jp-NotebookPanel:visible")
     panel.get_by_role("heading", name="Missing window").wait_for()
 
-    _menu(page, "Run All Cells")
+    _run_all(page)
     panel.locator(".pik-step").wait_for()
     assert "a rhythm takes 3" in panel.locator(".pik-step").inner_text()
 
@@ -111,7 +111,7 @@ def test_from_the_start_page_to_a_finding(page: Page) -> None:
     expected.fill("4")
     expected.press("Tab")
     panel.locator("tr", has_text="events an hour").get_by_text("4", exact=True).wait_for()
-    _menu(page, "Run All Cells")  # what was chosen is kept
+    _run_all(page)  # what was chosen is kept
     panel.locator(".pik-step", has_text="UA was silent").wait_for()
 
     table = panel.locator(".dt-container table").first
@@ -130,7 +130,7 @@ def test_a_heat_map_of_lags(page: Page) -> None:
     panel = page.locator(".jp-NotebookPanel:visible")
     panel.get_by_role("heading", name="Late data").wait_for()
 
-    _menu(page, "Run All Cells")
+    _run_all(page)
     panel.locator(".pik-step").wait_for()
 
     chart = _chart(panel, "event time (UTC")
@@ -147,9 +147,11 @@ def _chart(panel: Locator, says: str) -> Locator:
     return chart
 
 
-def _menu(page: Page, item: str) -> None:
+def _run_all(page: Page) -> None:
+    """Run every cell once the kernel is ready: what is asked of one that still connects may be lost."""
+    page.get_by_text("(ipykernel) | Idle").wait_for()
     page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name=item, exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
 def _shoot(page: Page, name: str) -> None:
