@@ -128,6 +128,11 @@ def now() -> str:
     return format_time(datetime.now(UTC))
 
 
+def epoch(time: str) -> int:
+    """Whole seconds since 1970 of a time, as DynamoDB's TTL counts them."""
+    return int(parse_time(time).timestamp())
+
+
 def lag_ms(event_time: str, ingest_time: str) -> int:
     """Milliseconds from event to ingest, rounded down; negative when the producer's clock is ahead, never clamped."""
     return (parse_time(ingest_time) - parse_time(event_time)) // timedelta(milliseconds=1)

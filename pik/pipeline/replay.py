@@ -85,7 +85,7 @@ def replay(request: Request, config: Settings, has_time: Callable[[], bool]) -> 
 def _run(selection: Selection, config: Settings, has_time: Callable[[], bool], progress: _Progress) -> None:
     batch: list[dict[str, Any]] = []
     in_batch = 0
-    epoch = int(events.parse_time(events.now()).timestamp())
+    epoch = events.epoch(events.now())
     for row in selection.rows(config.events_table):
         wanted = selection.matches(row, epoch)
         if wanted and selection.limit == progress.matched:

@@ -93,7 +93,7 @@ class Arrival:
 
 def expires_at(ingest_time: str, retention_days: int) -> int:
     """Epoch second at which what arrived at ``ingest_time`` may go."""
-    return int(events.parse_time(ingest_time).timestamp()) + retention_days * _DAY_SECONDS
+    return events.epoch(ingest_time) + retention_days * _DAY_SECONDS
 
 
 def first_rows(event: Event, arrival: Arrival, retention_days: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -70,7 +70,7 @@ class Stores:
             ConsistentRead=True,
         )
         row = aws.from_item(found["Item"]) if "Item" in found else None
-        return row if row and row["expires_at"] > _epoch() else None
+        return row if row and row["expires_at"] > events.epoch(events.now()) else None
 
     def index(self, event: Event, arrival: Arrival) -> bool:
         """Write the dedupe row and the first row in one transaction; return False when the event is known already."""
@@ -106,13 +106,9 @@ class Stores:
                 "TableName": table,
                 "Item": aws.to_item(row),
                 "ConditionExpression": _ABSENT.format(key=key),
-                "ExpressionAttributeValues": {":now": {"N": str(_epoch())}},
+                "ExpressionAttributeValues": {":now": {"N": str(events.epoch(events.now()))}},
             }
         }
-
-
-def _epoch() -> int:
-    return int(events.parse_time(events.now()).timestamp())
 
 
 def _pause(attempt: int) -> None:

@@ -77,7 +77,7 @@ def take(wb: Workbench, start: str, end: str, progress: Progress | None = None) 
     """Read the three stores; ``start`` and ``end`` are the kit's times. Raise AwsError."""
     tell = progress or (lambda _: None)
     began = events.now()
-    epoch = int(events.parse_time(began).timestamp())
+    epoch = events.epoch(began)
     with aws_errors(wb.environment, "compare the stores"):
         retention = retention_days(wb)
         between = {":start": {"S": f"TS#{start}"}, ":end": {"S": f"TS#{end}"}}

@@ -61,7 +61,7 @@ class MissingWindow(Investigation):
         if not len(times):
             return pd.DataFrame(columns=["start", "end", "seen", "expected"])
         rhythm = Given(float(self.inputs.expected)) if self.inputs.expected else Learned(times)
-        start, end = (int(events.parse_time(text).timestamp()) for text in self.window)
+        start, end = (events.epoch(text) for text in self.window)
         step = next(step for step in (1800, 3600, 7200, 21_600, 86_400, end - start) if (end - start) / step <= _CELLS)
         rows = []
         for second in range(start, end, step):
