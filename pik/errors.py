@@ -30,6 +30,12 @@ class PikError(Exception):
         self.reason = reason
         self.next_step = next_step
 
+    def _render_traceback_(self) -> list[str]:
+        """Let IPython show the sentence, the reason and the next step instead of a traceback."""
+        lines = [f"{type(self).__name__}: {self.message}"]
+        lines += [f"  because  {self.reason}"] if self.reason else []
+        return lines + ([f"  do this  {self.next_step}"] if self.next_step else [])
+
     def as_dict(self) -> dict[str, str | int]:
         """Return the error as one JSON-able object, as ``--json`` prints it."""
         return {

@@ -40,13 +40,7 @@ def _on_error(
     from IPython.display import display
 
     display({ERROR_MEDIA_TYPE: describe(error)}, raw=True)
-    if not isinstance(error, PikError):
-        shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
-        return
-    lines = [f"{kind.__name__}: {error.message}"]
-    lines += [f"reason: {error.reason}"] if error.reason else []
-    lines += [f"do this: {error.next_step}"] if error.next_step else []
-    shell._showtraceback(kind, error, lines)
+    shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
 
 
 def main() -> None:

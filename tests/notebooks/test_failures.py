@@ -12,6 +12,7 @@ from pik import project, runbooks
 from pik.errors import UsageError
 from pik.results import Check, StepResult, Verdict
 from pik.runbooks import execute, export
+from pik.runbooks.notebook import read
 from tests.notebooks.lab import RESULT, Lab, result
 
 GOOD = StepResult(title="t", headline="h", checks=(Check(name="c", verdict=Verdict.PASSED, sentence="s"),))
@@ -84,6 +85,17 @@ def test_a_failing_step_stops_the_run_with_its_reason_and_a_repaired_one_resumes
     assert (again.verdict, again.exit_code) == ("passed", 0)
     assert [step.attempts for step in again.steps] == [2, 1]
     assert again.next_step == ""
+
+
+def test_in_a_notebook_an_error_is_a_sentence_a_reason_and_a_next_step(lab: Lab) -> None:
+    lab.notebook("refuses", REFUSED)
+    lab.runbook("refuses")
+
+    run = lab.run()
+
+    cells = read(run.path / str(run.steps[0].executed)).cells
+    (said,) = (o.traceback for cell in cells for o in cell.get("outputs", []) if o.output_type == "error")
+    assert said == ["Refused: not now", "  because  too late", "  do this  pik status"]
 
 
 def test_a_hanging_step_takes_what_it_started_down_with_it(lab: Lab) -> None:
