@@ -17,7 +17,6 @@ from bench.reading_server import make
 from pik import events
 from pik.environments import Environment
 from pik.workbench import Workbench, frames, metadata, raw  # noqa: F401 - imported before the clock starts
-from pik.workbench.objects import Objects
 
 OUTPUTS = {"EventsTable": "events", "RawBucket": "raw-bucket"}
 
@@ -73,7 +72,7 @@ def objects_project(wb: Workbench, count: int) -> int:
 def objects_project_bytes(wb: Workbench, count: int) -> int:
     """Only the bytes, as the workbench fetches them."""
     keys = _KNOWN["s3_key"].tolist()
-    return sum(1 for body in Objects(wb.environment, "raw-bucket").many(keys, lambda _, o: o and o.body) if body)
+    return sum(1 for body in wb.objects.many(keys, lambda _, o: o and o.body) if body)
 
 
 def objects_boto3_bytes(wb: Workbench, count: int) -> int:

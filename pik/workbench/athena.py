@@ -13,7 +13,6 @@ from pik.errors import AwsError, UsageError
 from pik.rollout.stack import aws_errors
 from pik.workbench import frames, layout
 from pik.workbench.layout import Conditions, Part
-from pik.workbench.objects import Objects
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -43,7 +42,7 @@ def run(wb: Workbench, query: str, limit: int, say: Callable[[str], None]) -> pd
         )
     wanted = layout.conditions(query)
     _demand_names(wanted)
-    parts = layout.parts(Objects(wb.environment, wb.outputs["RawBucket"]), wanted, decode=False)
+    parts = layout.parts(wb.objects, wanted, decode=False)
     size = sum(part.listed.size for part in parts)
     price = max(size, LEAST_BILLED) / 1e12 * DOLLARS_PER_TB
     most = "" if wanted.parsed else "at most "

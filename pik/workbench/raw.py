@@ -13,7 +13,7 @@ import pyarrow as pa
 from pik import events as keys
 from pik.errors import UsageError
 from pik.workbench import frames, metadata
-from pik.workbench.objects import Object, Objects
+from pik.workbench.objects import Object
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -68,7 +68,7 @@ def raw(
 
     described: list[Row] = []
     payloads: list[Any] = []
-    for row, payload in Objects(wb.environment, wb.outputs["RawBucket"]).many(rows, describe):
+    for row, payload in wb.objects.many(rows, describe):
         described.append(row)
         payloads.append(payload)
         if progress and len(described) % _EVERY == 0:

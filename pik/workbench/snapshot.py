@@ -7,13 +7,11 @@ without its row. Raw objects are listed by their Hive prefixes and read, so that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-
-from botocore.exceptions import ClientError
 
 from pik import events
 from pik.events import Event
@@ -21,6 +19,7 @@ from pik.pipeline.aws import from_item
 from pik.pipeline.parsing import Rejected, parse_event
 from pik.pipeline.rows import Arrival, expires_at, first_rows
 from pik.rollout.stack import aws_errors
+from pik.workbench.objects import Object, in_parallel
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -134,18 +133,16 @@ def scan(wb: Workbench, table: str, condition: str, values: dict[str, Any]) -> l
 
 def read(wb: Workbench, key: str) -> Kept | None:
     """Return one object, its hash checked, or None when there is none."""
+    return kept(key, wb.objects.get(key))
+
+
+def kept(key: str, found: Object | None) -> Kept | None:
+    """Check an object that was read against what its key and its metadata say of it."""
+    if found is None:
+        return None
+    digest = hashlib.sha256(found.body).hexdigest()
     try:
-        found = wb.environment.client("s3", max_pool_connections=PARALLEL).get_object(
-            Bucket=wb.outputs["RawBucket"], Key=key
-        )
-    except ClientError as error:
-        if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
-            return None
-        raise
-    body = found["Body"].read()
-    digest = hashlib.sha256(body).hexdigest()
-    try:
-        arrival = Arrival.from_object(found["Metadata"], found["ContentType"], body)
+        arrival = Arrival.from_object(found.metadata, found.content_type, found.body)
     except (KeyError, ValueError) as error:
         return Kept(key, digest, None, None, f"its record of the arrival is not there: {error}")
     if digest != arrival.body_sha256:
@@ -157,7 +154,7 @@ def read(wb: Workbench, key: str) -> Kept | None:
             f"its bytes hash to {digest[:12]}…, received was what hashes to {arrival.body_sha256[:12]}…",
         )
     try:
-        event = parse_event(body, arrival.event_headers)
+        event = parse_event(found.body, arrival.event_headers)
     except Rejected as error:
         return Kept(key, digest, None, arrival, f"it is not an event: {error}")
     if event.event_id != key_id(key):
@@ -176,37 +173,23 @@ def _counts(kept: Kept, retention: int, epoch: int, began: str) -> bool:
 def _objects(wb: Workbench, prefix: str, start: str, end: str, tell: Progress) -> Iterator[Kept]:
     """Every object of the window: its time is that of the event, or, when it has none, the hour of its key."""
     keys = list(_keys(wb, prefix, start, end))
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        for number, kept in enumerate(pool.map(lambda key: read(wb, key), keys), 1):
-            if number % 500 == 0 or number == len(keys):
-                tell(f"{number:,} of {len(keys):,} objects under {prefix} read")
-            if kept and (kept.problem or kept.event is None or start <= kept.event.event_time < end):
-                yield kept
+    for number, found in enumerate(wb.objects.many(keys, kept), 1):
+        if number % 500 == 0 or number == len(keys):
+            tell(f"{number:,} of {len(keys):,} objects under {prefix} read")
+        if found and (found.problem or found.event is None or start <= found.event.event_time < end):
+            yield found
 
 
-def _keys(wb: Workbench, prefix: str, start: str, end: str) -> Iterable[str]:
-    sources = _below(wb, prefix)
+def _keys(wb: Workbench, prefix: str, start: str, end: str) -> Iterator[str]:
     last = events.format_time(events.parse_time(end) - timedelta(microseconds=1))
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        types = [name for names in pool.map(lambda name: _below(wb, name), sources) for name in names]
-        dates = [name for names in pool.map(lambda name: _below(wb, name), types) for name in names]
-        inside = [name for name in dates if start[:10] <= name.rstrip("/")[-10:] <= last[:10]]
-        for found in pool.map(lambda name: _list(wb, name), inside):
-            yield from (key for key in found if start[:13] <= _hour(key) <= last[:13])
+    folders = [prefix]
+    for _ in range(3):  # source, type, date
+        folders = [name for below, _ in in_parallel(wb.objects.folders, folders) for name in below]
+    inside = [name for name in folders if start[:10] <= name.rstrip("/")[-10:] <= last[:10]]
+    for listed in in_parallel(wb.objects.below, inside):
+        yield from (one.key for one in listed if start[:13] <= _hour(one.key) <= last[:13])
 
 
 def _hour(key: str) -> str:
     date, _, rest = key.partition("/event_date=")[2].partition("/hour=")
     return f"{date}T{rest[:2]}"
-
-
-def _below(wb: Workbench, prefix: str) -> list[str]:
-    pages = wb.environment.client("s3", max_pool_connections=PARALLEL).get_paginator("list_objects_v2")
-    found = pages.paginate(Bucket=wb.outputs["RawBucket"], Prefix=prefix, Delimiter="/")
-    return [item["Prefix"] for page in found for item in page.get("CommonPrefixes", [])]
-
-
-def _list(wb: Workbench, prefix: str) -> list[str]:
-    pages = wb.environment.client("s3", max_pool_connections=PARALLEL).get_paginator("list_objects_v2")
-    found = pages.paginate(Bucket=wb.outputs["RawBucket"], Prefix=prefix)
-    return [item["Key"] for page in found for item in page.get("Contents", [])]

@@ -29,7 +29,6 @@ from pik.errors import Refused, UsageError
 from pik.workbench import frames, layout
 from pik.workbench.cache import Cache
 from pik.workbench.layout import Part
-from pik.workbench.objects import Objects
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -119,7 +118,7 @@ def human(size: float) -> str:
 
 
 def _duckdb(wb: Workbench, query: str, limit: int, say: Say) -> pd.DataFrame:
-    objects, cache = Objects(wb.environment, wb.outputs["RawBucket"]), Cache(wb.environment, wb.outputs["RawBucket"])
+    objects, cache = wb.objects, Cache(wb.environment, wb.outputs["RawBucket"])
     wanted = layout.parts(objects, layout.conditions(query))
     missing = cache.missing(wanted)
     size, to_fetch = _size(wanted), _size(missing)

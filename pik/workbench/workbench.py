@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pik.environments import Environment, environment
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pik.workbench.explain import Explanation
     from pik.workbench.gaps import Gaps
     from pik.workbench.lateness import Lateness
+    from pik.workbench.objects import Objects
     from pik.workbench.queues import DeadLetters, Queue
     from pik.workbench.reconcile import Reconciliation
 
@@ -81,6 +83,13 @@ class Workbench:
             allow_scan=allow_scan,
             progress=progress,
         )
+
+    @cached_property
+    def objects(self) -> Objects:
+        """The raw bucket's objects, many at a time (:mod:`pik.workbench.objects`)."""
+        from pik.workbench.objects import Objects
+
+        return Objects(self.environment, self.outputs["RawBucket"])
 
     def raw(
         self,

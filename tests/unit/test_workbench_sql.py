@@ -167,9 +167,8 @@ def test_more_than_was_allowed_is_refused_before_anything_is_fetched(
 ) -> None:
     part = Part(Listed(KEYS[0], '"e"', 2048), "UA", "departed", "2013-01-01", 9)
     monkeypatch.setattr(layout, "parts", lambda *_, **__: [part])
-    monkeypatch.setattr(sql, "Objects", lambda *_: None)
     said: list[str] = []
-    wb: Any = SimpleNamespace(environment=SimpleNamespace(name="local"), outputs={"RawBucket": "bucket"})
+    wb: Any = SimpleNamespace(environment=SimpleNamespace(name="local"), outputs={"RawBucket": "bucket"}, objects=None)
     with pytest.raises(Refused, match=r"2\.0 KB, more than 10 bytes") as refused:
         sql.sql(wb, "SELECT * FROM raw", max_bytes=10, progress=said.append)
     assert "max_bytes=2_048" in refused.value.next_step
