@@ -180,6 +180,11 @@ CALLS: dict[str, Call] = {
     "read phase": lambda who, o: who.client("ssm").get_parameter(Name=o["RolloutParameter"]),
     "describe stack": lambda who, o: who.client("cloudformation").describe_stacks(StackName=who.stack),
     "read alarms": lambda who, o: who.client("cloudwatch").describe_alarms(MaxRecords=1),
+    "describe query table": lambda who, o: who.client("glue").get_table(DatabaseName=o["QueryDatabase"], Name="raw"),
+    "read query workgroup": lambda who, o: who.client("athena").get_work_group(WorkGroup=o["QueryWorkGroup"]),
+    "start query": lambda who, o: who.client("athena").start_query_execution(
+        QueryString=" ", WorkGroup=o["QueryWorkGroup"]
+    ),
     "see mapping": lambda who, o: who.client("lambda").get_event_source_mapping(UUID=o["ProcessorMapping"]),
     "invoke ingest": lambda who, o: who.client("lambda").invoke(
         FunctionName=o["IngestFunction"], InvocationType="DryRun"
@@ -189,7 +194,7 @@ CALLS: dict[str, Call] = {
 VIEWER = {
     *("read raw", "read rejected", "list raw", "query events", "scan events", "get dedupe", "query aggregates"),
     *("get aggregate", "query replays", "queue attributes", "read logs", "read phase", "describe stack"),
-    *("read alarms", "see mapping"),
+    *("read alarms", "see mapping", "describe query table", "read query workgroup", "start query"),
 }
 MAY = {
     "nobody": set(),
