@@ -9,7 +9,6 @@ from bench import detection
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.simulate import NAMES, simulate
-from pik.workbench.workbench import connect
 from tests.conftest import Deploy
 
 SEEDS = (101, 102)
@@ -17,11 +16,11 @@ SEEDS = (101, 102)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", detection.QUESTIONS)
-def test_the_workbench_names_exactly_what_was_hidden(
+def test_the_matching_notebook_names_exactly_what_was_hidden(
     name: str, embedded_env: Environment, deployed: Deploy, tmp_path: Path
 ) -> None:
     deployed("processor")
-    score = detection.on_stores(embedded_env, name, SEEDS, tmp_path)
+    score = detection.by_notebook(embedded_env, name, SEEDS, tmp_path)
     assert (score.wrong, score.missed) == ([], [])
     assert score.streams == len(SEEDS)
     assert score.right >= len(SEEDS)  # there was something to find
@@ -29,21 +28,18 @@ def test_the_workbench_names_exactly_what_was_hidden(
 
 def test_every_incident_is_looked_for() -> None:
     assert set(detection.QUESTIONS) == set(NAMES) - {"healthy", "healthy-live"}
+    assert set(detection.HEALTHY) == {"healthy", "healthy-live"}
 
 
 @pytest.mark.slow
-def test_on_a_healthy_stream_nothing_is_found(embedded_env: Environment, deployed: Deploy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", detection.HEALTHY)
+def test_on_a_healthy_stream_no_notebook_finds_anything(
+    stream: str, embedded_env: Environment, deployed: Deploy, tmp_path: Path
+) -> None:
     deployed("processor")
-    told = simulate(embedded_env, "healthy", 101, path=tmp_path / "healthy.json")
-    live = simulate(embedded_env, "healthy-live", 101, path=tmp_path / "live.json")
-    wb = connect("local")
-    day = {**told, "start": "2013-01-02", "end": "2013-01-03"}
-    assert detection.silent_windows(wb, told) == set()
-    assert detection.disagreements(wb, day) == set()
-    for stream in (told, live):
-        assert detection.odd_lags(wb, stream) == set()
-        assert detection.storms(wb, stream) == set()
-        assert detection.conflicts(wb, stream) == set()
+    for score in detection.healthy(embedded_env, stream, SEEDS[:1], tmp_path):
+        assert (score.asked, score.wrong) == (score.asked, [])
+        assert score.streams == 1
 
 
 def test_the_truth_is_kept_aside_and_an_incident_happens_once(
