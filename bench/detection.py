@@ -137,13 +137,13 @@ def _disagreements(found: Found) -> Named:
 def _gaps(wb: Any, told: Told) -> Found:
     from pik.workbench.gaps import gaps
 
-    return gaps(wb, **stream(told)).found
+    return gaps(wb, told["source"], start=told["start"], end=told["end"]).found
 
 
 def _lateness(wb: Any, told: Told) -> Found:
     from pik.workbench.lateness import lateness
 
-    return lateness(wb, **stream(told)).found
+    return lateness(wb, told["source"], start=told["start"], end=told["end"]).found
 
 
 def _duplicates(wb: Any, told: Told) -> Found:

@@ -1,8 +1,9 @@
 """The environments, and the only way to reach AWS: ``environment("dev").client("s3")``.
 
-An environment is a name, one stack (``pik-<name>``), a region, and either the embedded AWS (``local``) or the user's
-own account. The two never mix: ``local`` uses fixed credentials and the embedded endpoint whatever the shell says, and
-the others ignore every configured endpoint and refuse the embedded credentials.
+An environment is a name, one stack (``pik-<name>``), a region, and either the embedded AWS (``local``, or one that is
+rehearsed there) or the user's own account. The two never mix: the embedded ones use fixed credentials and the embedded
+endpoint whatever the shell says, and the others ignore every configured endpoint and refuse the embedded credentials.
+Whether what answers really is the environment named, :mod:`pik.rollout.guard` asks.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import errors
+from pik.config import LOCAL_ACCOUNT, NAMES, EnvironmentConfig, config
 
-NAMES = ("local", "dev", "staging", "prod")
+__all__ = ["NAMES", "Environment", "as_aws_error", "environment"]
 LOCAL_REGION = "us-east-1"
 
 _EMBEDDED_KEY = re.compile(r"test|\d{12}")  # what the embedded AWS takes for root, unverified
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _PROXY = re.compile(r"(https?|all|no|ftp)_proxy", re.IGNORECASE)
 
 
@@ -41,18 +44,24 @@ class Environment:
     name: str
     region: str
     endpoint: str | None = None  # the embedded AWS; None means AWS itself
+    config: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     _clients: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
 
     @property
     def stack(self) -> str:
         """Name of the environment's CloudFormation stack."""
-        return f"pik-{self.name}"
+        return self.config.stack or f"pik-{self.name}"
 
     @property
-    def is_local(self) -> bool:
-        """Whether this is the embedded AWS."""
+    def embedded(self) -> bool:
+        """Whether this is on the embedded AWS."""
         return self.endpoint is not None
+
+    @property
+    def _embedded_key(self) -> str:
+        """What the embedded AWS takes for the root of the environment's account."""
+        return self.config.account if self.config.account not in ("", LOCAL_ACCOUNT) else "test"
 
     @cached_property
     def session(self) -> boto3.Session:
@@ -62,9 +71,10 @@ class Environment:
             AwsError: there are no credentials, or they cannot be obtained.
             Refused: they are the embedded AWS's, in an environment that is not.
         """
-        if self.is_local:
-            return boto3.Session("test", "test", region_name=self.region, botocore_session=_deaf_session())
-        return _own_session(self.name, self.region)
+        if self.embedded:
+            key = self._embedded_key
+            return boto3.Session(key, key, region_name=self.region, botocore_session=_deaf_session())
+        return _own_session(self.name, self.region, self.config.profile)
 
     def client(self, service: str, **options: Any) -> Any:
         """Return a boto3 client, the same one for the same arguments, safe to use from several threads.
@@ -81,7 +91,7 @@ class Environment:
 
     def _new_client(self, service: str, options: Mapping[str, Any]) -> Any:
         config: dict[str, Any] = {"retries": {"mode": "standard", "max_attempts": 4}, **options}
-        if self.is_local:
+        if self.embedded:
             config |= {"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
         else:
             config["ignore_configured_endpoint_urls"] = True
@@ -93,8 +103,10 @@ class Environment:
         ``local``: the caller's without anything about AWS or proxies, plus the embedded endpoint and its credentials.
         Others: the caller's without configured endpoints. No credentials are copied: the tool finds them as we did.
         """
-        if not self.is_local:
+        if not self.embedded:
             kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_ENDPOINT_URL")}
+            if self.config.profile:  # keys in the shell would win over a profile
+                kept = {k: v for k, v in kept.items() if k not in _KEYS} | {"AWS_PROFILE": self.config.profile}
             return kept | {
                 "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
                 "AWS_REGION": self.region,
@@ -103,8 +115,8 @@ class Environment:
             }
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and not _PROXY.fullmatch(k)}
         return kept | {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ACCESS_KEY_ID": self._embedded_key,
+            "AWS_SECRET_ACCESS_KEY": self._embedded_key,
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_ENDPOINT_URL": str(self.endpoint),
@@ -130,7 +142,7 @@ class Environment:
 
     def address(self, url: str) -> str:
         """Map an API's AWS address from the outputs to where this environment really serves it."""
-        if not self.is_local:
+        if not self.embedded:
             return url
         parts = urlsplit(url)
         api_id = (parts.hostname or "").split(".")[0]
@@ -140,19 +152,18 @@ class Environment:
 
 
 def environment(name: str) -> Environment:
-    """Return the environment called ``name``; ``local`` must be up (``pik local up``).
+    """Return the environment called ``name``, as ``pik.toml`` has it; ``local`` must be up (``pik local up``).
 
     Raises:
-        UsageError: there is no such environment.
+        UsageError: there is no such environment, or ``pik.toml`` is wrong.
         AwsError: the embedded AWS does not run; or no region is configured.
     """
-    if name not in NAMES:
-        raise errors.UsageError(f"no such environment: {name}", next_step=f"one of {', '.join(NAMES)}")
-    if name == "local":
+    found = config(name)
+    if found.platform == "embedded":
         from pik.local import running_endpoint
 
-        return Environment(name, region=LOCAL_REGION, endpoint=running_endpoint())
-    return Environment(name, region=_configured_region(name))
+        return Environment(name, found.region or LOCAL_REGION, running_endpoint(), found)
+    return Environment(name, found.region or _configured_region(name, found.profile), config=found)
 
 
 def as_aws_error(error: BotoCoreError | ClientError) -> errors.AwsError:
@@ -183,12 +194,12 @@ def _deaf_session() -> botocore.session.Session:
     return botocore.session.Session(session_vars=settings)
 
 
-def _configured_region(name: str) -> str:
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+def _configured_region(name: str, profile: str) -> str:
+    region = None if profile else os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     try:
-        region = region or botocore.session.Session().get_config_variable("region")
-    except BotoCoreError as error:  # AWS_PROFILE names a profile that does not exist
-        raise errors.AwsError(f"{name}: {error}", next_step="check AWS_PROFILE") from None
+        region = region or botocore.session.Session(profile=profile or None).get_config_variable("region")
+    except BotoCoreError as error:  # a profile that does not exist
+        raise errors.AwsError(f"{name}: {error}", next_step="check AWS_PROFILE, or profile in pik.toml") from None
     if not region:
         raise errors.AwsError(
             f"{name}: no AWS region is configured",
@@ -198,9 +209,9 @@ def _configured_region(name: str) -> str:
     return str(region)
 
 
-def _own_session(name: str, region: str) -> boto3.Session:
+def _own_session(name: str, region: str, profile: str) -> boto3.Session:
     try:
-        session = boto3.Session(region_name=region)
+        session = boto3.Session(region_name=region, profile_name=profile or None)
         credentials = session.get_credentials()
         key = credentials.get_frozen_credentials().access_key if credentials else None
     except (BotoCoreError, ClientError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "template.yaml"
 SAMCONFIG = ROOT / "samconfig.toml"
+CONFIG = ROOT / "pik.toml"
 NOTEBOOKS = ROOT / "notebooks"
 RUNBOOKS = ROOT / "runbooks"
 RUNS = ROOT / "runs"

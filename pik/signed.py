@@ -40,7 +40,7 @@ def request(
     if signed:
         sent = sign(environment, method, target, body, sent)
     try:
-        with httpx.Client(verify=_tls(), trust_env=not environment.is_local, timeout=timeout) as client:
+        with httpx.Client(verify=_tls(), trust_env=not environment.embedded, timeout=timeout) as client:
             return client.request(method, target, content=body, headers=sent)
     except httpx.TransportError as error:
         raise AwsError(

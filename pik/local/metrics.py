@@ -25,7 +25,7 @@ def extract_metrics(environment: Environment) -> int:
         >>> extract_metrics(environment("local"))  # doctest: +SKIP
         8
     """
-    if not environment.is_local:
+    if not environment.embedded:
         raise errors.UsageError(f"{environment.name}: CloudWatch extracts metrics by itself")
     request = urllib.request.Request(f"{environment.endpoint}/_pik/sample", method="POST")  # noqa: S310
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

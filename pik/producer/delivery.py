@@ -75,7 +75,7 @@ class Delivery:
         signed.sign(environment, "POST", self._url, b"", {})  # no credentials: say so before anything is sent
         self.stop = threading.Event()
         self._http = httpx.Client(
-            trust_env=not environment.is_local,  # a proxy of the shell has no business between us and the embedded AWS
+            trust_env=not environment.embedded,  # a proxy of the shell has no business between us and the embedded AWS
             verify=ssl.create_default_context(),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),

@@ -51,6 +51,7 @@ def send(
     if concurrency < 1:
         raise UsageError(f"concurrency {concurrency}: must be at least 1")
     where = environment(env) if isinstance(env, str) else env
+    _require(where, url)
     address = url or where.outputs()["IngestUrl"]
     delivery = Delivery(where, address, connections=concurrency, dry_run=dry_run, retries=retries)
     crew = _Crew(delivery, _FailedFile(failed), on_progress, concurrency)
@@ -70,6 +71,13 @@ def send(
         stopped=crew.stopped,
         failed_file=str(crew.failed.path) if crew.failed.written else None,
     )
+
+
+def _require(where: Environment, url: str | None) -> None:
+    """See that events for one environment do not go to another."""
+    from pik.rollout.guard import guard
+
+    guard(where, url or "")
 
 
 _UNKNOWN = Outcome(FAILED, "unknown", 1, 0.0, {"error": "interrupted before its answer came; it may be stored"})

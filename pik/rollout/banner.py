@@ -25,6 +25,7 @@ class Banner:
     phase: str
     when: datetime
     headless: bool
+    embedded: bool = False
 
     def __repr__(self) -> str:
         return " · ".join(self._words)
@@ -32,6 +33,7 @@ class Banner:
     @property
     def _words(self) -> list[str]:
         account = "embedded AWS" if self.environment == "local" else f"account {self.account}"
+        account += " (embedded AWS)" if self.embedded and self.environment != "local" else ""
         mode = "headless run" if self.headless else "interactive"
         when = f"{self.when:%Y-%m-%d %H:%M:%S} UTC"
         return [self.environment, account, self.region, self.stack, f"phase {self.phase}", when, mode]
@@ -59,4 +61,5 @@ def banner(environment: Environment) -> Banner:
         phase=found.phase.label if found else "off",
         when=datetime.now(UTC),
         headless=headless(),
+        embedded=environment.embedded,
     )

@@ -10,11 +10,12 @@ from pathlib import Path
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.rollout import mapping, phases, records, sam, stack
+from pik.rollout.guard import guard
 from pik.rollout.stack import Say, Stack, silent
 
 # Where skipping a phase is a convenience and not a risk.
 MAY_SKIP = ("local", "dev")
-TOGGLES = ("EnableReplay", "EnableProcessor", "Environment")
+TOGGLES = ("EnableReplay", "EnableProcessor", "Environment", "Platform", "Canary")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def deploy(
     say = on_progress or silent
     started = time.monotonic()
     target = phases.phase(phase)
-    before = stack.read(environment)
+    before = guard(environment).stack
     _refuse_unless_forward(environment, target, before)
     wanted = _wanted(environment, target, before, dry_run, parameters or {})
     log = records.new(environment, "deploy")
@@ -141,7 +142,8 @@ def _wanted(
     wanted |= parameters
     if dry_run is not None:
         wanted["DryRun"] = "true" if dry_run else "false"
-    return wanted | target.parameters | {"Environment": environment.name}
+    platform = {"Platform": "embedded"} if environment.embedded and environment.name != "local" else {}
+    return wanted | target.parameters | platform | {"Environment": environment.name}
 
 
 def _converge(environment: Environment, wanted: dict[str, str], before: Stack | None, log: Path, say: Say) -> bool:

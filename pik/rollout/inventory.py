@@ -14,6 +14,7 @@ from pik.errors import Refused
 from pik.rollout.stack import aws_errors
 
 TABLES = ("EventsTable", "DedupeTable", "AggregatesTable", "ReplaysTable")
+BUCKETS = ("RawBucket", "EvidenceBucket")
 QUEUES = {"Queue": "QueueUrl", "DeadLetterQueue": "DeadLetterQueueUrl"}
 QUEUE_COUNTS = (
     "ApproximateNumberOfMessages",
@@ -44,7 +45,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Every item of every table and every object version of the bucket, by digest; the queues by message count."""
+    """Every item of every table and every object version of the buckets, by digest; the queues by message count."""
 
     stores: dict[str, dict[str, str]] = field(default_factory=dict)
     queues: dict[str, int] = field(default_factory=dict)
@@ -76,10 +77,13 @@ def inventory(environment: Environment, *, max_items: int = MAX_ITEMS) -> Invent
     outputs = environment.outputs()
     with aws_errors(environment, "take the inventory of the stores"), ThreadPoolExecutor(5) as pool:
         tables = {name: pool.submit(_collect, name, _table(environment, outputs[name]), max_items) for name in TABLES}
-        bucket = pool.submit(_collect, "RawBucket", _bucket(environment, outputs["RawBucket"]), max_items)
+        buckets = {
+            name: pool.submit(_collect, name, _bucket(environment, outputs[name]), max_items)
+            for name in BUCKETS
+            if name in outputs
+        }
         queues = {name: messages(environment, outputs[key]) for name, key in QUEUES.items()}
-        stores = {name: future.result() for name, future in tables.items()}
-        stores["RawBucket"] = bucket.result()
+        stores = {name: future.result() for name, future in {**tables, **buckets}.items()}
     return Inventory(stores, queues)
 
 

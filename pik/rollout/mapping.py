@@ -55,4 +55,4 @@ def switch(environment: Environment, outputs: dict[str, str], *, on: bool, patie
                 reason=f"waited {patience:.0f} s for {wanted}",
                 next_step="run the same command again",
             )
-        time.sleep(0.1 if environment.is_local else 2.0)
+        time.sleep(0.1 if environment.embedded else 2.0)

@@ -111,7 +111,7 @@ class ProcessorChecks:
 
     @property
     def _every(self) -> float:
-        return 0.25 if self.environment.is_local else 3.0
+        return 0.25 if self.environment.embedded else 3.0
 
     def all(self, predicted: Prediction, drained: Drain) -> tuple[Check, ...]:
         """Answer every question of the phase."""

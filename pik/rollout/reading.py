@@ -197,7 +197,7 @@ class Stores:
 
     def metric_sum(self, name: str, service: str, since: datetime) -> float:
         """Return the sum of one of the pipeline's metrics since a moment; 0 without data points."""
-        if self.environment.is_local:
+        if self.environment.embedded:
             from pik.local.metrics import extract_metrics
 
             extract_metrics(self.environment)

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.rollout import mapping, phases, records, stack
+from pik.rollout.guard import guard
 from pik.rollout.inventory import Difference, Inventory, inventory, messages, queue_counts
 from pik.rollout.stack import Say, Stack, aws_errors, silent
 
@@ -120,7 +121,7 @@ def rollback(
         raise UsageError(f"cannot roll back to {to}", next_step=f"one of {', '.join(TARGETS)}")
     say = on_progress or silent
     started = time.monotonic()
-    found = stack.require(environment)
+    found = guard(environment).stack or stack.require(environment)
     target = phases.phase(to)
     previous = found.phase
     log = records.new(environment, "rollback")
@@ -168,7 +169,7 @@ def _stop(environment: Environment, found: Stack, started: float, say: Say) -> f
         if time.monotonic() > deadline:
             say("messages are still in flight; they return to the queue when their visibility timeout ends")
             break
-        time.sleep(0.2 if environment.is_local else 2.0)
+        time.sleep(0.2 if environment.embedded else 2.0)
         stopped = time.monotonic() - started
     return stopped
 
@@ -199,7 +200,7 @@ def _settle(environment: Environment, found: Stack, say: Say, patience: float = 
     while found.in_progress:
         if time.monotonic() > deadline:
             raise _stuck(environment, found)
-        time.sleep(0.5 if environment.is_local else 5.0)
+        time.sleep(0.5 if environment.embedded else 5.0)
         found = stack.require(environment)
     return found
 
@@ -229,7 +230,7 @@ def _converge(environment: Environment, found: Stack, target: phases.Phase, say:
         )
         while (now := stack.require(environment)).in_progress:
             follow()
-            time.sleep(0.3 if environment.is_local else 3.0)
+            time.sleep(0.3 if environment.embedded else 3.0)
         follow()
     if now.phase.number > target.number or not now.healthy or now.status == "UPDATE_ROLLBACK_COMPLETE":
         failure = follow.failure()

@@ -140,6 +140,8 @@ def deploy_arguments(environment: Environment, built: Build, parameters: Mapping
         arguments += ["--config-file", str(project.SAMCONFIG)]
     arguments += ["--stack-name", environment.stack, "--region", environment.region]
     arguments += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
+    # Also where samconfig.toml has no such section: the guard and every cost report go by this tag.
+    arguments += ["--tags", f"pik:environment={environment.name}"]
     quoted = [f"ParameterKey={key},ParameterValue={value}" for key, value in sorted(parameters.items())]
     return [*arguments, "--parameter-overrides", *quoted]
 
@@ -173,7 +175,7 @@ def run(environment: Environment, arguments: list[str], log: Path, tick: Callabl
             start_new_session=True,  # Ctrl-C reaches us, and we end it in order
         )
         try:
-            return _wait(child, tick, 0.5 if environment.is_local else 2.0)
+            return _wait(child, tick, 0.5 if environment.embedded else 2.0)
         finally:
             _end(child)
 

@@ -35,6 +35,8 @@ class Stack:
     updated: datetime
     parameters: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    id: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def phase(self) -> phases.Phase:
@@ -112,7 +114,21 @@ def read(environment: Environment) -> Stack | None:
         updated=found.get("LastUpdatedTime") or found["CreationTime"],
         parameters={p["ParameterKey"]: p.get("ParameterValue", "") for p in found.get("Parameters", [])},
         outputs={o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])},
+        id=found.get("StackId", ""),
+        tags={tag["Key"]: tag["Value"] for tag in found.get("Tags", [])},
     )
+
+
+def resources(environment: Environment) -> dict[str, str]:
+    """Return the physical id of every resource of the environment's stack by its logical id."""
+    with aws_errors(environment, f"list the resources of {environment.stack}"):
+        pages = environment.client("cloudformation").get_paginator("list_stack_resources")
+        return {
+            item["LogicalResourceId"]: item.get("PhysicalResourceId", "")
+            for page in pages.paginate(StackName=environment.stack)
+            for item in page["StackResourceSummaries"]
+            if item["ResourceStatus"] != "DELETE_COMPLETE"
+        }
 
 
 def require(environment: Environment) -> Stack:
@@ -224,7 +240,7 @@ class Follower:
         if event.resource == self.environment.stack or not event.status.endswith("_COMPLETE"):
             return False
         # The embedded CloudFormation reports every resource as updated, AWS only those that changed.
-        return not (self.environment.is_local and event.status == "UPDATE_COMPLETE")
+        return not (self.environment.embedded and event.status == "UPDATE_COMPLETE")
 
     def failure(self) -> StackEvent | None:
         """Return the first failure seen that is not the consequence of another, or None."""

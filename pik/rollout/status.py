@@ -194,7 +194,7 @@ def _items(environment: Environment, table: str) -> int:
 
 
 def _raw(environment: Environment, bucket: str) -> tuple[int | None, int | None]:
-    if environment.is_local:
+    if environment.embedded:
         pages = environment.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="raw/")
         sizes = [item["Size"] for page in pages for item in page.get("Contents", [])]
         return len(sizes), sum(sizes)

@@ -13,6 +13,7 @@ from pik.results import Check, StepResult
 from pik.rollout import phases, stack
 from pik.rollout.banner import Banner, banner
 from pik.rollout.deploy import Deployment, deploy
+from pik.rollout.guard import guard
 from pik.rollout.rollback import rollback
 
 
@@ -29,7 +30,8 @@ class Step:
 
     @property
     def banner(self) -> Banner:
-        """Where this is."""
+        """Where this is; refused when what answers is another environment."""
+        guard(self.environment)
         return banner(self.environment)
 
     def deploy(self) -> pd.DataFrame:
@@ -57,7 +59,7 @@ class Step:
         if found is None or found.phase.number <= self.phase.number:
             return
         name = self.environment.name
-        if not (self.environment.is_local or self.from_start):
+        if not (self.environment.name == "local" or self.from_start):
             raise Refused(
                 f"{name} is at phase {found.phase.label}; this step verifies phase {self.phase.label}",
                 reason="it would have to take back what is on now",

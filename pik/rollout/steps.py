@@ -36,7 +36,7 @@ class IngestStep(Step):
     ) -> None:
         super().__init__(env, from_start=from_start)
         # Sample data belongs into the embedded environment; elsewhere only what somebody named is sent.
-        sample = SAMPLE if self.environment.is_local else ""
+        sample = SAMPLE if self.environment.name == "local" else ""
         self.events = sample if events == AUTOMATIC else events
         self.concurrency = concurrency
         self.patience = patience

@@ -71,7 +71,7 @@ def _only_local(env: Environment | str) -> Environment:
     name = env if isinstance(env, str) else env.name
     if name not in environments.NAMES:
         raise UsageError(f"no such environment: {name}", next_step="--env local")
-    if name != "local" or (isinstance(env, Environment) and not env.is_local):
+    if name != "local" or (isinstance(env, Environment) and not env.embedded):
         raise Refused(
             f"incidents are not simulated in {name}",
             reason="they alter and delete what the stores hold, on purpose",

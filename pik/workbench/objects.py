@@ -61,8 +61,8 @@ class Objects:
         self.bucket = bucket
         # Everything that obstore would take from the shell is given: the environment decides where we talk to.
         endpoint = environment.client("s3").meta.endpoint_url
-        options: dict[str, Any] = {"allow_http": environment.is_local, "timeout": "60s"}
-        if environment.is_local:  # a proxy of one's own, used for nothing, turns the shell's off
+        options: dict[str, Any] = {"allow_http": environment.embedded, "timeout": "60s"}
+        if environment.embedded:  # a proxy of one's own, used for nothing, turns the shell's off
             options |= {"proxy_url": endpoint, "proxy_excludes": urlsplit(endpoint).hostname}
         self._store = S3Store(
             bucket,

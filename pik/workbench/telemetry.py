@@ -81,7 +81,7 @@ def metrics(
     if period < 60 or period % 60:
         raise UsageError(f"period={period}", reason="a multiple of 60 seconds, at least 60", next_step="period=60")
     since, until = window(start, end)
-    if wb.environment.is_local:
+    if wb.environment.embedded:
         from pik.local.metrics import extract_metrics
 
         extract_metrics(wb.environment)

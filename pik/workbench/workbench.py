@@ -43,7 +43,7 @@ class Workbench:
     outputs: dict[str, str] = field(repr=False)
 
     def __repr__(self) -> str:
-        where = "embedded AWS" if self.environment.is_local else f"account {self.account}"
+        where = "embedded AWS" if self.environment.name == "local" else f"account {self.account}"
         name, region = self.environment.name, self.environment.region
         return f"{name} · {where} · {region} · stack {self.environment.stack} · phase {self.phase}"
 
@@ -215,6 +215,7 @@ def connect(env: str = "local") -> Workbench:
 
     Raises:
         UsageError: no such environment.
+        Refused: what answers is not that environment (:mod:`pik.rollout.guard`).
         NotDeployed: it has no stack.
         AwsError: no credentials, or AWS said no.
 
@@ -222,10 +223,9 @@ def connect(env: str = "local") -> Workbench:
         >>> wb = connect("local")                                      # doctest: +SKIP
     """
     from pik.rollout import stack
-    from pik.rollout.phases import phase
+    from pik.rollout.guard import guard
 
     found = environment(env)
-    outputs = found.outputs()
-    with stack.aws_errors(found, "ask who is calling"):
-        account = found.client("sts").get_caller_identity()["Account"]
-    return Workbench(found, account, phase(outputs["Phase"]).label, outputs)
+    place = guard(found)
+    there = place.stack or stack.require(found)
+    return Workbench(found, place.account, there.phase.label, there.outputs)

@@ -33,7 +33,7 @@ PROCESSOR = {
 }
 OUTPUTS = {
     *("Phase", "IngestUrl", "IngestApiId", "IngestFunction", "RolloutParameter", "Dashboard"),
-    *("EventsTable", "DedupeTable", "AggregatesTable", "ReplaysTable", "RawBucket"),
+    *("EventsTable", "DedupeTable", "AggregatesTable", "ReplaysTable", "RawBucket", "EvidenceBucket"),
     *("QueueUrl", "QueueArn", "DeadLetterQueueUrl", "DeadLetterQueueArn"),
     *("IngestLogGroup", "ReplayLogGroup", "ProcessorLogGroup", "AccessLogGroup"),
     *("ProducerPolicy", "OperatorPolicy", "ViewerPolicy"),
@@ -105,12 +105,33 @@ def test_the_raw_bucket_is_private_versioned_and_written_once() -> None:
     assert "<RawBucket.Arn>/raw/*" in policy["NeverDeleted"]["Resource"]
 
 
+def test_the_evidence_bucket_is_private_versioned_and_written_once() -> None:
+    bucket = FULL.resources["EvidenceBucket"]["Properties"]
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+    assert not any("ExpirationInDays" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
+    policy = {s["Sid"]: s for s in FULL.resources["EvidenceBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]}
+    assert set(policy) == {"TlsOnly", "NeverDeleted", "WrittenOnce"}
+    assert all(s["Effect"] == "Deny" and s["Principal"] == "*" for s in policy.values())
+    assert policy["NeverDeleted"]["Resource"] == policy["WrittenOnce"]["Resource"] == "<EvidenceBucket.Arn>/*"
+    assert policy["WrittenOnce"]["Condition"]["Null"] == {"s3:if-none-match": "true"}
+
+
+POLICIES = {"RawBucketPolicy", "EvidenceBucketPolicy", "QueuePolicy", "DeadLetterQueuePolicy"}
+
+
 @pytest.mark.parametrize(
-    ("environment", "expected"),
-    [("local", set()), ("dev", {"RawBucketPolicy", "QueuePolicy", "DeadLetterQueuePolicy"})],
+    ("parameters", "expected"),
+    [
+        ({"Environment": "local"}, set()),
+        ({"Environment": "staging", "Platform": "embedded"}, set()),
+        ({"Environment": "dev"}, POLICIES),
+    ],
 )
-def test_tls_is_demanded_everywhere_but_on_the_loopback_interface(environment: str, expected: set[str]) -> None:
-    stack = Stack(TEMPLATE, {"Environment": environment})
+def test_tls_is_demanded_everywhere_but_on_the_loopback_interface(
+    parameters: dict[str, str], expected: set[str]
+) -> None:
+    stack = Stack(TEMPLATE, parameters)
     policies = stack.of_type("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy")
     assert {
         n for n, p in policies.items() if "TlsOnly" in [s["Sid"] for s in p["PolicyDocument"]["Statement"]]
@@ -181,6 +202,12 @@ def test_a_dry_run_does_not_consume() -> None:
     for dry_run, enabled in (("true", False), ("false", True)):
         mapping = phases(TEMPLATE, DryRun=dry_run)["processor"].resources["ProcessorMapping"]["Properties"]
         assert mapping["Enabled"] is enabled
+
+
+def test_a_canary_is_two_processors_at_work() -> None:
+    for platform in ("aws", "embedded"):
+        stack = phases(TEMPLATE, Platform=platform, Canary="true", MaximumConcurrency="50")["processor"]
+        assert stack.resources["ProcessorMapping"]["Properties"]["ScalingConfig"] == {"MaximumConcurrency": 2}
 
 
 # --- functions ------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class Investigation:
         given = self.inputs.day
         if given:
             return times.day(given)
-        return SAMPLE_DAY if self.environment.is_local else datetime.now(UTC).date().isoformat()
+        return SAMPLE_DAY if self.environment.name == "local" else datetime.now(UTC).date().isoformat()
 
     @property
     def window(self) -> Window:
@@ -97,7 +97,7 @@ class Investigation:
     @property
     def source(self) -> str:
         """The source asked for."""
-        if not self.inputs.source and not self.environment.is_local:
+        if not self.inputs.source and self.environment.name != "local":
             raise UsageError("which source?", reason="a stream is one source's", next_step="-p source=NAME")
         return self.inputs.source or SAMPLE_SOURCE
 

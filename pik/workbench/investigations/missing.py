@@ -94,7 +94,8 @@ class MissingWindow(Investigation):
         if gaps.problem:
             if not len(self.arrivals):
                 return [self.nothing_yet(QUESTION, f"no event of {self.stream} {self.span}")]
-            young = "; the sample has two weeks: pik ingest flights --env local" if self.environment.is_local else ""
+            sample = self.environment.name == "local"
+            young = "; the sample has two weeks: pik ingest flights --env local" if sample else ""
             return [
                 Finding(
                     Verdict.INCONCLUSIVE,
