@@ -7,7 +7,7 @@ outputs. A difference stops with both sides shown, and cannot be overridden: a r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -47,6 +47,20 @@ class Place:
     stack: Stack | None
 
 
+def look(environment: Environment, url: str = "") -> tuple[Place, tuple[Difference, ...]]:
+    """Return where we are and everything that is not as ``environment`` has it. Raise AwsError."""
+    with aws_errors(environment, "ask who is calling"):
+        caller = environment.client("sts").get_caller_identity()
+    account = str(caller["Account"])
+    differences = [*_of_account(environment, account)]
+    found = None if differences else stack.read(environment)
+    if found:
+        differences += [*_of_stack(environment, found), *_of_outputs(environment, found)]
+    if url and not differences:
+        differences += _of_url(environment, "the address given", url, "")
+    return Place(account, str(caller["Arn"]), found), tuple(differences)
+
+
 def guard(environment: Environment, url: str = "") -> Place:
     """Return where we are when everything belongs to ``environment``; nothing has been written then.
 
@@ -60,23 +74,15 @@ def guard(environment: Environment, url: str = "") -> Place:
     >>> guard(environment("local")).account                          # doctest: +SKIP
     '000000000000'
     """
-    with aws_errors(environment, "ask who is calling"):
-        caller = environment.client("sts").get_caller_identity()
-    account = str(caller["Account"])
-    _require_account(environment, account)
-    differences = [*_of_account(environment, account)]
-    found = None if differences else stack.read(environment)
-    if found:
-        differences += [*_of_stack(environment, found), *_of_outputs(environment, found)]
-    if url and not differences:
-        differences += _of_url(environment, "the address given", url, "")
+    place, differences = look(environment, url)
+    _require_account(environment, place.account)
     if differences:
         raise Refused(
             f"this is not {environment.name}: nothing was done",
             reason="; ".join(map(str, differences)),
-            next_step=_hint(environment, differences),
+            next_step=hint(environment, differences),
         )
-    return Place(account, str(caller["Arn"]), found)
+    return place
 
 
 def _require_account(environment: Environment, account: str) -> None:
@@ -134,7 +140,8 @@ def _of_url(environment: Environment, what: str, url: str, api: str) -> Iterator
         yield Difference(f"stage of {what}", environment.name, stage or "none")
 
 
-def _hint(environment: Environment, differences: list[Difference]) -> str:
+def hint(environment: Environment, differences: Sequence[Difference]) -> str:
+    """Return what to do about differences."""
     name = environment.name
     if any("account" in one.what for one in differences):
         return f"sign in to the account of {name} (profile in pik.toml, or AWS_PROFILE); then pik doctor"
