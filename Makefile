@@ -35,8 +35,8 @@ format: setup  ## format the code
 bench: setup  ## benchmarks, side by side in one run
 	@.venv/bin/python -m bench
 
-docs: setup  ## write docs/cli.md from the commands' own help
-	@.venv/bin/python scripts/cli_docs.py
+docs: setup  ## write docs/cli.md and docs/checks.md from what they describe
+	@.venv/bin/python scripts/cli_docs.py && PYTHONPATH=. .venv/bin/python scripts/checks_docs.py
 
 lock:  ## resolve the lock files anew (after a change of pyproject.toml or requirements/*.in)
 	@$(PYTHON) scripts/setup.py uv && sh scripts/lock.sh

@@ -41,7 +41,7 @@ class Check(BaseModel):
     """One line of a checklist.
 
     ``blocking`` checks stop the runbook unless they passed; advisory ones are only shown.
-    ``remedy`` says what to do about a verdict other than passed.
+    ``remedy`` says what to do about a verdict other than passed, ``investigate`` is the command that looks into it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,6 +51,7 @@ class Check(BaseModel):
     sentence: str
     evidence: tuple[Evidence, ...] = ()
     remedy: str = ""
+    investigate: str = ""
     blocking: bool = True
 
     @property
@@ -151,6 +152,7 @@ def _evidence(item: Evidence) -> str:
 def _check_row(check: Check) -> str:
     evidence = "".join(_evidence(item) for item in check.evidence)
     remedy = f"<br><em>do this: {escape(check.remedy)}</em>" if check.remedy and check.stops else ""
+    remedy += f"<br><em>look: <code>{escape(check.investigate)}</code></em>" if check.investigate else ""
     advisory = "" if check.blocking else " (advisory)"
     return (
         f'<tr><td class="pik-{check.verdict}">{_MARKS[check.verdict]} {check.verdict}{advisory}</td>'

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
 
+from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.results import Check
 from pik.rollout import mapping, stack
+from pik.rollout.checks import BY_NAME
 from pik.rollout.probe import Probe, exchange
-from pik.rollout.reading import Stores
+from pik.rollout.reading import Stores, eventually
 from pik.rollout.verdicts import check, every, missing
 
 KINDS = {
@@ -15,6 +19,45 @@ KINDS = {
     "AWS::ApiGateway::RestApi": "APIs",
     "AWS::Lambda::EventSourceMapping": "mappings",
 }
+
+
+def questions(stores: Stores) -> dict[str, Callable[[], Check]]:
+    """Return what every phase is asked, by its name."""
+    return {"no alarm": lambda: no_alarm(stores), "only this phase is on": lambda: components(stores)}
+
+
+def logs(stores: Stores, group: str, text: str, since: datetime, patience: float) -> Check:
+    """Check that ``text`` is in the log group that the output ``group`` names; wait for it as the spec says."""
+    name = "logs exist"
+    wait = min(BY_NAME[name].patience, patience) if text else 0
+    lines = eventually(lambda: stores.log_lines(group, text, since) if text else [], bool, wait)
+    return check(
+        name,
+        bool(lines) or None,
+        yes=f"{text} is in {len(lines)} log line{'' if len(lines) == 1 else 's'}",
+        no="",
+        unknown=f"no log line with {text} within {wait:.0f} s" if text else "nothing was done that could be logged",
+        evidence={"log group": stores.outputs[group], "looked for": text, "line": (lines or [""])[-1]},
+    )
+
+
+def metrics(stores: Stores, metric: str, service: str, since: datetime, patience: float) -> Check:
+    """Check that one of the pipeline's metrics has data points since a moment; wait for them as the spec says."""
+    name = "metrics arrive"
+    wait = min(BY_NAME[name].patience, patience)
+    total = eventually(lambda: stores.metric_sum(metric, service, since), lambda value: value > 0, wait)
+    return check(
+        name,
+        True if total > 0 else None,
+        yes=f"{metric} of service {service} counts {total:g}",
+        no="",
+        unknown=f"no data point of {metric} within {wait:.0f} s",
+        evidence={
+            "metric": f"{METRICS_NAMESPACE} {metric} service={service} environment={stores.environment.name}",
+            "since": f"{since:%Y-%m-%d %H:%M:%SZ}",
+            "sum": total,
+        },
+    )
 
 
 def no_alarm(stores: Stores) -> Check:
@@ -28,7 +71,6 @@ def no_alarm(stores: Stores) -> Check:
         no=f"in ALARM: {', '.join(ringing)}",
         unknown="the stack has no alarms",
         evidence={"states": ", ".join(f"{name} {state}" for name, state in sorted(states.items()))},
-        remedy=f"pik status --env {stores.environment.name}, then the alarm's own description",
     )
 
 
@@ -41,7 +83,6 @@ def dead_letters_empty(stores: Stores) -> Check:
         yes="no message in the dead-letter queue",
         no=f"{count} messages in the dead-letter queue",
         evidence={"queue": stores.outputs["DeadLetterQueueUrl"], "messages": count},
-        remedy="read the attributes pik_code and pik_reason of those messages before going on",
     )
 
 
@@ -75,7 +116,6 @@ def components(stores: Stores) -> Check:
             "resources": ", ".join(f"{logical} = {physical}" for logical, physical in sorted(names.items())),
             "mappings of the queue": ", ".join(f"{m.function} {m.state}" for m in reading) or "none",
         },
-        remedy=f"pik rollback --env {environment.name} if something runs that must not",
     )
 
 
@@ -88,5 +128,4 @@ def ingest_answers(stores: Stores, name: str = "ingest still answers") -> Check:
         yes="the ingest API answers at the same address",
         no=f"the ingest API answered {asked.said}",
         evidence={"POST": f"{stores.outputs['IngestUrl']}?dry_run=true", "answer": asked.said},
-        remedy=f"pik status --env {stores.environment.name}; then the ingest log group",
     )

@@ -10,8 +10,8 @@ from pik.environments import Environment
 from pik.results import Check, words
 from pik.rollout import common
 from pik.rollout.probe import Exchange, Probe, exchange
-from pik.rollout.reading import RawObject, Stores, eventually
-from pik.rollout.verdicts import check, every, missing, run
+from pik.rollout.reading import RawObject, Stores
+from pik.rollout.verdicts import ask, check, every, missing
 
 
 class IngestChecks:
@@ -54,7 +54,11 @@ class IngestChecks:
 
     def all(self) -> tuple[Check, ...]:
         """Answer every question of the phase."""
-        questions: dict[str, Callable[[], Check]] = {
+        return ask(self.questions(), self.environment.name)
+
+    def questions(self) -> dict[str, Callable[[], Check]]:
+        """Return every question of the phase by its name."""
+        return {
             "API answers": self.api_answers,
             "dry run writes nothing": self.dry_run,
             "raw bytes stored are the bytes sent": self.raw_bytes,
@@ -63,12 +67,9 @@ class IngestChecks:
             "a conflict keeps both payloads": self.conflicts,
             "a rejected body is kept": self.rejections,
             "logs exist": self.logs,
-            "metrics exist": self.metrics,
+            "metrics arrive": self.metrics,
+            **common.questions(self.stores),
         }
-        found = [run(name, look) for name, look in questions.items()]
-        found.append(run("no alarm", lambda: common.no_alarm(self.stores)))
-        found.append(run("only this phase is on", lambda: common.components(self.stores)))
-        return tuple(found)
 
     def api_answers(self) -> Check:
         """A signed request is answered, an unsigned one is not let in."""
@@ -83,7 +84,6 @@ class IngestChecks:
                 "signed": self.first.said,
                 "unsigned": self.unsigned.said,
             },
-            remedy="read the ingest log group; 403 on the signed request means the caller lacks the producer policy",
         )
 
     def dry_run(self) -> Check:
@@ -101,7 +101,6 @@ class IngestChecks:
             yes="the dry run was answered and is in no store",
             no=f"not as it must be: {missing(seen)}",
             evidence={"answer": f"{self.dry.said} dry run: {words(self.dry['dry_run'])}", "found": self.traces},
-            remedy="do not go on: a dry run that writes breaks every later preview",
         )
 
     def raw_bytes(self) -> Check:
@@ -118,7 +117,6 @@ class IngestChecks:
                 "object": self.first["s3_key"],
                 "stored": raw.body if raw else "nothing",
             },
-            remedy="the API must take every media type as binary (BinaryMediaTypes */*)",
         )
 
     def rows_agree(self) -> Check:
@@ -137,7 +135,6 @@ class IngestChecks:
             no=f"missing or different: {missing(seen)}",
             unknown=self._why_unknown(),
             evidence={"event_id": self.first["event_id"], "row": row and row["SK"], "key": raw and raw.key},
-            remedy="send the event again: ingest completes what an earlier arrival left undone",
         )
 
     def duplicates(self) -> Check:
@@ -161,7 +158,6 @@ class IngestChecks:
                 "answers": f"{self.first.said}, then {self.again.said}",
                 "rows": [f"{row['status']} {row['ingest_time']}" for row in rows],
             },
-            remedy="do not go on: duplicates would be counted twice, or overwrite what was first",
         )
 
     def conflicts(self) -> Check:
@@ -182,7 +178,6 @@ class IngestChecks:
                 "answers": f"{self.original.said}, then {self.conflict.said}",
                 "objects": [raw.key if raw else None for _, raw in both],
             },
-            remedy="read the ingest log group for this event id",
         )
 
     def rejections(self) -> Check:
@@ -207,49 +202,16 @@ class IngestChecks:
                 "object": raw.key if raw else None,
                 "kept reason": raw.metadata.get("reason") if raw else None,
             },
-            remedy="read the ingest log group for this request id",
         )
 
     def logs(self) -> Check:
         """The probe's request id is in the log group."""
         wanted = str(self.first["request_id"] or "")
-        lines = eventually(
-            lambda: self.stores.log_lines("IngestLogGroup", wanted, self.since) if wanted else [],
-            bool,
-            self.patience if wanted else 0,
-        )
-        return check(
-            "logs exist",
-            bool(lines) or None,
-            yes=f"the probe's request id is in {len(lines)} log line{'' if len(lines) == 1 else 's'}",
-            no="",
-            unknown=f"no log line with the probe's request id within {self.patience:.0f} s",
-            evidence={
-                "log group": self.stores.outputs["IngestLogGroup"],
-                "request id": wanted,
-                "line": (lines or [""])[-1],
-            },
-            remedy="CloudWatch may be late: run the step again; then look at the function's LoggingConfig",
-        )
+        return common.logs(self.stores, "IngestLogGroup", wanted, self.since, self.patience)
 
     def metrics(self) -> Check:
-        """The pipeline's own metrics arrive."""
-        name = "Rejected"
-        total = eventually(
-            lambda: self.stores.metric_sum(name, "ingest", self.since), lambda value: value > 0, self.patience
-        )
-        return check(
-            "metrics exist",
-            True if total > 0 else None,
-            yes=f"{name} of service ingest counts the probe",
-            no="",
-            unknown=f"no data point of {name} within {self.patience:.0f} s",
-            evidence={
-                "metric": f"PipelineInvestigationKit {name} service=ingest environment={self.environment.name}",
-                "sum": total,
-            },
-            remedy="CloudWatch may take minutes: run the step again",
-        )
+        """The pipeline's own metrics count the probe that is no event."""
+        return common.metrics(self.stores, "Rejected", "ingest", self.since, self.patience)
 
     def _send(self, body: bytes, *, dry_run: bool = False, sign: bool = True) -> Exchange:
         return exchange(self.environment, self.stores.outputs["IngestUrl"], body, dry_run=dry_run, sign=sign)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pik import events
@@ -11,11 +12,12 @@ from pik.environments import Environment
 from pik.errors import Refused
 from pik.results import Check
 from pik.rollout import common, peek, stack
+from pik.rollout.checks import BY_NAME
 from pik.rollout.probe import Probe, exchange
 from pik.rollout.reading import Stores, eventually
 from pik.rollout.replaying import Group, Raws, Replay, Selection, busiest, predict, read_raws, replay_all, select
 from pik.rollout.stack import Say, silent
-from pik.rollout.verdicts import check, every, missing, run
+from pik.rollout.verdicts import ask, check, every, missing
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class ReplayChecks:
         self.entities = entities
         self.patience = patience
         self.probe = Probe()
+        self.since = datetime.now(UTC) - timedelta(seconds=2)
 
     def replay(self, on_progress: Say | None = None) -> Sent:
         """Ingest a probe twice, plan and send the replays, read every raw object, and predict the aggregates."""
@@ -68,7 +71,11 @@ class ReplayChecks:
 
     def all(self, sent: Sent) -> tuple[Check, ...]:
         """Answer every question of the phase about a batch that was sent."""
-        questions: dict[str, Callable[[], Check]] = {
+        return ask(self.questions(sent), self.environment.name)
+
+    def questions(self, sent: Sent) -> dict[str, Callable[[], Check]]:
+        """Return every question of the phase by its name."""
+        return {
             "replay API answers": lambda: self.api_answers(sent),
             "replay plan = replay sent = expected": lambda: self.counts(sent),
             "limit and cursor lose nothing": lambda: self.pages(sent),
@@ -78,10 +85,10 @@ class ReplayChecks:
             "aggregates are predicted": lambda: self.prediction(sent),
             "ingest still answers": self.ingest,
             "dead-letter queue is empty": lambda: common.dead_letters_empty(self.stores),
-            "no alarm": lambda: common.no_alarm(self.stores),
-            "only this phase is on": lambda: common.components(self.stores),
+            "logs exist": lambda: self.logs(sent),
+            "metrics arrive": lambda: self.metrics(sent),
+            **common.questions(self.stores),
         }
-        return tuple(run(name, look) for name, look in questions.items())
 
     def api_answers(self, sent: Sent) -> Check:
         """Every replay request is answered; an unsigned one is not let in."""
@@ -95,7 +102,6 @@ class ReplayChecks:
             yes="every replay request is answered, an unsigned one is refused",
             no=f"not as it must be: {missing(seen)}",
             evidence={"POST": url, "requests": len(sent.replays) * 2, "failed": failed[:3], "unsigned": unsigned.said},
-            remedy="read the replay log group",
         )
 
     def counts(self, sent: Sent) -> Check:
@@ -117,7 +123,6 @@ class ReplayChecks:
                 "sent": sent.sent,
                 "different": wrong or "none",
             },
-            remedy="DRY_RUN on the deployment sends nothing; else read the replay log group",
         )
 
     def pages(self, sent: Sent) -> Check:
@@ -140,13 +145,13 @@ class ReplayChecks:
             yes=f"{' + '.join(map(str, parts))} = {sum(parts)} events of {paged.selection.entity_id}",
             no=f"not as it must be: {missing(seen)}",
             evidence={"replay": paged.replay_id, "pages": parts, "whole": len(paged.selection.rows)},
-            remedy="do not go on: a long replay would be partial",
         )
 
     def queued(self, sent: Sent) -> Check:
         """The queue grew by the number sent."""
         wanted = sent.waiting_before + sent.sent
-        waiting = eventually(self.stores.waiting, lambda count: count == wanted, self.patience)
+        wait = min(BY_NAME["the queue holds what was sent"].patience, self.patience)
+        waiting = eventually(self.stores.waiting, lambda count: count == wanted, wait)
         return check(
             "the queue holds what was sent",
             waiting >= wanted if sent.sent else None,
@@ -154,7 +159,6 @@ class ReplayChecks:
             no=f"{waiting} in the queue, {wanted} expected",
             unknown="nothing was sent",
             evidence={"before": sent.waiting_before, "sent": sent.sent, "now": waiting},
-            remedy="somebody else reads the queue, or it was purged: list its event source mappings and consumers",
         )
 
     def messages(self, sent: Sent) -> Check:
@@ -177,7 +181,6 @@ class ReplayChecks:
                 "receive count": f"{seen.receive_count} of {seen.max_receive_count}"
                 + (", stopped looking" if seen.cut_short else ""),
             },
-            remedy="do not go on: the processor would set these messages aside",
         )
 
     def raw_objects(self, sent: Sent) -> Check:
@@ -189,7 +192,6 @@ class ReplayChecks:
             yes=f"{len(sent.raws.events)} raw objects read: bytes, identity and payload hash as the metadata says",
             no=f"{len(problems)} raw objects are missing or altered",
             evidence={"bucket": self.stores.outputs["RawBucket"], "problems": list(problems.items())[:3] or "none"},
-            remedy="every version is kept: restore the first version of the object",
         )
 
     def prediction(self, sent: Sent) -> Check:
@@ -202,8 +204,16 @@ class ReplayChecks:
             no=f"only {inputs} of {sent.expected} events could be aggregated",
             unknown="there are no events to aggregate",
             evidence={"aggregates": len(sent.predicted), "inputs": inputs, "expected": sent.expected},
-            remedy="see the raw objects' check",
         )
+
+    def logs(self, sent: Sent) -> Check:
+        """The last replay's id is in the log group."""
+        wanted = sent.replays[-1].replay_id if sent.replays else ""
+        return common.logs(self.stores, "ReplayLogGroup", wanted, self.since, self.patience)
+
+    def metrics(self, sent: Sent) -> Check:
+        """The pipeline's own metrics count the messages sent."""
+        return common.metrics(self.stores, "ReplaySent", "replay", self.since, self.patience)
 
     def ingest(self) -> Check:
         """Ingest works as before: a new event is accepted and its repeat detected."""
@@ -214,5 +224,4 @@ class ReplayChecks:
             yes="a new event was ACCEPTED, its repeat was a DUPLICATE",
             no=f"the probe was answered {', '.join(asked.said for asked in self.ingested)}",
             evidence={"POST": self.stores.outputs["IngestUrl"], "answers": statuses},
-            remedy=f"pik rollback --env {self.environment.name} --to ingest",
         )

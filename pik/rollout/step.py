@@ -22,9 +22,10 @@ class Step:
 
     phase: phases.Phase
 
-    def __init__(self, env: str, *, from_start: bool = False) -> None:
+    def __init__(self, env: str, *, from_start: bool = False, deploy: bool = True) -> None:
         self.environment = environment(env)
         self.from_start = from_start
+        self.deploys = deploy
         self.changes: list[str] = []
         self.deployment: Deployment | None = None
 
@@ -38,8 +39,11 @@ class Step:
         """Bring the environment to this step's phase; return what changed.
 
         An environment that is further on is taken back first where that is harmless (``local``) or asked for
-        (``from_start``); elsewhere that is refused.
+        (``from_start``); elsewhere that is refused. A step that only verifies (``deploy`` false) deploys nothing and
+        wants the environment to be at its phase.
         """
+        if not self.deploys:
+            return self._as_it_is()
         self._step_back()
         self.deployment = deploy(self.environment, self.phase.name)
         if self.deployment.changed:
@@ -51,6 +55,26 @@ class Step:
                 "stack": f"{self.environment.stack} {self.deployment.stack_status}",
                 "template digest": self.deployment.template_digest,
                 "code digest": self.deployment.code_digest,
+            }
+        )
+
+    def _as_it_is(self) -> pd.DataFrame:
+        """Say what is deployed; refuse when that is another phase."""
+        found, name = stack.require(self.environment), self.environment.name
+        if found.phase is not self.phase:
+            raise Refused(
+                f"{name} is at phase {found.phase.label}; this verifies phase {self.phase.label}",
+                reason="evidence is about the phase that an environment is in",
+                next_step=f"pik run verify-{found.phase.name} --env {name}, or bring it to {self.phase.name} first",
+            )
+        digests = stack.digests(self.environment)
+        return facts_frame(
+            {
+                "phase": self.phase.label,
+                "changed": "nothing: this only verifies",
+                "stack": f"{self.environment.stack} {found.status}",
+                "template digest": digests.template,
+                "code digest": digests.code,
             }
         )
 

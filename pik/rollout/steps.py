@@ -15,12 +15,13 @@ from pik.results import Check, StepResult, Verdict
 from pik.rollout import figures, phases
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks, Sent
-from pik.rollout.phase3 import Drain, Prediction, ProcessorChecks
+from pik.rollout.phase3 import Drain, ProcessorChecks
 from pik.rollout.reading import Stores
 from pik.rollout.rollback import Rollback
 from pik.rollout.step import Step, facts_frame
+from pik.rollout.trials import Prediction
 from pik.rollout.undo import Rehearsal, RollbackChecks
-from pik.rollout.verdicts import check
+from pik.rollout.verdicts import check, completed
 
 AUTOMATIC = "auto"
 SAMPLE = "flights:2013-01-01"
@@ -32,11 +33,18 @@ class IngestStep(Step):
     phase = phases.INGEST
 
     def __init__(
-        self, env: str, events: str = AUTOMATIC, *, from_start: bool = False, concurrency: int = 8, patience: float = 60
+        self,
+        env: str,
+        events: str = AUTOMATIC,
+        *,
+        from_start: bool = False,
+        deploy: bool = True,
+        concurrency: int = 8,
+        patience: float = 60,
     ) -> None:
-        super().__init__(env, from_start=from_start)
+        super().__init__(env, from_start=from_start, deploy=deploy)
         # Sample data belongs into the embedded environment; elsewhere only what somebody named is sent.
-        sample = SAMPLE if self.environment.name == "local" else ""
+        sample = SAMPLE if self.environment.name == "local" and deploy else ""
         self.events = sample if events == AUTOMATIC else events
         self.concurrency = concurrency
         self.patience = patience
@@ -77,7 +85,7 @@ class IngestStep(Step):
         if not self.summary:
             return self._result(found, "no events sent but the probes", {})
         return self._result(
-            (_all_safe(self.summary), *found),
+            (completed(_all_safe(self.summary), self.environment.name), *found),
             f"{self.summary.total} events safe" if self.summary.safe else "NOT ALL EVENTS SAFE",
             {
                 "events": self.summary.total,
@@ -95,8 +103,8 @@ class ReplayStep(Step):
 
     phase = phases.REPLAY
 
-    def __init__(self, env: str, *, entities: int = 100, patience: float = 60) -> None:
-        super().__init__(env)
+    def __init__(self, env: str, *, deploy: bool = True, entities: int = 100, patience: float = 60) -> None:
+        super().__init__(env, deploy=deploy)
         self.entities = entities
         self.patience = patience
         self.sent: Sent | None = None
@@ -155,8 +163,8 @@ class ProcessorStep(Step):
 
     phase = phases.PROCESSOR
 
-    def __init__(self, env: str, *, patience: float = 300) -> None:
-        super().__init__(env)
+    def __init__(self, env: str, *, deploy: bool = True, patience: float = 300) -> None:
+        super().__init__(env, deploy=deploy)
         self.checks = ProcessorChecks(self.environment, patience=patience)
         self.prediction: Prediction | None = None
         self.drained: Drain | None = None
@@ -280,5 +288,4 @@ def _all_safe(summary: Summary) -> Check:
             "answers": ", ".join(f"{status} {count}" for status, count in summary.by_status.items()),
             "problems": problems or "none",
         },
-        remedy="sending again is safe; what was accepted answers DUPLICATE",
     )

@@ -14,7 +14,7 @@ from pik.rollout.reading import Stores
 from pik.rollout.replaying import busiest, replay_all
 from pik.rollout.rollback import Rollback, rollback
 from pik.rollout.stack import Say
-from pik.rollout.verdicts import check, every, missing, run
+from pik.rollout.verdicts import ask, check, every, missing
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,12 @@ class RollbackChecks:
 
     def all(self, done: Rollback) -> tuple[Check, ...]:
         """Answer every question about a rollback."""
+        return ask(self.questions(done), self.environment.name)
+
+    def questions(self, done: Rollback) -> dict[str, Callable[[], Check]]:
+        """Return every question about a rollback by its name."""
         stores = Stores(self.environment)
-        questions: dict[str, Callable[[], Check]] = {
+        return {
             "nothing consumes the queue": lambda: self.stopped(done),
             "the queue's messages are kept": lambda: self.kept(done),
             "every store is untouched": lambda: self.untouched(done),
@@ -62,7 +66,6 @@ class RollbackChecks:
             "the replay API is as the phase says": lambda: self.replay_api(stores),
             "only this phase is on": lambda: common.components(stores),
         }
-        return tuple(run(name, look) for name, look in questions.items())
 
     def stopped(self, done: Rollback) -> Check:
         """The mapping is gone."""
@@ -77,7 +80,6 @@ class RollbackChecks:
                 "stack": done.stack_status,
                 "mappings": done.mappings_left,
             },
-            remedy=f"pik rollback --env {self.environment.name} --to {self.to}",
         )
 
     def kept(self, done: Rollback) -> Check:
@@ -95,7 +97,6 @@ class RollbackChecks:
                 "after": done.queue_after,
                 "dead letters": done.dead_letters,
             },
-            remedy="replay the window again: raw objects and metadata are the truth, messages only refer to them",
             blocking=asked or self.rehearsal is not None,
         )
 
@@ -115,7 +116,6 @@ class RollbackChecks:
             no=f"changed: {', '.join(name for name, d in differences.items() if not d.lost_nothing)}",
             unknown="the stores are too large for an exact inventory",
             evidence=evidence | {"digests": ", ".join(f"{name} {digest[:8]}…" for name, digest in digests.items())},
-            remedy="bucket versions and point-in-time recovery of the tables hold what was there",
             blocking=done.lost_nothing is not None,
         )
 
@@ -157,5 +157,4 @@ class RollbackChecks:
             yes="the replay API answers",
             no=f"not as it must be: {missing(seen)}",
             evidence={"POST": url, "answer": asked.said},
-            remedy="read the replay log group",
         )

@@ -8,6 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.errors import AwsError
 from pik.results import Check, Evidence, Verdict, words
+from pik.rollout.checks import BY_NAME
 
 LONGEST_EVIDENCE = 300
 
@@ -52,12 +53,17 @@ def missing(answers: Mapping[str, bool | None]) -> str:
     return ", ".join(name for name, value in answers.items() if value is not True) or "nothing"
 
 
-def run(name: str, look: Callable[[], Check]) -> Check:
+def ask(questions: Mapping[str, Callable[[], Check]], env: str) -> tuple[Check, ...]:
+    """Ask every question and return its check, complete: with the remedy and the investigation of its spec."""
+    return tuple(run(name, look, env) for name, look in questions.items())
+
+
+def run(name: str, look: Callable[[], Check], env: str) -> Check:
     """Run one check; what AWS or the network refuses makes it inconclusive, not the whole step a failure."""
     try:
-        return look()
+        found = look()
     except (AwsError, ClientError, BotoCoreError) as error:
-        return check(
+        found = check(
             name,
             None,
             yes="",
@@ -67,6 +73,20 @@ def run(name: str, look: Callable[[], Check]) -> Check:
             remedy=getattr(error, "next_step", "")
             or "see that AWS answers and the role may read, then run the step again",
         )
+    return completed(found, env)
+
+
+def completed(found: Check, env: str) -> Check:
+    """Return a check with what its spec says of it (:mod:`pik.rollout.checks`)."""
+    spec = BY_NAME[found.name]
+    passed = found.verdict is Verdict.PASSED
+    return found.model_copy(
+        update={
+            "blocking": found.blocking and spec.blocking,
+            "remedy": "" if passed else found.remedy or spec.remedy.format(env=env),
+            "investigate": "" if passed else spec.command(env),
+        }
+    )
 
 
 def _evidence(label: str, value: object) -> Evidence:

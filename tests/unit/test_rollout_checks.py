@@ -6,20 +6,23 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from pik import events
+from pik import events, runbooks
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.pipeline.parsing import parse_event
-from pik.results import Verdict
+from pik.results import StepResult, Verdict
+from pik.rollout.checks import BY_NAME, CHECKS, STEPS, of_step
 from pik.rollout.inventory import Inventory
+from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks, Sent
-from pik.rollout.phase3 import Drain, Prediction, ProcessorChecks, _different, _emptying
+from pik.rollout.phase3 import Drain, ProcessorChecks, _different, _emptying
 from pik.rollout.probe import Exchange, Probe
 from pik.rollout.reading import RawObject, Stores
 from pik.rollout.replaying import Raws, Replay, Selection, _compare
 from pik.rollout.rollback import Rollback
+from pik.rollout.trials import Prediction, Trials
 from pik.rollout.undo import RollbackChecks
-from pik.rollout.verdicts import LONGEST_EVIDENCE, check, every, run
+from pik.rollout.verdicts import LONGEST_EVIDENCE, check, completed, every, run
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
 NOTHING = Raws({}, {})
@@ -31,7 +34,8 @@ def stores(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("RawBucket", "AggregatesTable", "QueueUrl", "DeadLetterQueueUrl", "ReplayUrl", "IngestUrl")
     monkeypatch.setattr(Stores, "outputs", {name: name for name in names})
     monkeypatch.setattr(Stores, "waiting", lambda _: 0)
-    monkeypatch.setattr(ProcessorChecks, "_dry", False)
+    monkeypatch.setattr(ProcessorChecks, "dry", False)
+    monkeypatch.setattr(Trials, "dry", False)
 
 
 def test_no_data_is_inconclusive_and_closes_the_gate() -> None:
@@ -61,7 +65,10 @@ def test_what_aws_refuses_makes_a_check_inconclusive(error: Exception) -> None:
     def look() -> Any:
         raise error
 
-    assert run("name", look).verdict is Verdict.INCONCLUSIVE
+    found = run("no alarm", look, "dev")
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.stops
+    assert found.investigate == "pik run daily-health --env dev"
 
 
 def test_a_bug_in_a_check_is_not_hidden() -> None:
@@ -69,7 +76,7 @@ def test_a_bug_in_a_check_is_not_hidden() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run("name", look)
+        run("no alarm", look, "dev")
 
 
 def test_phase_2_proves_nothing_without_events() -> None:
@@ -81,7 +88,50 @@ def test_phase_2_proves_nothing_without_events() -> None:
 def test_phase_3_proves_nothing_without_a_replay() -> None:
     checks, nothing = ProcessorChecks(LOCAL, patience=0), Prediction({}, NOTHING, 0, {})
     found = [checks.drains(nothing, Drain(0, 0, [])), checks.aggregates(nothing), checks.inputs(nothing)]
-    assert {c.verdict for c in [*found, checks.redelivery(nothing)]} == {Verdict.INCONCLUSIVE}
+    trials = [checks.trials.redelivery(nothing), checks.trials.dry_run(nothing)]
+    assert {c.verdict for c in [*found, *trials]} == {Verdict.INCONCLUSIVE}
+
+
+# --- the catalogue --------------------------------------------------------------------------------------------------
+
+
+def asked_in(step: str) -> set[str]:
+    """The names of what a step really asks."""
+    if step == "ingest":
+        ingest = object.__new__(IngestChecks)  # making one sends its probes
+        ingest.stores = Stores(LOCAL)
+        return {*ingest.questions(), "every event sent is safe"}
+    if step == "replay":
+        return set(ReplayChecks(LOCAL).questions(Sent([], NOTHING, 0, {})))
+    if step == "processor":
+        return set(ProcessorChecks(LOCAL).questions(Prediction({}, NOTHING, 0, {}), Drain(0, 0, [])))
+    return set(RollbackChecks(LOCAL).questions(a_rollback(None, None)))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_asks_exactly_what_the_catalogue_says(step: str) -> None:
+    assert asked_in(step) == {spec.name for spec in of_step(step)}
+
+
+def test_every_check_says_what_it_asks_and_what_to_do() -> None:
+    known = {book.name for book in runbooks.catalog() if isinstance(book, runbooks.Runbook)}
+    assert len(BY_NAME) == len(CHECKS)
+    for spec in CHECKS:
+        assert spec.question.endswith("?")
+        assert spec.remedy.format(env="dev")
+        assert spec.steps
+        assert set(spec.steps) <= set(STEPS)
+        assert not spec.investigate or spec.investigate.split()[0] in known
+
+
+def test_a_failed_check_carries_its_remedy_and_its_investigation() -> None:
+    found = completed(check("the queue drains", False, yes="", no="7 left"), "staging")
+    assert found.blocking
+    assert found.remedy == BY_NAME["the queue drains"].remedy
+    assert found.investigate == "pik run queue-and-dlq --env staging"
+    assert "pik run queue-and-dlq --env staging" in StepResult(title="t", headline="h", checks=(found,)).to_html()
+    fine = completed(check("the queue drains", True, yes="empty", no=""), "staging")
+    assert (fine.remedy, fine.investigate) == ("", "")
 
 
 def a_replay(listed: int, planned: int, sent: int, complete: bool = True) -> Sent:

@@ -1,0 +1,46 @@
+"""``pik checks``: what is asked before the next phase, and what each answer means."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from pik.cli.output import JsonOption, emit
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("checks")(checks)
+
+
+def checks(
+    step: Annotated[
+        str, typer.Option("--step", "-s", help="Only those of ingest, replay, processor or rollback.")
+    ] = "",
+    env: Annotated[str, typer.Option("--env", "-e", help="Environment that the commands are written for.")] = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """List the checks: what each asks, where, how patiently, and what to do when it does not pass. Asks no AWS.
+
+    A check passes, fails, or is inconclusive: no data is never a pass. Blocking ones keep the gate closed unless they
+    pass; advisory ones are only shown. They are run by the runbooks verify-ingest, verify-replay, verify-processor,
+    rollout and rollback.
+    """
+    from pik.errors import UsageError
+    from pik.rollout import checks as known
+
+    if step and step not in known.STEPS:
+        raise UsageError(f"no such step: {step}", next_step=f"one of {', '.join(known.STEPS)}")
+    found = known.of_step(step) if step else known.CHECKS
+    lines = []
+    for spec in found:
+        kind = "blocking" if spec.blocking else "advisory"
+        wait = f", waits up to {spec.patience:.0f} s" if spec.patience else ""
+        lines.append(f"{spec.name}  ({', '.join(spec.steps)}; {kind}{wait})")
+        lines.append(f"    asks     {spec.question}")
+        lines.append(f"    do this  {spec.remedy.format(env=env)}")
+        if spec.investigate:
+            lines.append(f"    look     {spec.command(env)}")
+    emit({"checks": [asdict(spec) for spec in found]}, as_json=as_json, text="\n".join(lines))
