@@ -55,7 +55,9 @@ def look(environment: Environment, url: str = "") -> tuple[Place, tuple[Differen
     differences = [*_of_account(environment, account)]
     found = None if differences else stack.read(environment)
     if found:
-        differences += [*_of_stack(environment, found), *_of_outputs(environment, found)]
+        differences += _of_stack(environment, found)
+    if found and found.healthy:  # in the middle of an update, outputs are those of before and resources those of after
+        differences += _of_outputs(environment, found)
     if url and not differences:
         differences += _of_url(environment, "the address given", url, "")
     return Place(account, str(caller["Arn"]), found), tuple(differences)

@@ -17,12 +17,12 @@ from botocore.exceptions import ClientError
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.rollout import mapping, phases, records, stack
+from pik.rollout.converge import at_rest, converge
 from pik.rollout.guard import guard
 from pik.rollout.inventory import Difference, Inventory, inventory, messages, queue_counts
 from pik.rollout.stack import Say, Stack, aws_errors, silent
 
 TARGETS = (phases.REPLAY.name, phases.INGEST.name)
-CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 # Messages a running function holds come back to the queue or are done by then (function timeout, and slack).
 DRAIN_SECONDS = 90.0
 
@@ -120,17 +120,16 @@ def rollback(
     if to not in TARGETS:
         raise UsageError(f"cannot roll back to {to}", next_step=f"one of {', '.join(TARGETS)}")
     say = on_progress or silent
-    started = time.monotonic()
+    tap = _Tap(environment, say)
     found = guard(environment).stack or stack.require(environment)
-    target = phases.phase(to)
-    previous = found.phase
+    target, previous = phases.phase(to), found.phase
     log = records.new(environment, "rollback")
-    stopped_after = _stop(environment, found, started, say)
+    tap.close(found)
     if after_stop:
         after_stop()
+    settled = _settle(environment, found, tap)
     before = _inventory(environment)
-    waiting = messages(environment, found.outputs["QueueUrl"])
-    settled = _settle(environment, found, say)
+    waiting = messages(environment, settled.outputs["QueueUrl"])
     changed = settled.phase.number > target.number
     if changed:
         say(f"CloudFormation takes {environment.stack} to phase {target.label}")
@@ -141,8 +140,8 @@ def rollback(
         environment=environment.name,
         phase=after.phase.name,
         previous=previous.name,
-        seconds=round(time.monotonic() - started, 2),
-        stopped_after=round(stopped_after, 2),
+        seconds=round(time.monotonic() - tap.began, 2),
+        stopped_after=round(tap.stopped_after, 2),
         queue_before=waiting,
         queue_after=messages(environment, after.outputs["QueueUrl"]),
         dead_letters=messages(environment, after.outputs["DeadLetterQueueUrl"]),
@@ -156,22 +155,31 @@ def rollback(
     return done
 
 
-def _stop(environment: Environment, found: Stack, started: float, say: Say) -> float:
-    """Close the tap, wait for what is in flight; return the seconds until the last message was consumed."""
-    if not mapping.find(environment, found.outputs):
-        return 0.0
-    mapping.switch(environment, found.outputs, on=False)
-    stopped = time.monotonic() - started
-    say(f"event source mapping disabled after {stopped:.1f} s")
-    deadline = time.monotonic() + DRAIN_SECONDS
-    queue = found.outputs["QueueUrl"]
-    while queue_counts(environment, queue)["ApproximateNumberOfMessagesNotVisible"]:
-        if time.monotonic() > deadline:
-            say("messages are still in flight; they return to the queue when their visibility timeout ends")
-            break
-        time.sleep(0.2 if environment.embedded else 2.0)
-        stopped = time.monotonic() - started
-    return stopped
+class _Tap:
+    """Closes the event source mapping, as often as one turns up, and knows when the last message was consumed."""
+
+    def __init__(self, environment: Environment, say: Say) -> None:
+        self.environment = environment
+        self.say = say
+        self.began = time.monotonic()
+        self.stopped_after = 0.0
+
+    def close(self, found: Stack) -> None:
+        """Disable what reads the queue and wait for what is in flight."""
+        queue = found.outputs.get("QueueUrl")
+        taps = [tap for tap in mapping.find(self.environment, found.outputs) if tap.state != "Disabled"]
+        if not taps or not queue:
+            return
+        mapping.switch(self.environment, found.outputs, on=False)
+        self.stopped_after = time.monotonic() - self.began
+        self.say(f"event source mapping disabled after {self.stopped_after:.1f} s")
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while queue_counts(self.environment, queue)["ApproximateNumberOfMessagesNotVisible"]:
+            if time.monotonic() > deadline:
+                self.say("messages are still in flight; they return to the queue when their visibility timeout ends")
+                break
+            time.sleep(0.2 if self.environment.embedded else 2.0)
+            self.stopped_after = time.monotonic() - self.began
 
 
 def _inventory(environment: Environment) -> Inventory | None:
@@ -181,61 +189,55 @@ def _inventory(environment: Environment) -> Inventory | None:
         return None  # too much to read: a rollback does not wait for that
 
 
-def _settle(environment: Environment, found: Stack, say: Say, patience: float = 3600.0) -> Stack:
-    """Wait until CloudFormation is at rest; let it finish its own rollback when that got stuck."""
+def _settle(environment: Environment, found: Stack, tap: _Tap) -> Stack:
+    """Wait until CloudFormation is at rest, and let it finish its own rollback when that got stuck.
+
+    An update that is under way may be just about to make a mapping: whenever one turns up, it is closed.
+    """
     client = environment.client("cloudformation")
-    deadline = time.monotonic() + patience
-    with aws_errors(environment, "continue CloudFormation's rollback"):
+    with aws_errors(environment, "continue CloudFormation's rollback (the queue is no longer consumed)"):
         if found.status == "UPDATE_ROLLBACK_FAILED":
-            say("continuing CloudFormation's own rollback")
+            tap.say("continuing CloudFormation's own rollback")
             client.continue_update_rollback(StackName=environment.stack)
-            found = stack.require(environment)
         elif found.status == "UPDATE_IN_PROGRESS":
-            say("cancelling the update that is under way")
+            tap.say("cancelling the update that is under way")
             try:
                 client.cancel_update_stack(StackName=environment.stack)
             except ClientError:
-                say("it cannot be cancelled any more: waiting for its end")
-            found = stack.require(environment)
-    while found.in_progress:
-        if time.monotonic() > deadline:
-            raise _stuck(environment, found)
-        time.sleep(0.5 if environment.embedded else 5.0)
-        found = stack.require(environment)
-    return found
+                tap.say("it cannot be cancelled any more: waiting for its end")
+    now = at_rest(environment, say=tap.say, look=lambda: tap.close(stack.require(environment)))
+    tap.close(now)
+    if now.healthy and "QueueUrl" in now.outputs:
+        return now
+    if now.status == "UPDATE_ROLLBACK_FAILED":
+        raise _stuck(environment, now)
+    delete = f"aws cloudformation delete-stack --stack-name {environment.stack} --region {environment.region}"
+    raise Refused(
+        f"{environment.name}: there is nothing to roll back, the stack is {now.status}",
+        reason=now.reason or "it was never completely made; nothing consumes a queue",
+        next_step=f"{delete} (stores are retained), then pik deploy --env {environment.name} --phase ingest",
+    )
 
 
 def _stuck(environment: Environment, found: Stack) -> AwsError:
+    events = stack.events(environment, found.updated)
+    failed = list(dict.fromkeys(event.resource for event in events if event.failed))
+    skip = " ".join(name for name in failed if name != environment.stack)
     return AwsError(
-        f"{environment.name}: the queue is no longer consumed, but the stack is {found.status}",
-        reason=found.reason or "CloudFormation did not finish",
-        next_step=f"pik rollback --env {environment.name} again once it is at rest; nothing is lost meanwhile",
+        f"{environment.name}: the queue is no longer consumed, but CloudFormation cannot move: {found.status}",
+        reason=found.reason or f"failed: {skip or 'it does not say what'}",
+        next_step=f"mend what its events say, or skip it: aws cloudformation continue-update-rollback --stack-name "
+        f"{environment.stack} --region {environment.region} --resources-to-skip {skip or 'LOGICAL_ID'}; then pik "
+        f"rollback --env {environment.name} again. Nothing is lost meanwhile",
     )
 
 
 def _converge(environment: Environment, found: Stack, target: phases.Phase, say: Say) -> None:
-    follow = stack.Follower(environment, say)
-    parameters = [
-        {"ParameterKey": key, "ParameterValue": target.parameters[key]}
-        if key in target.parameters
-        else {"ParameterKey": key, "UsePreviousValue": True}
-        for key in found.parameters
-    ]
-    with aws_errors(environment, "update the stack (the queue is no longer consumed)"):
-        environment.client("cloudformation").update_stack(
-            StackName=environment.stack,
-            UsePreviousTemplate=True,
-            Parameters=parameters,
-            Capabilities=CAPABILITIES,
-        )
-        while (now := stack.require(environment)).in_progress:
-            follow()
-            time.sleep(0.3 if environment.embedded else 3.0)
-        follow()
-    if now.phase.number > target.number or not now.healthy or now.status == "UPDATE_ROLLBACK_COMPLETE":
-        failure = follow.failure()
+    try:
+        converge(environment, found, {**target.parameters, "Canary": "false"}, say)
+    except AwsError as error:
         raise AwsError(
-            f"{environment.name}: the queue is no longer consumed, but the stack is {now.status}",
-            reason=failure.reason if failure else now.reason,
+            f"{error.message}; the queue is no longer consumed",
+            reason=error.reason,
             next_step=f"pik rollback --env {environment.name} again; nothing is lost meanwhile",
-        )
+        ) from error
