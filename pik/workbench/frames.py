@@ -129,6 +129,21 @@ LOGS = _schema(
 #: One row for each point of a metric.
 METRICS = _schema(time=TIME, name=_TEXT, service=_TEXT, statistic=_TEXT, value=_FLOAT, unit=_TEXT)
 
+#: One row for each entry of the ledger, oldest first.
+LEDGER = _schema(
+    number=_INT,
+    time=TIME,
+    kind=_TEXT,
+    verdict=_TEXT,  # passed, failed, inconclusive; null where there is none to give
+    phase=_TEXT,  # null where none is concerned
+    sentence=_TEXT,
+    by=_TEXT,  # ARN of the caller
+    template=_TEXT,  # digest of the template that it is about
+    code=_TEXT,  # digest of the code that it is about
+    run=_TEXT,  # id of the run that it comes from, where it comes from one
+    hash=_TEXT,
+)
+
 
 def frame(schema: pa.Schema, rows: Iterable[Mapping[str, Any]], **attrs: Any) -> pd.DataFrame:
     """Return rows as a frame of ``schema``.

@@ -1,0 +1,42 @@
+"""What can stand in the ledger: one kind for each thing that is done to an environment, or decided about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+_TYPES = "urn:pipeline-investigation-kit:ledger"  # a name, not an address; it never changes for what it names
+
+
+class Kind(StrEnum):
+    """Of an entry. ``meaning`` says what it stands for; :attr:`predicate_type` names the shape of its predicate."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> Kind:
+        """Make a member that is its own name and knows what it means."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    VERIFICATION = "verification", "a phase was checked; the verdict says how it came out"
+    APPROVAL = "approval", "somebody said yes to what is deployed, or planned, going further"
+    DEPLOY = "deploy", "template, code or parameters were deployed"
+    PROMOTION = "promotion", "the phase was raised, on evidence"
+    REFUSAL = "refusal", "something was asked for and refused; nothing was changed"
+    OVERRIDE = "override", "a refusal was overruled by a person, with a reason"
+    ROLLBACK = "rollback", "a phase was taken back"
+    CANARY = "canary", "new code was tried on a part of what comes in, and judged"
+
+    @property
+    def predicate_type(self) -> str:
+        """URI of the statement's predicate.
+
+        >>> Kind.DEPLOY.predicate_type
+        'urn:pipeline-investigation-kit:ledger:deploy:v1'
+        """
+        return f"{_TYPES}:{self}:v1"
+
+
+#: What changes an environment: evidence from before the last of them is of something else.
+CHANGES = frozenset({Kind.DEPLOY, Kind.PROMOTION, Kind.ROLLBACK})

@@ -1,0 +1,216 @@
+"""What is wrong with a ledger: pure, from the records as they lie in the bucket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pik.errors import UsageError
+from pik.events import parse_time
+from pik.ledger.entry import FIRST, RECEIPT_DIGITS, Entry, Link, link_after, parse
+
+#: AWS refuses what is signed by a clock that is further off than this.
+CLOCK = timedelta(minutes=15)
+_RECEIPT = re.compile(rf"(?:ledger entry )?(\d{{1,8}})(?::| · )([0-9a-f]{{{RECEIPT_DIGITS},64}})…?")
+
+
+class Flaw(StrEnum):
+    """What can be wrong; ``meaning`` says what has happened then."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> Flaw:
+        """Make a member that is its own name and knows what it means."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    MISSING = "missing", "a record was removed"
+    DELETED = "deleted", "somebody deleted it; an older version still holds what was recorded"
+    REWRITTEN = "rewritten", "somebody wrote over it; its oldest version is what was recorded"
+    ALTERED = "altered", "its content was changed after it was written"
+    UNCHAINED = "unchained", "it, or the entry before it, was replaced after it was written"
+    MISPLACED = "misplaced", "it was written for another number or place, and copied here"
+    BACKWARDS = "backwards", "it, or the entry before it, was not written when it says"
+    REDATED = "redated", "it was not written when it says: history was written again, or a clock was wrong"
+    UNREADABLE = "unreadable", "its content was damaged, or it was not written by this kit"
+    STRAY = "stray", "something that is no record lies among the records"
+    UNPROTECTED = "unprotected", "records can be replaced without leaving a trace"
+    EVIDENCE_MISSING = "evidence missing", "a file that it stands on was removed"
+    EVIDENCE_ALTERED = "evidence altered", "a file that it stands on is not the one it was recorded with"
+    RECEIPT = "receipt", "the ledger is not the one that the receipt was given for: it was written again from there"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: with which entry (None: with the ledger as a whole), and what was seen."""
+
+    flaw: Flaw
+    number: int | None
+    seen: str
+
+    def __str__(self) -> str:
+        where = "the ledger" if self.number is None else f"entry {self.number}"
+        return f"{where}: {self.seen}: {self.flaw.meaning}"
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """Return it as one JSON-able object."""
+        return {"entry": self.number, "problem": str(self.flaw), "seen": self.seen, "means": self.flaw.meaning}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it lies in the bucket: ``number`` is its key's, ``body`` None when its newest version is a deletion.
+
+    ``versions`` counts those with bytes, ``markers`` the deletions; ``stored`` is when S3 took the newest version.
+    """
+
+    number: int
+    body: bytes | None
+    stored: datetime
+    versions: int = 1
+    markers: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which environment a ledger belongs to."""
+
+    environment: str
+    stack: str
+    account: str
+
+
+def entries(records: Iterable[Record]) -> list[Entry]:
+    """Return the entries that can be read, in order."""
+    return [entry for record in records if isinstance(entry := _read(record), Entry)]
+
+
+def problems(place: Place, records: Sequence[Record]) -> tuple[Problem, ...]:
+    """Return everything that is wrong with the records of a ledger, in their order."""
+    found: list[Problem] = []
+    before: Record | None = None
+    for record in sorted(records, key=lambda record: record.number):
+        found += _gap(before.number if before else 0, record.number)
+        found += _of_versions(record)
+        found += _of_content(place, record)
+        found += _of_order(before, record)
+        before = record
+    return tuple(found)
+
+
+def of_evidence(found: Iterable[Entry], hashes: Mapping[str, str | None]) -> Iterator[Problem]:
+    """Yield what is wrong with the evidence of entries; ``hashes`` are those of the files that are there, by key."""
+    for entry in found:
+        for link in entry.links:
+            actual = hashes.get(link.key)
+            if actual is None:
+                yield Problem(Flaw.EVIDENCE_MISSING, entry.number, f"{link.key} is not there")
+            elif actual != link.sha256:
+                yield Problem(Flaw.EVIDENCE_ALTERED, entry.number, _differs(link, actual))
+
+
+def _differs(link: Link, actual: str) -> str:
+    return f"{link.key} has SHA-256 {actual[:RECEIPT_DIGITS]}…, recorded {link.sha256[:RECEIPT_DIGITS]}…"
+
+
+def of_receipt(found: Iterable[Entry], receipt: str) -> tuple[Problem, ...]:
+    """Return what is wrong with a ledger for somebody who has a receipt: it must still have that entry.
+
+    Because each entry holds the hash of the one before, a receipt vouches for everything up to its entry.
+
+    Raises:
+        UsageError: it is no receipt, or too short a part of one to prove anything.
+    """
+    match = _RECEIPT.fullmatch(receipt.strip())
+    if match is None:
+        raise UsageError(
+            f"not a receipt: {receipt}",
+            reason=f"a receipt is a number and at least {RECEIPT_DIGITS} digits of a hash; fewer could be forged",
+            next_step="as in --receipt 118:9f3c2a41d0b7e55c; pik ledger show 118 prints it in full",
+        )
+    number, digest = int(match[1]), match[2]
+    entry = next((entry for entry in found if entry.number == number), None)
+    if entry is None:
+        return (Problem(Flaw.RECEIPT, number, "there is no such entry any more"),)
+    if not entry.hash.startswith(digest):
+        return (Problem(Flaw.RECEIPT, number, f"its hash is {entry.hash[:RECEIPT_DIGITS]}…, the receipt's {digest}"),)
+    return ()
+
+
+def _gap(before: int, number: int) -> Iterator[Problem]:
+    for missing in range(before + 1, number)[:10]:
+        yield Problem(Flaw.MISSING, missing, "there is no such record")
+    if number - before > 11:
+        yield Problem(Flaw.MISSING, None, f"{number - before - 11} more before entry {number} are not there either")
+
+
+def _of_versions(record: Record) -> Iterator[Problem]:
+    if record.markers:
+        hidden = "a deletion hides it" if record.body is None else "it was deleted and written anew"
+        yield Problem(Flaw.DELETED, record.number, hidden)
+    if record.versions > 1:
+        yield Problem(Flaw.REWRITTEN, record.number, f"it has {record.versions} versions, not one")
+    if record.body is None and not record.markers:
+        yield Problem(Flaw.MISSING, record.number, "it is listed and cannot be read")
+
+
+def _read(record: Record) -> Entry | str:
+    """Return the entry, or why there is none."""
+    if record.body is None:
+        return ""
+    try:
+        entry = parse(record.body)
+        entry.computed_hash()  # canonical JSON cannot hold everything that JSON can
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    return entry
+
+
+def _of_content(place: Place, record: Record) -> Iterator[Problem]:
+    entry, number = _read(record), record.number
+    if not isinstance(entry, Entry):
+        if record.body is not None:
+            yield Problem(Flaw.UNREADABLE, number, f"it cannot be read ({entry})")
+        return
+    if entry.computed_hash() != entry.hash:
+        yield Problem(Flaw.ALTERED, number, "its hash is not that of its content")
+    elif entry.to_bytes() != record.body:
+        yield Problem(Flaw.ALTERED, number, "its bytes are not those that the kit writes")
+    if entry.number != number:
+        yield Problem(Flaw.MISPLACED, number, f"it says that it is entry {entry.number}")
+    for name, wanted in vars(place).items():
+        if getattr(entry, name) != wanted:
+            yield Problem(Flaw.MISPLACED, number, f"its {name} is {getattr(entry, name)}, here it is {wanted}")
+    apart = record.stored - parse_time(entry.time)
+    if abs(apart) > CLOCK:
+        yield Problem(Flaw.REDATED, number, f"S3 took it {_minutes(apart)} than it says")
+
+
+def _of_order(before: Record | None, record: Record) -> Iterator[Problem]:
+    """Compare an entry with the one before, where both are there."""
+    entry, number = _read(record), record.number
+    if not isinstance(entry, Entry) or number != (before.number if before else 0) + 1:
+        return
+    if before is None:
+        if entry.previous != FIRST:
+            yield Problem(Flaw.UNCHAINED, number, "it is not chained to nothing, as the first entry is")
+        return
+    if before.body is None:
+        return
+    if entry.previous != link_after(before.body):
+        yield Problem(Flaw.UNCHAINED, number, f"its previous hash is not that of entry {before.number}")
+    earlier = _read(before)
+    if isinstance(earlier, Entry):
+        apart = parse_time(entry.time) - parse_time(earlier.time)
+        if apart < -2 * CLOCK:  # two clocks, each as wrong as AWS allows
+            yield Problem(Flaw.BACKWARDS, number, f"its time is {_minutes(apart)} than entry {before.number}'s")
+
+
+def _minutes(apart: timedelta) -> str:
+    minutes = round(abs(apart).total_seconds() / 60)
+    return f"{minutes} minutes {'later' if apart > timedelta() else 'earlier'}"

@@ -1,0 +1,221 @@
+"""Read the ledger: its entries in order, what is wrong with it, and what was verified since the last change."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pik.environments import Environment
+from pik.errors import CheckFailed, UsageError
+from pik.ledger import problems as wrong
+from pik.ledger.entry import FOLDER, Entry, key, number_of
+from pik.ledger.kinds import CHANGES, Kind
+from pik.ledger.problems import Flaw, Place, Problem, Record
+from pik.ledger.store import Store, locate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kinds = Kind | Collection[Kind] | None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The entries of one environment, oldest first, and everything that is wrong with them.
+
+    Example:
+        >>> ledger = read(environment("staging"))                                     # doctest: +SKIP
+        >>> ledger.verification("replay")                                             # doctest: +SKIP
+        Entry(number=117, …)
+    """
+
+    environment: str
+    entries: tuple[Entry, ...] = field(repr=False)
+    problems: tuple[Problem, ...]
+
+    def select(self, *, kind: Kinds = None, phase: str | None = None, after: int = 0) -> tuple[Entry, ...]:
+        """Return the entries of one kind (or some), of one phase, and with a higher number than ``after``."""
+        kinds = {kind} if isinstance(kind, Kind) else set(kind or Kind)
+        return tuple(
+            entry
+            for entry in self.entries
+            if entry.kind in kinds and entry.number > after and phase in (None, entry.phase)
+        )
+
+    def last(self, *, kind: Kinds = None, phase: str | None = None, after: int = 0) -> Entry | None:
+        """Return the newest of what :meth:`select` returns, or None."""
+        found = self.select(kind=kind, phase=phase, after=after)
+        return found[-1] if found else None
+
+    @property
+    def change(self) -> Entry | None:
+        """The newest entry that changed the environment (deploy, promotion, rollback), or None."""
+        return self.last(kind=CHANGES)
+
+    def verification(self, phase: str) -> Entry | None:
+        """Return the newest verification of a phase since the last change, whatever its verdict, or None."""
+        change = self.change
+        return self.last(kind=Kind.VERIFICATION, phase=phase, after=change.number if change else 0)
+
+    def entry(self, number: int) -> Entry:
+        """Return one entry; raise UsageError when there is none of that number."""
+        found = next((entry for entry in self.entries if entry.number == number), None)
+        if found is None:
+            there = f"1 to {self.entries[-1].number}" if self.entries else "none yet"
+            raise UsageError(
+                f"there is no entry {number} in the ledger of {self.environment}",
+                reason=f"entries: {there}",
+                next_step=f"pik ledger list --env {self.environment}",
+            )
+        return found
+
+    def flaws(self, number: int) -> tuple[Problem, ...]:
+        """Return what is wrong with one entry."""
+        return tuple(problem for problem in self.problems if problem.number == number)
+
+    def against(self, receipt: str) -> tuple[Problem, ...]:
+        """Return what is wrong for the holder of a receipt (``118:9f3c…``); raise UsageError when it is none."""
+        return wrong.of_receipt(self.entries, receipt)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The entries as :data:`pik.workbench.frames.LEDGER`; ``df.attrs["problems"]`` has a sentence for each."""
+        from pik.workbench import frames
+
+        columns = ("number", "time", "kind", "verdict", "phase", "sentence", "by", "run", "hash")
+        rows: list[dict[str, Any]] = [
+            {name: getattr(entry, name) or None for name in columns}
+            | {"kind": str(entry.kind)}
+            | {name: entry.digest(name) or None for name in ("template", "code")}
+            for entry in self.entries
+        ]
+        return frames.frame(frames.LEDGER, rows, problems=[str(problem) for problem in self.problems])
+
+
+def read(environment: Environment, *, evidence: bool = False) -> Ledger:
+    """Return the environment's ledger, verified.
+
+    Args:
+        environment: whose.
+        evidence: verify the files that the entries stand on as well: each is read.
+
+    Raises:
+        AwsError: there is no ledger, or AWS said no.
+        Refused: what answers is another environment.
+    """
+    where = locate(environment)
+    records, stray = _records(where)
+    found = tuple(wrong.entries(records))
+    said = [*stray, *_protection(where)]
+    said += wrong.problems(Place(environment.name, where.stack, where.account), records)
+    if evidence:
+        said += wrong.of_evidence(found, _hashes(where, found))
+    return Ledger(environment.name, found, tuple(said))
+
+
+def verify(environment: Environment, *, receipt: str = "") -> tuple[Problem, ...]:
+    """Return everything that is wrong with an environment's ledger and its evidence; nothing when it is as recorded.
+
+    Args:
+        environment: whose.
+        receipt: what was printed when something was recorded: the ledger must still have that entry.
+
+    Raises:
+        UsageError: that is no receipt.
+        AwsError, Refused: as :func:`read`.
+    """
+    ledger = read(environment, evidence=True)
+    return ledger.problems + (ledger.against(receipt) if receipt else ())
+
+
+def fetch(environment: Environment, entry: Entry, folder: Path) -> list[Path]:
+    """Write the evidence of an entry to a folder, each file verified first, and return their paths.
+
+    Raises:
+        CheckFailed: a file is missing or not the one that was recorded; it is not written, the others are.
+        AwsError: AWS said no.
+    """
+    where = locate(environment)
+    folder.mkdir(parents=True, exist_ok=True)
+    written, bad = [], []
+    for link in entry.links:
+        body = where.get(link.key)
+        if body is None or hashlib.sha256(body).hexdigest() != link.sha256:
+            bad.append(f"{link.key} {'is missing' if body is None else 'is not the file that was recorded'}")
+            continue
+        path = folder / link.name
+        path.write_bytes(body)
+        written.append(path)
+    if bad:
+        raise CheckFailed(
+            f"entry {entry.number}: {len(bad)} of {len(entry.links)} files cannot be vouched for",
+            reason="; ".join(bad),
+            next_step=f"pik ledger verify --env {environment.name}",
+        )
+    return written
+
+
+def _records(where: Store) -> tuple[list[Record], list[Problem]]:
+    """Return the records, and what lies among them that is none."""
+    from pik.workbench.objects import Objects
+
+    listed: dict[int, list[dict[str, Any]]] = {}
+    stray: dict[str, Problem] = {}
+    for version in _versions(where, FOLDER):
+        number = number_of(version["Key"])
+        if number is None:
+            stray[version["Key"]] = Problem(Flaw.STRAY, None, f"{version['Key']} is there")
+        else:
+            listed.setdefault(number, []).append(version)
+    there = [number for number, found in listed.items() if not _newest(found)["deleted"]]
+    bodies = Objects(where.environment, where.bucket).many(map(key, there), lambda _, found: found and found.body)
+    content = dict(zip(there, bodies, strict=True))
+    records = [
+        Record(
+            number=number,
+            body=content.get(number),
+            stored=_newest(found)["LastModified"],
+            versions=sum(not version["deleted"] for version in found),
+            markers=sum(version["deleted"] for version in found),
+        )
+        for number, found in sorted(listed.items())
+    ]
+    return records, list(stray.values())
+
+
+def _newest(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return next((version for version in found if version["IsLatest"]), found[0])
+
+
+def _versions(where: Store, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield every version and every deletion of every object below a prefix."""
+    from pik.rollout.stack import aws_errors
+
+    with aws_errors(where.environment, "list the ledger's versions"):
+        pages = where.environment.client("s3").get_paginator("list_object_versions")
+        for page in pages.paginate(Bucket=where.bucket, Prefix=prefix):
+            yield from ({**version, "deleted": False} for version in page.get("Versions", []))
+            yield from ({**marker, "deleted": True} for marker in page.get("DeleteMarkers", []))
+
+
+def _protection(where: Store) -> Iterator[Problem]:
+    from pik.rollout.stack import aws_errors
+
+    with aws_errors(where.environment, "ask whether the evidence bucket keeps versions"):
+        state = where.environment.client("s3").get_bucket_versioning(Bucket=where.bucket).get("Status", "off")
+    if state != "Enabled":
+        yield Problem(Flaw.UNPROTECTED, None, f"versioning of its bucket is {state.lower()}")
+
+
+def _hashes(where: Store, found: tuple[Entry, ...]) -> dict[str, str | None]:
+    from pik.workbench.objects import Object, Objects
+
+    def hashed(_: str, file: Object | None) -> str | None:
+        return hashlib.sha256(file.body).hexdigest() if file else None
+
+    keys = list(dict.fromkeys(link.key for entry in found for link in entry.links))
+    return dict(zip(keys, Objects(where.environment, where.bucket).many(keys, hashed), strict=True))
