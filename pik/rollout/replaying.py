@@ -108,15 +108,20 @@ def _midnight(day: str, days_later: int) -> str:
     return events.format_time(moment)
 
 
-def batch_stamp() -> str:
+def batch_stamp(prefix: str = PREFIX) -> str:
     """Return the common start of the replay ids of one batch; later batches sort later."""
-    return f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+    return f"{prefix}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
 
 
 def replay_all(
-    environment: Environment, selections: Sequence[Selection], *, on_progress: Say | None = None
+    environment: Environment,
+    selections: Sequence[Selection],
+    *,
+    prefix: str = PREFIX,
+    parts: int = 3,
+    on_progress: Say | None = None,
 ) -> list[Replay]:
-    """Plan and replay every selection through the API; the first in three pages, to see that cursors lose nothing."""
+    """Plan and replay every selection through the API; the first in ``parts``, to see that cursors lose nothing."""
     say = on_progress or silent
     url = stack.require(environment).outputs.get("ReplayUrl")
     if not url:
@@ -125,9 +130,9 @@ def replay_all(
             reason="phase 2 is not deployed",
             next_step=f"pik deploy --env {environment.name} --phase replay",
         )
-    stamp = batch_stamp()
+    stamp = batch_stamp(prefix)
     jobs = [
-        (f"{stamp}-{number:02d}", selection, 3 if number == 0 else 1) for number, selection in enumerate(selections)
+        (f"{stamp}-{number:02d}", selection, parts if number == 0 else 1) for number, selection in enumerate(selections)
     ]
     with ThreadPoolExecutor(PARALLEL) as pool:
         done = list(pool.map(lambda job: _replay(environment, url, *job), jobs))

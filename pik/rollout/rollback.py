@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from pik.environments import Environment
-from pik.errors import AwsError, Refused, UsageError
+from pik.errors import AwsError, PikError, Refused, UsageError
+from pik.ledger import Kind
 from pik.rollout import mapping, phases, records, stack
 from pik.rollout.converge import at_rest, converge
 from pik.rollout.guard import guard
 from pik.rollout.inventory import Difference, Inventory, inventory, messages, queue_counts
+from pik.rollout.recording import record
 from pik.rollout.stack import Say, Stack, aws_errors, silent
 
 TARGETS = (phases.REPLAY.name, phases.INGEST.name)
@@ -50,6 +52,7 @@ class Rollback:
     before: Inventory | None = field(default=None, repr=False)
     after: Inventory | None = field(default=None, repr=False)
     log: str = ""
+    recorded: str = ""
 
     @property
     def differences(self) -> dict[str, Difference]:
@@ -97,6 +100,7 @@ class Rollback:
             "digests_before": self.before.digests if self.before else {},
             "digests_after": self.after.digests if self.after else {},
             "log": self.log,
+            "recorded": self.recorded,
         }
 
 
@@ -122,7 +126,21 @@ def rollback(
     say = on_progress or silent
     tap = _Tap(environment, say)
     found = guard(environment).stack or stack.require(environment)
-    target, previous = phases.phase(to), found.phase
+    try:
+        done = _roll_back(environment, found, phases.phase(to), tap, after_stop)
+    except PikError as error:
+        say(str(record(environment, Kind.ROLLBACK, f"did not get there: {error.message}", phase=to, state="failed")))
+        raise
+    facts = {name: value for name, value in done.as_dict().items() if name not in ("phase", "log", "recorded")}
+    recorded = record(environment, Kind.ROLLBACK, done.sentence, phase=done.phase, state="done", facts=facts)
+    say(str(recorded))
+    return replace(done, recorded=str(recorded))
+
+
+def _roll_back(
+    environment: Environment, found: Stack, target: phases.Phase, tap: _Tap, after_stop: Callable[[], None] | None
+) -> Rollback:
+    say, previous = tap.say, found.phase
     log = records.new(environment, "rollback")
     tap.close(found)
     if after_stop:

@@ -134,8 +134,8 @@ def _deployed(environment: Environment, found: Stack) -> dict[str, Any]:
     since = stack.phase_since(environment, found)
     raw_objects, raw_bytes = _raw(environment, found.outputs["RawBucket"])
     mappings = mapping.find(environment, found.outputs)
-    queue = _queue(environment, found.outputs["QueueUrl"])
-    dead = _queue(environment, found.outputs["DeadLetterQueueUrl"])
+    waiting = queue(environment, found.outputs["QueueUrl"])
+    dead = queue(environment, found.outputs["DeadLetterQueueUrl"])
     return {
         "phase": found.phase.name,
         "stack_status": found.status,
@@ -148,7 +148,7 @@ def _deployed(environment: Environment, found: Stack) -> dict[str, Any]:
         "aggregates": _items(environment, found.outputs["AggregatesTable"]),
         "raw_objects": raw_objects,
         "raw_bytes": raw_bytes,
-        "queue": queue,
+        "queue": waiting,
         "dead_letters": dead,
         "mapping": mappings[0].state if mappings else None,
         "outputs": found.outputs,
@@ -215,7 +215,8 @@ def _storage(environment: Environment, bucket: str, metric: str, kind: str) -> i
     return int(points[-1]) if points else None
 
 
-def _queue(environment: Environment, url: str) -> Queue:
+def queue(environment: Environment, url: str) -> Queue:
+    """Return what a queue holds now."""
     counts = queue_counts(environment, url)
     attributes = environment.client("sqs").get_queue_attributes(
         QueueUrl=url, AttributeNames=["MessageRetentionPeriod"]

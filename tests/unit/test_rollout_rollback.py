@@ -37,6 +37,7 @@ class Aws:
         self.calls: list[str] = []
         self.cancel_refused = False
         self.update_fails = False
+        self.recorded: list[str] = []
 
     def look(self, _: Environment) -> Stack:
         if self.script:
@@ -104,6 +105,9 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Prepare:
         monkeypatch.setattr(module, "queue_counts", lambda *_: {"ApproximateNumberOfMessagesNotVisible": 0})
         monkeypatch.setattr(module.records, "caller", lambda _: "arn:ana")
         monkeypatch.setattr("time.sleep", lambda _: None)
+        monkeypatch.setattr(
+            module, "record", lambda _, kind, sentence, **__: aws.recorded.append(f"{kind}: {sentence}")
+        )
         return env
 
     return prepare
@@ -140,6 +144,7 @@ def test_consumption_is_stopped_first_whatever_state_the_stack_is_in(
     assert done.lost_nothing
     assert done.queue_after == 7
     assert aws.mapping in ("", "Disabled")
+    assert aws.recorded == [f"rollback: {done.sentence}"]
 
 
 def test_a_mapping_that_an_update_was_about_to_make_is_closed_as_soon_as_it_is_there(prepared: Prepare) -> None:
@@ -159,6 +164,7 @@ def test_when_cloudformation_cannot_move_nothing_is_consumed_and_the_next_step_i
     assert "--resources-to-skip ReplayApi" in stuck.value.next_step
     assert "pik rollback --env local again" in stuck.value.next_step
     assert stuck.value.reason == "a resource is stuck"
+    assert aws.recorded[0].startswith("rollback: did not get there: ")
 
 
 def test_when_the_update_fails_nothing_is_consumed_and_it_can_be_done_again(prepared: Prepare) -> None:

@@ -1,0 +1,92 @@
+"""What the rollout writes into the ledger: subjects, the state before a change, and what was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pik import ledger
+from pik.environments import Environment
+from pik.errors import Refused
+from pik.ledger import Entry, Kind, NotRecorded
+from pik.rollout import mapping
+from pik.rollout.deployed import Deployed, deployed
+from pik.rollout.guard import Place
+from pik.rollout.inventory import messages
+from pik.rollout.stack import Stack, aws_errors
+from pik.runbooks.where import git
+
+FUNCTIONS = ("IngestFunction", "ReplayFunction", "ProcessorFunction")
+
+
+def about(now: Deployed) -> dict[str, dict[str, str]]:
+    """Return what is deployed, and from which checkout that is said, as the subjects of a statement."""
+    checkout = git()
+    return ledger.subjects(
+        template=now.template,
+        code=now.code,
+        parameters=now.parameters,
+        commit=checkout.commit if checkout else "",
+    )
+
+
+def capture(environment: Environment, found: Stack, now: Deployed) -> dict[str, Any]:
+    """Return the state that a change starts from: what one would go back to.
+
+    Parameters, digests, the code that each function really runs (as Lambda has it), what reads the queue, and what
+    waits in it.
+    """
+    with aws_errors(environment, "capture the state before the change"):
+        client = environment.client("lambda")
+        functions = {
+            output: client.get_function_configuration(FunctionName=found.outputs[output])["CodeSha256"]
+            for output in FUNCTIONS
+            if found.outputs.get(output)
+        }
+        return {
+            "phase": now.phase.name,
+            "stack_status": found.status,
+            "parameters": found.parameters,
+            "template": now.template,
+            "code": now.code,
+            "functions": functions,
+            "mappings": [{"uuid": one.uuid, "state": one.state} for one in mapping.find(environment, found.outputs)],
+            "queue": messages(environment, found.outputs["QueueUrl"]),
+            "dead_letters": messages(environment, found.outputs["DeadLetterQueueUrl"]),
+        }
+
+
+def record(environment: Environment, kind: Kind, sentence: str, **predicate: Any) -> Entry | NotRecorded:
+    """Record something about what is deployed now; never raises, and its text is what to tell a person."""
+    try:
+        subjects: Mapping[str, Mapping[str, str]] = about(deployed(environment))
+    except Exception as error:  # what happened must go on, and be told, whatever becomes of its record
+        return NotRecorded(f"{type(error).__name__}: {error}")
+    return ledger.record(environment, kind, subjects=subjects, predicate={"sentence": sentence, **predicate})
+
+
+@contextmanager
+def refusals(environment: Environment, place: Place, asked: str, phase: str) -> Iterator[None]:
+    """Record what is refused, and say that nothing was changed.
+
+    Only for environments that are not open: where everybody may do as they like, a refusal is a slip, not an event.
+    """
+    try:
+        yield
+    except Refused as refused:
+        if environment.config.protection == "open":
+            raise
+        told = "nothing was changed"
+        if place.stack:
+            entry = record(
+                environment,
+                Kind.REFUSAL,
+                f"refused: {refused.message}",
+                phase=phase,
+                asked=asked,
+                reason=refused.reason,
+            )
+            told += f"; the refusal is {entry}" if isinstance(entry, Entry) else f"; {entry}"
+        reason = f"{refused.reason}\n{told}" if refused.reason else told
+        raise type(refused)(refused.message, reason=reason, next_step=refused.next_step) from refused

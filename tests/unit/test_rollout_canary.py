@@ -1,0 +1,91 @@
+"""How a canary is judged, from what was seen; and what counts as a failure or as wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pik.results import Verdict
+from pik.rollout.canary import Limits, Outcome, Sample, _failed, _some, _wrong, judge
+from pik.rollout.replaying import Raws
+from pik.rollout.trials import Prediction
+
+LIMITS = Limits(least=10, patience=60, every=1)
+
+
+def sample(seconds: float = 20, **seen: Any) -> Sample:
+    values = {"waiting": 0, "in_flight": 0, "oldest_seconds": None, "dead": 0, "counted": 0, "failed": 0, **seen}
+    return Sample(seconds=seconds, **values)
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict", "says"),
+    [
+        (sample(counted=100), Verdict.PASSED, "100 of 100 messages counted as predicted"),
+        (sample(5, counted=100), None, ""),  # too early: what comes late may be a failure
+        (sample(counted=40, waiting=60), None, ""),
+        (sample(counted=40), Verdict.PASSED, "40 of 100"),  # the queue is empty: no more will come
+        (sample(counted=98, failed=2), Verdict.PASSED, "2 failed"),  # a throttle or two
+        (sample(counted=30, failed=10, waiting=60), Verdict.FAILED, "10 of 40 messages failed"),
+        (sample(1, counted=6, failed=2, waiting=90), Verdict.FAILED, "2 of 8 messages failed"),
+        (sample(1, counted=1, failed=1, waiting=98), None, ""),  # one says nothing yet
+        (sample(dead=1, counted=99), Verdict.FAILED, "1 message set aside"),
+        (sample(2, wrong=("N1 · day · r has another state",), counted=99), Verdict.FAILED, "not as predicted: N1"),
+        (sample(59, waiting=100), None, ""),
+        (sample(60, waiting=100), Verdict.FAILED, "nothing was counted after 60 s, 100 messages in the queue"),
+        (sample(60), Verdict.FAILED, "nothing was counted"),  # not even the probe
+        (sample(60, counted=40, waiting=60), Verdict.PASSED, "40 of 100 messages counted as predicted after 60 s"),
+        (sample(60, counted=40, waiting=60, failed=1), Verdict.FAILED, "1 failed and 40 of 100"),
+    ],
+)
+def test_a_canary_is_judged_by_what_is_seen(last: Sample, verdict: Verdict | None, says: str) -> None:
+    judged = judge([sample(0, waiting=100), last], 100, LIMITS)
+    assert (judged[0] if judged else None) is verdict
+    assert judged is None or says in judged[1]
+
+
+def test_of_many_messages_some_are_enough() -> None:
+    assert judge([sample(counted=1000, waiting=50_000)], 51_000, LIMITS)
+
+
+def test_a_failure_is_a_message_that_went_back_or_a_crash_once_each() -> None:
+    lines = [
+        json.dumps({"level": "ERROR", "message": "not processed; back to the queue", "message_id": "m1"}),
+        json.dumps({"level": "ERROR", "message": "not processed; back to the queue", "message_id": "m1"}),
+        json.dumps({"level": "ERROR", "message": "set aside", "message_id": "m2"}),  # counted by the queue
+        json.dumps({"level": "INFO", "message": "counted ERROR-1", "message_id": "m3"}),
+        "[ERROR] Runtime.ImportModuleError: Unable to import module",
+        "2026-11-24 Task timed out after 30.00 seconds",
+    ]
+    assert set(_failed(iter(lines))) == {"m1", lines[4], lines[5]}
+
+
+GROUP = ("N1", "2013-01-01", "r")
+
+
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        (None, []),
+        ({"input_count": 1, "state": {"count": 1}}, []),  # not all of it yet
+        ({"input_count": 2, "state": {"count": 2}}, []),
+        ({"input_count": 2, "state": {"count": 3}}, ["N1 · 2013-01-01 · r has another state"]),
+        ({"input_count": 3, "state": {"count": 3}}, ["N1 · 2013-01-01 · r counts 3 of 2"]),
+    ],
+)
+def test_an_aggregate_is_wrong_when_it_says_more_or_something_else(row: Any, wrong: list[str]) -> None:
+    predicted = Prediction({}, Raws({}, {}), 0, {GROUP: ({"count": 2}, 2)})
+    assert list(_wrong(predicted, {GROUP: row})) == wrong
+
+
+def test_what_is_recorded_of_many_looks_is_few_of_them_and_the_last() -> None:
+    many = tuple(sample(n, counted=n) for n in range(500))
+    kept = _some(many)
+    assert len(kept) <= 13
+    assert (kept[0], kept[-1]) == (many[0], many[-1])
+    assert _some(many[:1]) == many[:1]
+    told = Outcome(Verdict.PASSED, "fine", 500, many).as_dict()
+    assert json.dumps(told)
+    assert len(told["samples"]) == len(kept)
