@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 RESULT_MEDIA_TYPE = "application/vnd.pik.step+json"
+_SHA256 = "^[0-9a-f]{64}$"
 
 
 class Verdict(StrEnum):
@@ -60,11 +61,28 @@ class Check(BaseModel):
         return self.blocking and self.verdict is not Verdict.PASSED
 
 
+class Proof(BaseModel):
+    """What exactly a step's checks are about: a phase, and the digests of what was deployed while they ran.
+
+    A result that has one is recorded in the environment's ledger as a verification, whatever its verdict. ``template``
+    and ``code`` are those of :func:`pik.rollout.stack.digests`, ``parameters`` is the SHA-256 of the stack's parameters
+    as canonical JSON (:func:`pik.events.sha256_json`).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: str
+    template: str = Field(pattern=_SHA256)
+    code: str = Field(pattern=_SHA256)
+    parameters: str = Field(pattern=_SHA256)
+
+
 class StepResult(BaseModel):
     """What one step did and found.
 
     ``headline``: the one line a person reads first. ``facts``: figures for the summary, JSON-able.
     ``changes``: one sentence for each thing changed in the environment; ``undo``: the command that takes them back.
+    ``proof``: what was proven, for steps whose checks open a gate; others have none and are not recorded.
     """
 
     title: str
@@ -73,6 +91,7 @@ class StepResult(BaseModel):
     facts: dict[str, Any] = Field(default_factory=dict)
     changes: tuple[str, ...] = ()
     undo: str = ""
+    proof: Proof | None = None
 
     @field_validator("facts", mode="before")
     @classmethod

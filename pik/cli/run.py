@@ -170,6 +170,8 @@ def _summary(done: Run) -> Text:
                 text.append(f"      {mark} {check.name}: {check.sentence}\n", style)
         if step.error and step.error.reason:
             text.append(f"      {step.error.reason}\n")
+        if step.ledger or (step.note and step.note != step.headline):
+            text.append(f"      {step.ledger or step.note}\n", "dim")
     text.append(f"report   {done.report}")
     if done.next_step:
         text.append(f"\ndo this  {done.next_step}")

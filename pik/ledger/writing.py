@@ -105,6 +105,13 @@ class NotRecorded:
     def __str__(self) -> str:
         return f"not recorded in the ledger: {self.reason}"
 
+    @classmethod
+    def because(cls, error: Exception) -> NotRecorded:
+        """Return it with what an error says."""
+        if isinstance(error, PikError):
+            return cls(f"{error.message}: {error.reason}" if error.reason else error.message)
+        return cls(f"{type(error).__name__}: {error}")
+
 
 def record(
     environment: Environment,
@@ -123,7 +130,5 @@ def record(
     """
     try:
         return append(environment, kind, subjects=subjects, predicate=predicate, evidence=evidence)
-    except PikError as error:
-        return NotRecorded(f"{error.message}: {error.reason}" if error.reason else error.message)
     except Exception as error:  # a bug of ours must not stop a rollback either
-        return NotRecorded(f"{type(error).__name__}: {error}")
+        return NotRecorded.because(error)

@@ -33,7 +33,7 @@ _PAYLOAD_CLASS = re.compile(r"""class\s*=\s*["'][^"']*\bpik-payload\b""")
 def without_payloads(path: Path, result: StepResult | None) -> StepResult | None:
     """Take every payload out of the executed notebook on disk; return the result without them, too."""
     notebook = read(path)
-    bare = None if result is None else _bare(result)
+    bare = None if result is None else bare_result(result)
     for cell in notebook.cells:
         tagged = PAYLOAD in cell.metadata.get("tags", [])
         for output in cell.get("outputs", []):
@@ -93,7 +93,8 @@ def _clean_output(output: Any, prefix: str) -> bool:
     return bool(data)
 
 
-def _bare(result: StepResult) -> StepResult:
+def bare_result(result: StepResult) -> StepResult:
+    """Return a result without the values of evidence that is marked as payload."""
     checks = tuple(
         check.model_copy(update={"evidence": tuple(_bare_evidence(item) for item in check.evidence)})
         for check in result.checks

@@ -59,6 +59,16 @@ class StepError(BaseModel):
     traceback: str = ""
 
 
+class Recorded(BaseModel):
+    """Where a step's verification is in the environment's ledger: the entry's number and its hash."""
+
+    number: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"ledger entry {self.number} · {self.hash[:16]}"
+
+
 class Step(BaseModel):
     """One step of a run: what it was given, how far it got, what it found. Paths are relative to the run's folder."""
 
@@ -82,6 +92,7 @@ class Step(BaseModel):
     html: str | None = None
     result: StepResult | None = None
     error: StepError | None = None
+    ledger: Recorded | None = None
 
     @property
     def headline(self) -> str:

@@ -138,7 +138,7 @@ def _renew(step: Step) -> None:
     notebook.check_step(spec, project.NOTEBOOKS)
     step.source_sha256 = notebook.sha256(project.NOTEBOOKS / step.notebook)
     step.state, step.note, step.error, step.result = State.PLANNED, "", None, None
-    step.started = step.ended = step.seconds = step.executed_sha256 = step.html = None
+    step.started = step.ended = step.seconds = step.executed_sha256 = step.html = step.ledger = None
     step.cells = step.cells_done = 0
 
 
@@ -206,8 +206,20 @@ def _step(record: Run, step: Step, tell: OnProgress) -> None:
     finally:
         step.ended, step.seconds = utc(), time.monotonic() - began
         result = _keep(record, step, result)
+    done = step.model_copy(update={"result": result, "error": error, "state": state, "note": note})
+    _prove(record, done)
     # Only now: an interrupt until here leaves the step to be done again, never half-recorded.
-    step.result, step.error, step.state, step.note = result, error, state, note
+    for name in ("result", "error", "state", "note", "ledger"):
+        setattr(step, name, getattr(done, name))
+
+
+def _prove(record: Run, done: Step) -> None:
+    """Record what a step proved in the environment's ledger; a step that proved nothing asks no AWS."""
+    if done.result is None or done.result.proof is None:
+        return
+    from pik.runbooks import proof
+
+    proof.record(record, done, done.result, done.result.proof)
 
 
 def _judge(result: StepResult) -> tuple[State, str]:

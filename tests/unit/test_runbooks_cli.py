@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from pik import project, runbooks
 from pik.cli import run as command
 from pik.errors import PikError, Refused, UsageError
-from pik.runbooks.record import Run, Source, State, Step, Where
+from pik.results import StepResult
+from pik.runbooks.record import Recorded, Run, Source, State, Step, Where
 
 BOOK = """
 name: trial
@@ -110,3 +111,16 @@ def test_the_exit_code_is_the_verdict(
     assert (text.exit_code, data.exit_code) == (code, code)
     assert str(tmp_path / "index.html") in text.stdout
     assert json.loads(data.stdout)["verdict"] == state
+
+
+def test_the_summary_says_where_a_step_is_recorded_or_why_it_is_not(
+    app: typer.Typer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = finished(State.PASSED, tmp_path)
+    done.steps[0].result = StepResult(title="t", headline="as found")
+    monkeypatch.setattr(runbooks, "run", lambda *_, **__: done)
+
+    done.steps[0].note = "not recorded in the ledger: nobody is there"
+    assert "not recorded in the ledger: nobody is there" in CliRunner().invoke(app, ["trial"]).stdout
+    done.steps[0].ledger = Recorded(number=118, hash="9f3c2a41d0b7e55c" * 4)
+    assert "ledger entry 118 · 9f3c2a41d0b7e55c\n" in CliRunner().invoke(app, ["trial"]).stdout

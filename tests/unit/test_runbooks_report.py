@@ -136,6 +136,18 @@ def test_the_record_survives_writing_and_reading(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["run.json"]
 
 
+def test_a_record_from_before_there_was_a_ledger_can_be_read(tmp_path: Path) -> None:
+    a_run(tmp_path).save()
+    path = tmp_path / "run.json"
+    record = json.loads(path.read_text())
+    for step in record["steps"]:
+        del step["ledger"]
+    del record["steps"][0]["result"]["proof"]
+    path.write_text(json.dumps(record))
+
+    assert [step.ledger for step in Run.read(tmp_path).steps] == [None, None]
+
+
 def test_a_run_that_nobody_works_on_was_interrupted(tmp_path: Path) -> None:
     run = a_run(tmp_path, state=State.RUNNING)
     run.save()
