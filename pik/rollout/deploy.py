@@ -150,7 +150,7 @@ def _converge(environment: Environment, wanted: dict[str, str], before: Stack | 
     """Build and deploy; return whether the stack changed."""
     built = sam.build(environment, log, say)
     as_wanted = before and all(before.parameters.get(key) == value for key, value in wanted.items())
-    if as_wanted and built.is_what_is_deployed(stack.digests(environment)):
+    if as_wanted and built.digests() == stack.digests(environment):
         return False
     say(f"sam deploy to {environment.stack}")
     follow = stack.Follower(environment, say)
@@ -163,7 +163,6 @@ def _converge(environment: Environment, wanted: dict[str, str], before: Stack | 
     if code != 0:
         raise _failure(environment, follow, log)
     after = stack.require(environment)
-    built.remember(stack.digests(environment))
     return before is None or after.updated != before.updated
 
 

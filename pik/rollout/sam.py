@@ -20,13 +20,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pik import project
 from pik.environments import Environment
 from pik.errors import AwsError
-from pik.rollout.stack import Digests, Say, parse_template, template_digests
+from pik.rollout.artifact import Digests, digests
+from pik.rollout.stack import Say
+from pik.rollout.template import parse
 
-BUILDS = project.ROOT / ".aws-sam" / "pik"
 KEPT_BUILDS = 3
 # What the artifact and the template are made of; nothing else makes a new build necessary.
 SOURCES = (
@@ -55,24 +57,13 @@ class Build:
         """The built template."""
         return self.folder / "template.yaml"
 
-    def remember(self, deployed: Digests) -> None:
-        """Note what this build looks like once it is deployed."""
-        self._note.write_text(json.dumps({"template": deployed.template, "code": deployed.code}), encoding="utf-8")
+    def document(self) -> dict[str, Any]:
+        """Return the built template, parsed."""
+        return parse(self.template.read_text(encoding="utf-8"))
 
-    def is_what_is_deployed(self, deployed: Digests) -> bool:
-        """Whether these digests are what this build looked like when it was last deployed."""
-        if not self._note.exists():
-            return False
-        note = json.loads(self._note.read_text(encoding="utf-8"))
-        return Digests(note["template"], note["code"]) == deployed
-
-    def template_digest(self) -> str:
-        """Return the built template's digest."""
-        return template_digests(parse_template(self.template.read_text(encoding="utf-8"))).template
-
-    @property
-    def _note(self) -> Path:
-        return self.folder / "pik-deployed.json"
+    def digests(self) -> Digests:
+        """Return the digests that what is deployed will have once this build is."""
+        return digests(self.document(), self.folder)
 
 
 def command() -> str:
@@ -85,8 +76,14 @@ def command() -> str:
     raise AwsError("the SAM CLI is not installed", reason=f"not at {project.SAM}, not on PATH", next_step="make setup")
 
 
-def sources_digest(root: Path = project.ROOT) -> str:
-    """Return one digest over every file the build is made of."""
+def builds() -> Path:
+    """Return the directory that builds are kept in."""
+    return project.ROOT / ".aws-sam" / "pik"
+
+
+def sources_digest(root: Path | None = None) -> str:
+    """Return one digest over every file the build is made of; ``root``: another checkout than this one."""
+    root = root or project.ROOT
     digest = hashlib.sha256()
     files = {path for pattern in SOURCES for path in root.glob(pattern) if path.is_file()}
     for path in sorted(files):
@@ -97,8 +94,8 @@ def sources_digest(root: Path = project.ROOT) -> str:
 def build(environment: Environment, log: Path, say: Say) -> Build:
     """Run ``sam build`` unless these very sources are built already."""
     digest = sources_digest()
-    folder = BUILDS / digest[:16]
-    with _locked(BUILDS):
+    folder = builds() / digest[:16]
+    with _locked(builds()):
         if (folder / "template.yaml").exists():
             os.utime(folder)
             return Build(folder, digest, fresh=False)
@@ -120,8 +117,8 @@ def build(environment: Environment, log: Path, say: Say) -> Build:
 
 
 def _prune() -> None:
-    builds = [path for path in BUILDS.iterdir() if path.is_dir()]
-    for old in sorted(builds, key=lambda path: path.stat().st_mtime)[:-KEPT_BUILDS]:
+    kept = [path for path in builds().iterdir() if path.is_dir()]
+    for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-KEPT_BUILDS]:
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.environments import Environment, as_aws_error
 from pik.errors import AwsError, NotDeployed
-from pik.rollout import phases
+from pik.rollout import artifact, phases, template
+from pik.rollout.artifact import Digests
 
 Say = Callable[[str], None]
 
@@ -52,14 +50,6 @@ class Stack:
     def healthy(self) -> bool:
         """Whether it can be updated as it is."""
         return self.status in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"}
-
-
-@dataclass(frozen=True)
-class Digests:
-    """What is deployed, read from the deployed template itself: template without code addresses, and code."""
-
-    template: str
-    code: str
 
 
 @dataclass(frozen=True)
@@ -142,55 +132,18 @@ def require(environment: Environment) -> Stack:
     return found
 
 
+def deployed(environment: Environment) -> dict[str, Any]:
+    """Return the template that is deployed, parsed (:func:`pik.rollout.template.parse`)."""
+    with aws_errors(environment, f"read the template of {environment.stack}"):
+        answer = environment.client("cloudformation").get_template(
+            StackName=environment.stack, TemplateStage="Original"
+        )
+    return template.parse(answer["TemplateBody"])
+
+
 def digests(environment: Environment) -> Digests:
     """Return the digests of what is deployed, computed from the deployed template."""
-    with aws_errors(environment, f"read the template of {environment.stack}"):
-        body = environment.client("cloudformation").get_template(StackName=environment.stack, TemplateStage="Original")[
-            "TemplateBody"
-        ]
-    return template_digests(body if isinstance(body, dict) else parse_template(body))
-
-
-def template_digests(document: dict[str, Any]) -> Digests:
-    """Return the digests of a built or packaged template.
-
-    The template's digest leaves out where code lies, so the same template with other code keeps it; the code's digest
-    is taken over the object names, which ``sam`` derives from the code's content.
-    """
-    resources = json.loads(json.dumps(document, default=str))
-    code = []
-    for resource in resources.get("Resources", {}).values():
-        properties = resource.get("Properties", {})
-        location = properties.pop("CodeUri", None)
-        if location is not None:
-            code.append(location["Key"] if isinstance(location, dict) else str(location).rpartition("/")[2])
-    return Digests(_sha256(resources), _sha256(sorted(set(code))))
-
-
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short tags (``!Ref``, ``!Sub`` …), kept as data."""
-
-
-def _tagged(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.ScalarNode):
-        return {f"!{suffix}": loader.construct_scalar(node)}
-    if isinstance(node, yaml.SequenceNode):
-        return {f"!{suffix}": loader.construct_sequence(node, deep=True)}
-    assert isinstance(node, yaml.MappingNode)  # noqa: S101 - the three kinds of node there are
-    return {f"!{suffix}": loader.construct_mapping(node, deep=True)}
-
-
-_Loader.add_multi_constructor("!", _tagged)
-
-
-def parse_template(text: str) -> dict[str, Any]:
-    """Parse a CloudFormation template (YAML or JSON)."""
-    document: dict[str, Any] = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    return document
+    return artifact.digests(deployed(environment))
 
 
 def events(environment: Environment, since: datetime) -> list[StackEvent]:

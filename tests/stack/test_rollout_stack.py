@@ -107,16 +107,6 @@ def test_deploying_again_changes_nothing_and_says_so(embedded_env: Environment) 
     assert stack.require(embedded_env).updated == before.updated
 
 
-def test_a_deploy_without_our_memory_of_the_build_is_a_no_op_too(embedded_env: Environment) -> None:
-    from pik.rollout import sam
-
-    bring(embedded_env, "ingest")
-    deploy(embedded_env, "ingest")
-    for note in sam.BUILDS.glob("*/pik-deployed.json"):
-        note.unlink()
-    assert not deploy(embedded_env, "ingest").changed
-
-
 def test_a_step_back_is_refused_and_changes_nothing(embedded_env: Environment) -> None:
     bring(embedded_env, "replay")
     with pytest.raises(Refused, match="step back"):

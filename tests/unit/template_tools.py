@@ -1,93 +1,28 @@
-"""Read template.yaml as CloudFormation would for given parameters: conditions evaluated, ``Fn::If`` resolved.
-
-Only what the template uses is known; anything else raises, so that a new construct cannot pass unnoticed.
-"""
+"""Questions that tests ask of template.yaml, evaluated by :mod:`pik.rollout.evaluation` as a plan evaluates it."""
 
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from pik import project
+from pik.rollout.evaluation import Evaluator
+from pik.rollout.template import STATELESS, STORES, parse
 
-STORES = frozenset({"AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::Logs::LogGroup"})
-STATELESS = frozenset(
-    {
-        "AWS::Serverless::Api",
-        "AWS::Serverless::Function",
-        "AWS::Lambda::EventSourceMapping",
-        "AWS::IAM::Role",
-        "AWS::IAM::ManagedPolicy",
-        "AWS::S3::BucketPolicy",
-        "AWS::SQS::QueuePolicy",
-        "AWS::SSM::Parameter",
-        "AWS::CloudWatch::Alarm",
-        "AWS::CloudWatch::Dashboard",
-        "AWS::Glue::Database",
-        "AWS::Glue::Table",
-        "AWS::Athena::WorkGroup",
-    }
-)
-PSEUDO = {
-    "AWS::StackName": "pik-test",
-    "AWS::StackId": "arn:aws:cloudformation:eu-west-1:111122223333:stack/pik-test/1a2b3c4d-0000-4000-8000-000000000000",
-    "AWS::Region": "eu-west-1",
-    "AWS::AccountId": "111122223333",
-    "AWS::Partition": "aws",
-    "AWS::URLSuffix": "amazonaws.com",
-}
-_NOTHING = object()
-
-
-class _Loader(yaml.SafeLoader):
-    pass
-
-
-def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    value: Any
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        assert isinstance(node, yaml.MappingNode)
-        value = loader.construct_mapping(node, deep=True)
-    if suffix == "GetAtt":
-        value = value.split(".", 1)
-    return {suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}": value}
-
-
-_Loader.add_multi_constructor("!", _long_form)
+__all__ = ["STATELESS", "STORES", "Stack", "load", "phases"]
 
 
 def load() -> dict[str, Any]:
     """Return template.yaml with every function in its long form."""
-    document: dict[str, Any] = yaml.load(project.TEMPLATE.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
-    return document
+    return parse(project.TEMPLATE.read_text(encoding="utf-8"))
 
 
-@dataclass
-class Stack:
+class Stack(Evaluator):
     """The template for one set of parameters. ``resources`` and ``outputs`` hold only what would exist."""
 
-    document: dict[str, Any]
-    parameters: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        defaults = {name: str(spec.get("Default", "")) for name, spec in self.document["Parameters"].items()}
-        unknown = self.parameters.keys() - defaults.keys()
-        assert not unknown, unknown
-        self.values = {**defaults, **self.parameters}
-        self.resources = self._existing("Resources")
-        self.outputs = {name: item["Value"] for name, item in self._existing("Outputs").items()}
-
     def of_type(self, *types: str) -> dict[str, dict[str, Any]]:
-        """Return the properties of the resources of these types, by logical id."""
+        """Return the properties of the resources of these types, by logical id, without what Globals add."""
         return {
             name: resource.get("Properties", {})
             for name, resource in self.resources.items()
@@ -96,72 +31,8 @@ class Stack:
 
     def environment_of(self, function: str) -> dict[str, Any]:
         """Return the environment variables of a function, the common ones included."""
-        common = self.resolve(self.document["Globals"]["Function"]["Environment"]["Variables"])
-        own = self.resources[function]["Properties"]["Environment"]["Variables"]
-        return {**common, **own}
-
-    def rule_failures(self) -> list[str]:
-        """Return what the template's Rules say against the parameters."""
-        failures = []
-        for rule in self.document["Rules"].values():
-            if self._true(rule["RuleCondition"]):
-                failures += [a["AssertDescription"] for a in rule["Assertions"] if not self._true(a["Assert"])]
-        return failures
-
-    def condition(self, name: str) -> bool:
-        """Evaluate a named condition."""
-        return self._true(self.document["Conditions"][name])
-
-    def resolve(self, value: Any) -> Any:
-        """Resolve parameters, pseudo parameters, ``Fn::If``, ``Fn::Sub``; leave references to resources readable."""
-        if isinstance(value, list):
-            return [item for item in map(self.resolve, value) if item is not _NOTHING]
-        if not isinstance(value, dict):
-            return value
-        if len(value) == 1:
-            (function, argument), *_ = value.items()
-            if function == "Ref" or function.startswith("Fn::"):
-                return self._functions()[function](argument)
-        resolved = {name: self.resolve(item) for name, item in value.items()}
-        return {name: item for name, item in resolved.items() if item is not _NOTHING}
-
-    def _existing(self, section: str) -> dict[str, dict[str, Any]]:
-        return {
-            name: self.resolve({k: v for k, v in item.items() if k != "Condition"})
-            for name, item in self.document[section].items()
-            if "Condition" not in item or self.condition(item["Condition"])
-        }
-
-    def _functions(self) -> dict[str, Callable[[Any], Any]]:
-        return {
-            "Ref": self._ref,
-            "Fn::GetAtt": lambda argument: "<" + ".".join(argument) + ">",
-            "Fn::If": lambda argument: self.resolve(argument[1 if self.condition(argument[0]) else 2]),
-            "Fn::Select": lambda argument: self.resolve(argument[1])[int(argument[0])],
-            "Fn::Split": lambda argument: self.resolve(argument[1]).split(argument[0]),
-            "Fn::Sub": self._sub,
-        }
-
-    def _ref(self, name: str) -> Any:
-        if name == "AWS::NoValue":
-            return _NOTHING
-        return self.values.get(name, PSEUDO.get(name, f"<{name}>"))
-
-    def _sub(self, argument: Any) -> str:
-        text, names = (argument, {}) if isinstance(argument, str) else argument
-        known = {**PSEUDO, **self.values, **{name: self.resolve(value) for name, value in names.items()}}
-        filled = re.sub(r"\$\{([^!}]+)\}", lambda match: str(known.get(match[1], f"<{match[1]}>")), text)
-        return filled.replace("${!", "${")
-
-    def _true(self, expression: dict[str, Any]) -> bool:
-        ((function, argument),) = expression.items()
-        if function == "Condition":
-            return self.condition(argument)
-        if function == "Fn::Equals":
-            left, right = (self.resolve(side) for side in argument)
-            return bool(left == right)
-        answers = [self._true(part) for part in argument]
-        return {"Fn::And": all(answers), "Fn::Or": any(answers), "Fn::Not": not answers[0]}[function]
+        variables: dict[str, Any] = self.evaluated().resources[function].properties["Environment"]["Variables"]
+        return variables
 
 
 PHASES = {

@@ -15,7 +15,7 @@ from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.rollout import mapping, phases, sam, stack
 from pik.rollout.deploy import _failure, _refuse_unless_forward, _wanted
-from pik.rollout.stack import Digests, Follower, Stack, StackEvent, template_digests
+from pik.rollout.stack import Follower, Stack, StackEvent
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
 PROD = Environment("prod", region="eu-west-1")
@@ -90,41 +90,6 @@ def test_sam_is_told_only_what_is_wanted(tmp_path: Path) -> None:
         "ParameterKey=A,ParameterValue=arn:aws:sns:eu-west-1:1:a topic",
         "ParameterKey=B,ParameterValue=2",
     ]
-
-
-TEMPLATE = """
-Resources:
-  F:
-    Type: AWS::Serverless::Function
-    Properties:
-      CodeUri: {code}
-      MemorySize: {memory}
-      Role: !GetAtt R.Arn
-"""
-
-
-def digests(code: str = "s3://one/abc", memory: int = 512) -> Digests:
-    return template_digests(stack.parse_template(TEMPLATE.format(code=code, memory=memory)))
-
-
-def test_code_and_template_have_a_digest_each() -> None:
-    assert digests().template == digests(code="s3://one/xyz").template
-    assert digests().code != digests(code="s3://one/xyz").code
-    assert digests().template != digests(memory=1024).template
-    assert digests().code == digests(memory=1024).code
-
-
-def test_the_code_digest_does_not_depend_on_the_bucket() -> None:
-    assert digests(code="s3://two/abc").code == digests().code
-    assert digests(code="{Bucket: three, Key: abc}").code == digests().code
-
-
-def test_a_build_recognises_itself_once_it_was_deployed(tmp_path: Path) -> None:
-    built = sam.Build(tmp_path, "d", fresh=True)
-    assert not built.is_what_is_deployed(digests())
-    built.remember(digests())
-    assert built.is_what_is_deployed(digests())
-    assert not built.is_what_is_deployed(digests(memory=1024))
 
 
 def test_the_sources_digest_sees_every_kind_of_source(tmp_path: Path) -> None:
