@@ -266,6 +266,13 @@ CHECKS = (
         "daily-health",
     ),
     Spec(
+        "permissions are as declared",
+        "Has every role and policy of the stack exactly the statements that the deployed template gives it?",
+        (INGEST, REPLAY, PROCESSOR),
+        "somebody changed a role by hand: deploy again (CloudFormation's drift detection shows where), or change the "
+        "template",
+    ),
+    Spec(
         "only this phase is on",
         "Is what runs exactly what the phase says: functions, APIs and mappings?",
         (INGEST, REPLAY, PROCESSOR, ROLLBACK),

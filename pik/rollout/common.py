@@ -10,6 +10,7 @@ from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.results import Check
 from pik.rollout import mapping, stack
 from pik.rollout.checks import BY_NAME
+from pik.rollout.permissions import permissions
 from pik.rollout.probe import Probe, exchange
 from pik.rollout.reading import Stores, eventually
 from pik.rollout.verdicts import check, every, missing
@@ -23,7 +24,11 @@ KINDS = {
 
 def questions(stores: Stores) -> dict[str, Callable[[], Check]]:
     """Return what every phase is asked, by its name."""
-    return {"no alarm": lambda: no_alarm(stores), "only this phase is on": lambda: components(stores)}
+    return {
+        "no alarm": lambda: no_alarm(stores),
+        "permissions are as declared": lambda: permissions(stores.environment),
+        "only this phase is on": lambda: components(stores),
+    }
 
 
 def logs(stores: Stores, group: str, text: str, since: datetime, patience: float) -> Check:

@@ -9,10 +9,11 @@ import pandas as pd
 
 from pik.environments import environment
 from pik.errors import Refused
-from pik.results import Check, StepResult
+from pik.results import Check, Proof, StepResult
 from pik.rollout import phases, stack
 from pik.rollout.banner import Banner, banner
 from pik.rollout.deploy import Deployment, deploy
+from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.guard import guard
 from pik.rollout.rollback import rollback
 
@@ -21,6 +22,7 @@ class Step:
     """What every step has: an environment, its banner, and the way forward to its phase."""
 
     phase: phases.Phase
+    proves = True  # whether its checks are those that the next phase asks for
 
     def __init__(self, env: str, *, from_start: bool = False, deploy: bool = True) -> None:
         self.environment = environment(env)
@@ -28,6 +30,7 @@ class Step:
         self.deploys = deploy
         self.changes: list[str] = []
         self.deployment: Deployment | None = None
+        self._began: Deployed | None = None
 
     @property
     def banner(self) -> Banner:
@@ -46,6 +49,7 @@ class Step:
             return self._as_it_is()
         self._step_back()
         self.deployment = deploy(self.environment, self.phase.name)
+        self._began = deployed(self.environment)
         if self.deployment.changed:
             self.changes.append(self.deployment.sentence)
         return facts_frame(
@@ -67,14 +71,14 @@ class Step:
                 reason="evidence is about the phase that an environment is in",
                 next_step=f"pik run verify-{found.phase.name} --env {name}, or bring it to {self.phase.name} first",
             )
-        digests = stack.digests(self.environment)
+        self._began = deployed(self.environment, found)
         return facts_frame(
             {
                 "phase": self.phase.label,
                 "changed": "nothing: this only verifies",
                 "stack": f"{self.environment.stack} {found.status}",
-                "template digest": digests.template,
-                "code digest": digests.code,
+                "template digest": self._began.template,
+                "code digest": self._began.code,
             }
         )
 
@@ -105,7 +109,15 @@ class Step:
             facts=facts | more,
             changes=tuple(self.changes),
             undo=self._undo(),
+            proof=self._proof(),
         )
+
+    def _proof(self) -> Proof | None:
+        """What the checks are about: exactly what is deployed, if it is this step's phase, and was all the time."""
+        there = deployed(self.environment)
+        if not self.proves or there.phase is not self.phase or self._began not in (None, there):
+            return None
+        return Proof(phase=there.phase.name, template=there.template, code=there.code, parameters=there.parameters)
 
     def _undo(self) -> str:
         previous = phases.PHASES[self.phase.number - 1]

@@ -20,6 +20,9 @@ from botocore.exceptions import ClientError
 
 from pik import signed
 from pik.environments import Environment
+from pik.results import Verdict
+from pik.rollout import stack
+from pik.rollout.permissions import permissions
 from tests.conftest import Deploy
 
 Outputs = dict[str, str]
@@ -58,8 +61,9 @@ class Caller(Environment):
 
 
 @pytest.fixture(scope="module")
-def outputs(deployed: Deploy) -> Outputs:
-    return deployed("processor")
+def outputs(deployed: Deploy, embedded_env: Environment) -> Outputs:
+    found = deployed("processor")
+    return {**found, "IngestRole": stack.resources(embedded_env)["IngestRole"]}
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +181,8 @@ CALLS: dict[str, Call] = {
     "receive dead letter": _receive("DeadLetterQueueUrl"),
     "delete dead letter": _delete_message("DeadLetterQueueUrl"),
     "read logs": lambda who, o: who.client("logs").filter_log_events(logGroupName=o["IngestLogGroup"], limit=1),
+    "read role policies": lambda who, o: who.client("iam").list_role_policies(RoleName=o["IngestRole"]),
+    "read managed policy": lambda who, o: who.client("iam").get_policy(PolicyArn=o["ViewerPolicy"]),
     "read phase": lambda who, o: who.client("ssm").get_parameter(Name=o["RolloutParameter"]),
     "describe stack": lambda who, o: who.client("cloudformation").describe_stacks(StackName=who.stack),
     "read alarms": lambda who, o: who.client("cloudwatch").describe_alarms(MaxRecords=1),
@@ -194,7 +200,15 @@ CALLS: dict[str, Call] = {
 VIEWER = {
     *("read raw", "read rejected", "list raw", "query events", "scan events", "get dedupe", "query aggregates"),
     *("get aggregate", "query replays", "queue attributes", "read logs", "read phase", "describe stack"),
-    *("read alarms", "see mapping", "describe query table", "read query workgroup", "start query"),
+    *(
+        "read role policies",
+        "read managed policy",
+        "read alarms",
+        "see mapping",
+        "describe query table",
+        "read query workgroup",
+        "start query",
+    ),
 }
 MAY = {
     "nobody": set(),
@@ -262,3 +276,24 @@ def test_not_even_an_administrator_deletes_raw_bytes(
         iam.delete_user_policy(UserName=user, PolicyName="everything")
         iam.delete_access_key(UserName=user, AccessKeyId=key["AccessKeyId"])
         iam.delete_user(UserName=user)
+
+
+def test_what_is_in_force_is_compared_with_what_is_declared(embedded_env: Environment, outputs: Outputs) -> None:
+    assert permissions(embedded_env).verdict is Verdict.PASSED
+
+    iam, role = embedded_env.client("iam"), outputs["IngestRole"]
+    kept = iam.get_role_policy(RoleName=role, PolicyName="ingest")["PolicyDocument"]
+    wider = json.loads(json.dumps(kept))
+    next(s for s in wider["Statement"] if s["Sid"] == "Index")["Action"] = ["dynamodb:PutItem", "dynamodb:DeleteItem"]
+    more = {"Version": "2012-10-17", "Statement": [{"Sid": "All", "Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    try:
+        iam.put_role_policy(RoleName=role, PolicyName="ingest", PolicyDocument=json.dumps(wider))
+        iam.put_role_policy(RoleName=role, PolicyName="by-hand", PolicyDocument=json.dumps(more))
+        found = permissions(embedded_env)
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName="ingest", PolicyDocument=json.dumps(kept))
+        iam.delete_role_policy(RoleName=role, PolicyName="by-hand")
+    assert found.verdict is Verdict.FAILED
+    assert "IngestRole/by-hand is there and not declared" in found.sentence
+    assert "IngestRole/ingest: statement Index is not as declared" in found.sentence
+    assert permissions(embedded_env).verdict is Verdict.PASSED
