@@ -25,8 +25,9 @@ from pik.rollout.recording import record
 from pik.rollout.stack import Say, Stack, aws_errors, silent
 
 TARGETS = (phases.REPLAY.name, phases.INGEST.name)
-# Messages a running function holds come back to the queue or are done by then (function timeout, and slack).
-DRAIN_SECONDS = 90.0
+# What a running function holds is done by then, or failed: the function's timeout, and slack. What failed stays in
+# flight until its visibility timeout ends, and nothing is consumed meanwhile: there is no use in waiting for it.
+DRAIN_SECONDS = 35.0
 
 
 @dataclass(frozen=True)
@@ -192,12 +193,20 @@ class _Tap:
         self.stopped_after = time.monotonic() - self.began
         self.say(f"event source mapping disabled after {self.stopped_after:.1f} s")
         deadline = time.monotonic() + DRAIN_SECONDS
-        while queue_counts(self.environment, queue)["ApproximateNumberOfMessagesNotVisible"]:
+        before = self._in_flight(queue)
+        while before and (now := self._in_flight(queue)):
+            if now < before:
+                self.stopped_after = time.monotonic() - self.began
             if time.monotonic() > deadline:
-                self.say("messages are still in flight; they return to the queue when their visibility timeout ends")
-                break
+                self.say(f"{now} messages failed; they return to the queue when their visibility timeout ends")
+                return
+            before = now
             time.sleep(0.2 if self.environment.embedded else 2.0)
+        if before:
             self.stopped_after = time.monotonic() - self.began
+
+    def _in_flight(self, queue: str) -> int:
+        return queue_counts(self.environment, queue)["ApproximateNumberOfMessagesNotVisible"]
 
 
 def _inventory(environment: Environment) -> Inventory | None:
