@@ -16,6 +16,7 @@ from pik.rollout.figures import BAD, GOOD, nothing, styled
 
 PLAIN = "#3b6ea5"
 COLUMNS, ROWS = 48, 30  # cells of a heat map, at most
+VERDICT_COLOURS = {"passed": GOOD, "failed": BAD, "inconclusive": "#9a6700", "none": PLAIN}
 STATUS_COLOURS = {"ACCEPTED": GOOD, "DUPLICATE": "#9a6700", "CONFLICT": BAD}
 _STEPS = (60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -174,6 +175,30 @@ def timeline(rows: Sequence[Mapping[str, Any]], finding: str) -> altair.Chart:
         x=altair.X("source:N", sort=list(dict.fromkeys(frame["source"]))), text="label:N"
     )
     return styled(dots + names, [finding], height=max(80, 24 * len(points)))
+
+
+def history(rows: Sequence[Mapping[str, Any]], finding: str) -> altair.Chart:
+    """What was done when: a lane for each kind of thing, a point for each, coloured by how it came out.
+
+    Args:
+        rows: ``time``, ``what`` (the lane), ``verdict`` (may be empty), ``says`` (the tooltip).
+        finding: the title.
+    """
+    if not rows:
+        return nothing(finding)
+    frame = pd.DataFrame([{**row, "time": _iso(row["time"]), "verdict": row["verdict"] or "none"} for row in rows])
+    colours = {kind: colour for kind, colour in VERDICT_COLOURS.items() if kind in set(frame["verdict"])}
+    points = (
+        altair.Chart(frame)
+        .mark_point(filled=True, size=90, opacity=0.8)
+        .encode(
+            x=_time("time:T", "recorded", [row["time"] for row in rows]),
+            y=altair.Y("what:N", title="what was done", axis=altair.Axis(grid=True)),
+            color=_colours("verdict", colours),
+            tooltip=["says:N", "time:T"],
+        )
+    )
+    return styled(points, [finding], height=max(60, 34 * frame["what"].nunique()))
 
 
 def counts(rows: Mapping[str, int], finding: str, *, what: str, unit: str, bad: Iterable[str] = ()) -> altair.Chart:

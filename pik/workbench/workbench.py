@@ -197,6 +197,12 @@ class Workbench:
 
         return reconcile.reconcile(self, start, end)
 
+    def ledger(self) -> pd.DataFrame:
+        """Return what was verified, approved, deployed and taken back, verified (:mod:`pik.ledger`)."""
+        from pik import ledger
+
+        return ledger.read(self.environment).frame
+
     def metrics(self, name: str, **selection: Any) -> pd.DataFrame:
         """Return a CloudWatch metric (:mod:`pik.workbench.telemetry`)."""
         from pik.workbench import telemetry

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pik.errors import UsageError
-from pik.ledger.entry import FIRST, Entry
+from pik.ledger import Kind
+from pik.ledger.entry import FIRST, Entry, link_after
 from pik.ledger.problems import CLOCK, Flaw, Place, Record, of_receipt, problems
+from pik.project import ROOT
 from tests.unit.ledger_world import MINUTE, PLACE, chain, entry, hashed, stored
 
 LENGTH = 5
@@ -175,8 +177,6 @@ def test_what_cannot_be_read_is_said_and_what_follows_stays_a_chain(body: bytes)
 
 
 def test_the_ledger_goes_on_after_an_unreadable_record() -> None:
-    from pik.ledger.entry import link_after
-
     after = entry(2, link_after(b"garbage"))
     records = [Record(1, b"garbage", RECORDS[0].stored), *stored([after])]
 
@@ -199,3 +199,10 @@ def test_each_problem_names_the_entry_and_what_it_means() -> None:
     assert problem.flaw.meaning in str(problem)
     assert problem.as_dict()["entry"] == 4
     assert all(flaw.meaning for flaw in Flaw)
+
+
+def test_the_documentation_says_what_each_kind_and_each_problem_means() -> None:
+    page = (ROOT / "docs" / "ledger.md").read_text()
+
+    assert [kind for kind in Kind if f"| `{kind}` | {kind.meaning} |" not in page] == []
+    assert [flaw for flaw in Flaw if f"| `{flaw}` | {flaw.meaning} |" not in page] == []
