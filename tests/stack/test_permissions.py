@@ -18,8 +18,9 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from pik import signed
+from pik import ledger, signed
 from pik.environments import Environment
+from pik.errors import AwsError
 from pik.results import Verdict
 from pik.rollout import stack
 from pik.rollout.permissions import permissions
@@ -117,13 +118,13 @@ def _replay(who: Environment, outputs: Outputs) -> httpx.Response:
     return signed.request(who, "POST", outputs["ReplayUrl"], json.dumps(WINDOW).encode())
 
 
-def _s3(operation: str, key: str = "", **arguments: Any) -> Call:
+def _s3(operation: str, key: str = "", bucket: str = "RawBucket", **arguments: Any) -> Call:
     named = {"Key": key} if key else {}
-    return lambda who, o: getattr(who.client("s3"), operation)(Bucket=o["RawBucket"], **named, **arguments)
+    return lambda who, o: getattr(who.client("s3"), operation)(Bucket=o[bucket], **named, **arguments)
 
 
-def _s3_put(key: str) -> Call:
-    return _s3("put_object", key, Body=b"x", ContentMD5="bm90IHRoZSBkaWdlc3QhIQ==", IfNoneMatch="*")
+def _s3_put(key: str, bucket: str = "RawBucket") -> Call:
+    return _s3("put_object", key, bucket, Body=b"x", ContentMD5="bm90IHRoZSBkaWdlc3QhIQ==", IfNoneMatch="*")
 
 
 def _table(operation: str, table: str, **arguments: Any) -> Call:
@@ -152,6 +153,7 @@ def _delete_message(queue: str) -> Call:
     return _sqs("delete_message", queue, ReceiptHandle="of-no-message")
 
 
+EVIDENCE = "EvidenceBucket"
 CALLS: dict[str, Call] = {
     "POST /ingest": _ingest,
     "POST /replay": _replay,
@@ -162,6 +164,15 @@ CALLS: dict[str, Call] = {
     "write rejected": _s3_put("rejected/pik-probe-none"),
     "write elsewhere": _s3_put("elsewhere/pik-probe-none"),
     "delete raw": _s3("delete_object", "raw/pik-probe-none"),
+    "read ledger": _s3("get_object", "ledger/pik-probe-none", EVIDENCE),
+    "read evidence": _s3("get_object", "evidence/pik-probe-none", EVIDENCE),
+    "list ledger": _s3("list_objects_v2", bucket=EVIDENCE, Prefix="ledger/", MaxKeys=1),
+    "list ledger versions": _s3("list_object_versions", bucket=EVIDENCE, Prefix="ledger/", MaxKeys=1),
+    "write ledger": _s3_put("ledger/pik-probe-none", EVIDENCE),
+    "write evidence": _s3_put("evidence/pik-probe-none", EVIDENCE),
+    "delete ledger": _s3("delete_object", "ledger/pik-probe-none", EVIDENCE),
+    "delete evidence": _s3("delete_object", "evidence/pik-probe-none", EVIDENCE),
+    "take the ledger's policy away": lambda who, o: who.client("s3").put_bucket_policy(Bucket=o[EVIDENCE], Policy="no"),
     "query events": _query("EventsTable"),
     "scan events": _table("scan", "EventsTable", Limit=1),
     "put event": _keyless_put("EventsTable"),
@@ -209,12 +220,15 @@ VIEWER = {
         "read query workgroup",
         "start query",
     ),
+    *("read ledger", "read evidence", "list ledger", "list ledger versions"),
 }
 MAY = {
     "nobody": set(),
     "producer": {"POST /ingest"},
     "viewer": VIEWER,
-    "operator": VIEWER | {"POST /replay", "send", "receive", "receive dead letter", "delete dead letter"},
+    "operator": VIEWER
+    | {"POST /replay", "send", "receive", "receive dead letter", "delete dead letter"}
+    | {"write ledger", "write evidence"},
     "Ingest role": {"read raw", "list raw", "write raw", "write rejected", "put event", "get dedupe", "put dedupe"},
     "Replay role": {"query events", "query replays", "put replay", "send"},
     "Processor role": {
@@ -256,7 +270,28 @@ def test_unsigned_and_wrongly_signed_requests_are_refused(callers: dict[str, Cal
     assert _ingest(forged, outputs).status_code == 403
 
 
-def test_not_even_an_administrator_deletes_raw_bytes(
+def test_a_viewer_verifies_the_ledger_and_an_operator_appends_to_it(
+    callers: dict[str, Caller], outputs: Outputs
+) -> None:
+    about = ledger.subjects(code="0" * 64)
+
+    entry = ledger.append(
+        callers["operator"],
+        ledger.Kind.APPROVAL,
+        subjects=about,
+        predicate={"sentence": "asked by a test"},
+        evidence=[("note.txt", b"yes", "text/plain")],
+    )
+
+    assert "user/pik-test-operator" in entry.by
+    assert ledger.verify(callers["viewer"], receipt=str(entry)) == ()
+    with pytest.raises(AwsError, match=r"could not write ledger/00000002\.json"):
+        ledger.append(callers["viewer"], ledger.Kind.APPROVAL, subjects=about, predicate={})
+    with pytest.raises(AwsError):
+        ledger.read(callers["producer"])
+
+
+def test_not_even_an_administrator_deletes_raw_bytes_or_evidence(
     embedded_env: Environment, callers: dict[str, Caller], outputs: Outputs
 ) -> None:
     iam = embedded_env.client("iam")
@@ -268,9 +303,10 @@ def test_not_even_an_administrator_deletes_raw_bytes(
         key = iam.create_access_key(UserName=user)["AccessKey"]
         administrator = _caller(embedded_env, key["AccessKeyId"], key["SecretAccessKey"])
         assert _permitted(CALLS["scan events"], administrator, outputs)
-        for prefix in ("raw", "conflicts", "rejected"):
-            assert not _permitted(_s3("delete_object", f"{prefix}/pik-probe-none"), administrator, outputs)
-            version = _s3("delete_object", f"{prefix}/pik-probe-none", VersionId="none")
+        kept = {"RawBucket": ("raw", "conflicts", "rejected"), EVIDENCE: ("ledger", "evidence", "elsewhere")}
+        for bucket, prefix in ((bucket, prefix) for bucket, prefixes in kept.items() for prefix in prefixes):
+            assert not _permitted(_s3("delete_object", f"{prefix}/pik-probe-none", bucket), administrator, outputs)
+            version = _s3("delete_object", f"{prefix}/pik-probe-none", bucket, VersionId="none")
             assert not _permitted(version, administrator, outputs)
     finally:
         iam.delete_user_policy(UserName=user, PolicyName="everything")
