@@ -83,7 +83,7 @@ class Queue:
             if live:
                 return _received(self.wb, url, max_messages, MESSAGES)
             counts = _counts(self.wb, url)
-            rows, complete = _expected(self.wb, max_messages)
+            rows, complete = expected(self.wb, max_messages)
         more = "" if complete else "at least "
         sentence = f"{_waiting(counts)}; {more}{len(rows)} were sent and are not counted yet; nothing was touched"
         return frames.frame(MESSAGES, rows, **counts, live=False, sentence=sentence)
@@ -200,8 +200,11 @@ def _received(wb: Workbench, url: str, limit: int, schema: pa.Schema) -> pd.Data
     )
 
 
-def _expected(wb: Workbench, limit: int) -> tuple[list[dict[str, Any]], bool]:
-    """Messages sent in the last 14 days whose event is not counted, newest replay first; whether these are all."""
+def expected(wb: Workbench, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Return messages sent in the last 14 days whose event is not counted, newest replay first; and whether all.
+
+    Each is the row of the events table that the message refers to, with the ``replay_id``. Reads tables only.
+    """
     since = events.format_time(datetime.now(UTC) - RETENTION)
     recent = [replay for replay in known(wb).values() if replay.total("sent") and replay.row()["finished"] >= since]
     stores = Stores(wb.environment, wb.outputs)
