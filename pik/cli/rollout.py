@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pik.cli.output import EnvOption, JsonOption, console, emit
 
-PhaseOption = Annotated[str, typer.Option("--phase", "-p", help="ingest (1), replay (2) or processor (3).")]
+if TYPE_CHECKING:
+    from pik.rollout import Plan
+
+PhaseOption = Annotated[str | None, typer.Option("--phase", "-p", help="ingest (1), replay (2) or processor (3).")]
+MaybeEnvOption = Annotated[
+    str | None,
+    typer.Option("--env", "-e", help="Environment: local, dev, staging or prod.", show_default="local"),
+]
+PlanOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan", help="Execute this plan (pik plan --out) or nothing; it says where and what.", dir_okay=False
+    ),
+]
 DryRunOption = Annotated[
     bool | None,
     typer.Option(
@@ -28,15 +42,17 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status)
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Tell how a command gets on, on stderr."""
     console.print(f"  {message}", style="dim", markup=False)
 
 
 def deploy(
-    phase: PhaseOption,
-    env: EnvOption = "local",
+    phase: PhaseOption = None,
+    env: MaybeEnvOption = None,
     dry_run: DryRunOption = None,
     set_: SetOption = None,
+    plan: PlanOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring an environment to a phase: sam build, sam deploy, and what changed.
@@ -46,15 +62,44 @@ def deploy(
     replay     + the replay API, which sends to the queue
     processor  + the processor, which consumes the queue
 
-    Running it again changes nothing and says so. A step back is `pik rollback`.
+    Running it again changes nothing and says so. A step back is `pik rollback`. What would replace or delete a data
+    store is refused; `pik plan` shows it all before.
     """
     from dataclasses import asdict
 
     from pik.environments import environment
+    from pik.errors import UsageError
+    from pik.rollout import Plan, apply
     from pik.rollout import deploy as run
 
-    done = run(environment(env), phase, dry_run=dry_run, parameters=parse_parameters(set_ or []), on_progress=_say)
+    parameters = parse_parameters(set_ or [])
+    if plan:
+        given = Plan.read(plan)
+        _agree(given, env, phase, parameters, dry_run)
+        done = apply(environment(given.environment), given, on_progress=say)
+    elif phase:
+        done = run(environment(env or "local"), phase, dry_run=dry_run, parameters=parameters, on_progress=say)
+    else:
+        raise UsageError("Missing option '--phase' / '-p'.", next_step="pik deploy --help")
     emit(asdict(done), as_json=as_json, text=done.sentence)
+
+
+def _agree(given: Plan, env: str | None, phase: str | None, parameters: dict[str, str], dry_run: bool | None) -> None:
+    """Raise UsageError when an option says something else than the plan does."""
+    from pik.errors import UsageError
+    from pik.rollout import phases
+
+    asked = parameters | ({} if dry_run is None else {"DryRun": "true" if dry_run else "false"})
+    pairs = [(f"--set {name}", value, given.target.parameters.get(name)) for name, value in asked.items()]
+    pairs += [("--env", env or given.environment, given.environment)]
+    pairs += [("--phase", phases.phase(phase or given.phase).name, given.phase)]
+    for name, said, planned in pairs:
+        if said != planned:
+            raise UsageError(
+                f"{name} {said} contradicts the plan",
+                reason=f"the plan says {planned}",
+                next_step="leave the option out, or make another plan",
+            )
 
 
 def rollback(
@@ -71,7 +116,7 @@ def rollback(
     from pik.errors import CheckFailed
     from pik.rollout import rollback as run
 
-    done = run(environment(env), to, on_progress=_say)
+    done = run(environment(env), to, on_progress=say)
     emit(done.as_dict(), as_json=as_json, text=done.sentence)
     if done.lost_nothing is False:
         raise CheckFailed(

@@ -1,4 +1,7 @@
-"""Bring an environment to a phase: build, deploy, and say what changed. Only ever forwards; back is a rollback."""
+"""Bring an environment to a phase: plan, build, deploy, and say what changed. Only ever forwards; back is a rollback.
+
+Every deploy executes a plan (:mod:`pik.rollout.plan`): its own, made a moment before, or one that somebody has seen.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pik.environments import Environment
-from pik.errors import AwsError, Refused, UsageError
+from pik.errors import AwsError, Refused
 from pik.rollout import mapping, phases, records, sam, stack
-from pik.rollout.guard import guard
+from pik.rollout.converge import converge
+from pik.rollout.forward import refuse_unless_forward
+from pik.rollout.guard import Place, guard
+from pik.rollout.plan import Plan, make
 from pik.rollout.stack import Say, Stack, silent
-
-# Where skipping a phase is a convenience and not a risk.
-MAY_SKIP = ("local", "dev")
-TOGGLES = ("EnableReplay", "EnableProcessor", "Environment", "Platform", "Canary")
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a deploy did: whether anything changed, from which phase to which, in how many seconds, and the digests."""
+    """What a deploy did: whether anything changed, from which phase to which, in how many seconds, and the digests.
+
+    ``plan``: the digest of the plan that was executed.
+    """
 
     changed: bool
     environment: str
@@ -32,6 +37,7 @@ class Deployment:
     code_digest: str
     parameters: dict[str, str]
     log: str
+    plan: str = ""
 
     @property
     def sentence(self) -> str:
@@ -56,106 +62,123 @@ def deploy(
     ``dry_run``: the deployment setting, None keeps what is set. ``parameters``: other stack parameters to set; those
     not named keep the value they have. Doing it again changes nothing and says so.
 
-    Raises Refused for a step down (that is a rollback) or a skipped phase outside local and dev, AwsError with the
-    failing resource's reason when CloudFormation gives up.
+    Raises Refused for a step down (that is a rollback), a skipped phase outside local and dev, or a plan that would
+    cost a data store its data; AwsError with the failing resource's reason when CloudFormation gives up.
 
     >>> deploy(environment("local"), "replay").sentence           # doctest: +SKIP
     'local is at phase 2 replay, before: ingest (8.1 s)'
     """
     say = on_progress or silent
     started = time.monotonic()
-    target = phases.phase(phase)
-    before = guard(environment).stack
-    _refuse_unless_forward(environment, target, before)
-    wanted = _wanted(environment, target, before, dry_run, parameters or {})
+    place = guard(environment)
+    refuse_unless_forward(environment, phases.phase(phase), place.stack)
+    plan = make(
+        environment, place, phase, dry_run=dry_run, parameters=parameters, predict=False, on_progress=on_progress
+    )
+    return _execute(environment, place, plan, started, say)
+
+
+def apply(environment: Environment, given: Plan, *, on_progress: Say | None = None) -> Deployment:
+    """Execute exactly the plan that is given, or nothing.
+
+    The plan is made again from what is there now: when the two have not the same digest, something is not as it was
+    when the plan was seen.
+
+    Raises:
+        Refused: the plan is another one now, or may not be applied; nothing was done.
+        AwsError: CloudFormation gave up.
+
+    >>> apply(environment("local"), Plan.read(Path("plan.json"))).plan     # doctest: +SKIP
+    '5c1e…'
+    """
+    say = on_progress or silent
+    started = time.monotonic()
+    place = guard(environment)
+    _refuse_elsewhere(environment, place, given)
+    now = make(
+        environment,
+        place,
+        given.phase,
+        deployed=given.kind == "deployed",
+        parameters=given.asked,
+        predict=False,
+        on_progress=on_progress,
+    )
+    if now.digest != given.digest:
+        raise Refused(
+            "this is not the plan that was seen: nothing was done",
+            reason=f"different now: {', '.join(given.differences(now))}\n"
+            f"  given  {given.digest}  ({given.made})\n  now    {now.digest}",
+            next_step=f"look at it again: pik plan --env {given.environment} --phase {given.phase} --out FILE",
+        )
+    refuse_unless_forward(environment, phases.phase(now.phase), place.stack)
+    return _execute(environment, place, now, started, say)
+
+
+def _refuse_elsewhere(environment: Environment, place: Place, given: Plan) -> None:
+    """A plan is of one stack: the same template deployed elsewhere is another plan."""
+    here = (environment.name, place.account, environment.region, environment.stack)
+    there = (given.environment, given.account, given.region, given.stack)
+    if here != there:
+        raise Refused(
+            "the plan is of another environment: nothing was done",
+            reason=f"the plan: {' · '.join(there)}; here: {' · '.join(here)}",
+            next_step=f"pik plan --env {environment.name} --out FILE",
+        )
+
+
+def _execute(environment: Environment, place: Place, plan: Plan, started: float, say: Say) -> Deployment:
+    if plan.refusals:
+        raise Refused(
+            f"{environment.name}: this cannot be deployed, nothing was done",
+            reason="\n".join(plan.refusals),
+            next_step="put it back in the template; docs/plan.md says how data is moved on purpose",
+        )
     log = records.new(environment, "deploy")
-    changed = _converge(environment, wanted, before, log, say)
+    changed = _change(environment, plan, place.stack, log, say)
     after = stack.require(environment)
     changed |= _tap_as_declared(environment, after, say)
     digests = stack.digests(environment)
     deployment = Deployment(
         changed=changed,
         environment=environment.name,
-        phase=target.name,
-        previous=before.phase.name if before else phases.OFF.name,
+        phase=plan.phase,
+        previous=plan.previous,
         seconds=round(time.monotonic() - started, 2),
         stack_status=after.status,
         template_digest=digests.template,
         code_digest=digests.code,
         parameters=after.parameters,
         log=str(log),
+        plan=plan.digest,
     )
     records.write(log, environment, "deploy", asdict(deployment))
     return deployment
 
 
-def _refuse_unless_forward(environment: Environment, target: phases.Phase, before: Stack | None) -> None:
-    name = environment.name
-    now = before.phase if before else phases.OFF
-    if target.number < now.number:
-        raise Refused(
-            f"{name} is at phase {now.label}; {target.label} is a step back",
-            reason="a step back must stop the event source mapping first, which a deploy does not",
-            next_step=f"pik rollback --env {name} --to {target.name}",
-        )
-    if target.number > now.number + 1 and name not in MAY_SKIP:
-        step = phases.PHASES[now.number + 1]
-        raise Refused(
-            f"{name} is at phase {now.label}; {target.label} would skip {step.label}",
-            reason=f"before it: {'; '.join(step.proof)}",
-            next_step=f"pik deploy --env {name} --phase {step.name}",
-        )
-    if before:
-        refuse_unless_ready(environment, before)
-
-
-def refuse_unless_ready(environment: Environment, found: Stack) -> None:
-    """Raise Refused when CloudFormation is at work on the stack, or has left it where it cannot be updated."""
-    if found.in_progress:
-        raise Refused(
-            f"{environment.stack} is {found.status}",
-            reason="CloudFormation is at work on it; one change at a time",
-            next_step=f"wait for `pik status --env {environment.name}` to say COMPLETE, then again",
-        )
-    if not found.healthy:
-        delete = f"aws cloudformation delete-stack --stack-name {environment.stack} --region {environment.region}"
-        stuck = found.status == "UPDATE_ROLLBACK_FAILED"
-        fix = f"pik rollback --env {environment.name}" if stuck else f"{delete}, then again"
-        raise Refused(
-            f"{environment.stack} is {found.status}",
-            reason=found.reason or "a stack in this state cannot be updated",
-            next_step=fix,
-        )
-
-
-def _wanted(
-    environment: Environment,
-    target: phases.Phase,
-    before: Stack | None,
-    dry_run: bool | None,
-    parameters: Mapping[str, str],
-) -> dict[str, str]:
-    for name in TOGGLES:
-        if name in parameters:
-            raise UsageError(f"{name} is set by the environment and the phase", next_step="leave it out")
-    wanted = {} if before else sam.configured_parameters(environment)
-    wanted |= parameters
-    if dry_run is not None:
-        wanted["DryRun"] = "true" if dry_run else "false"
-    platform = {"Platform": "embedded"} if environment.embedded and environment.name != "local" else {}
-    return wanted | target.parameters | platform | {"Environment": environment.name}
-
-
-def _converge(environment: Environment, wanted: dict[str, str], before: Stack | None, log: Path, say: Say) -> bool:
-    """Build and deploy; return whether the stack changed."""
-    built = sam.build(environment, log, say)
-    as_wanted = before and all(before.parameters.get(key) == value for key, value in wanted.items())
-    if as_wanted and built.digests() == stack.digests(environment):
+def _change(environment: Environment, plan: Plan, before: Stack | None, log: Path, say: Say) -> bool:
+    """Do what the plan says to the stack; return whether it changed."""
+    if plan.base == plan.target:
         return False
+    if plan.kind == "deployed" and before:
+        return converge(environment, before, plan.settings, say).updated != before.updated
+    return _deploy_sources(environment, plan, before, log, say)
+
+
+def _deploy_sources(environment: Environment, plan: Plan, before: Stack | None, log: Path, say: Say) -> bool:
+    built = sam.build(environment, log, say)
+    digests = built.digests()
+    if (digests.template, digests.code) != (plan.target.template, plan.target.code):
+        raise Refused(
+            "the sources were changed after the plan was made: nothing was done",
+            reason=f"planned: template {plan.target.template[:16]}…, code {plan.target.code[:16]}…; "
+            f"built: template {digests.template[:16]}…, code {digests.code[:16]}…",
+            next_step="the same command again",
+        )
     say(f"sam deploy to {environment.stack}")
     follow = stack.Follower(environment, say)
     try:
-        code = sam.run(environment, sam.deploy_arguments(environment, built, wanted), log, follow)
+        code = sam.run(environment, sam.deploy_arguments(environment, built, plan.settings), log, follow)
     except KeyboardInterrupt:
         say(_interrupted(environment))
         raise

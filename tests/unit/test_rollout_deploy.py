@@ -14,7 +14,8 @@ from pik import project
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.rollout import mapping, phases, sam, stack
-from pik.rollout.deploy import _failure, _refuse_unless_forward, _wanted
+from pik.rollout.deploy import _failure
+from pik.rollout.forward import refuse_unless_forward, wanted
 from pik.rollout.stack import Follower, Stack, StackEvent
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
@@ -28,20 +29,20 @@ def a_stack(phase: phases.Phase, status: str = "UPDATE_COMPLETE", **parameters: 
 @pytest.mark.parametrize("target", [phases.INGEST, phases.REPLAY])
 def test_a_step_back_is_refused_and_names_the_rollback(target: phases.Phase) -> None:
     with pytest.raises(Refused) as refusal:
-        _refuse_unless_forward(PROD, target, a_stack(phases.PROCESSOR))
+        refuse_unless_forward(PROD, target, a_stack(phases.PROCESSOR))
     assert refusal.value.next_step == f"pik rollback --env prod --to {target.name}"
 
 
 def test_a_phase_is_skipped_only_where_that_is_harmless() -> None:
-    _refuse_unless_forward(LOCAL, phases.PROCESSOR, None)
+    refuse_unless_forward(LOCAL, phases.PROCESSOR, None)
     with pytest.raises(Refused) as refusal:
-        _refuse_unless_forward(PROD, phases.REPLAY, None)
+        refuse_unless_forward(PROD, phases.REPLAY, None)
     assert refusal.value.next_step == "pik deploy --env prod --phase ingest"
 
 
 @pytest.mark.parametrize("target", [phases.REPLAY, phases.PROCESSOR])
 def test_the_same_and_the_next_phase_are_allowed_everywhere(target: phases.Phase) -> None:
-    _refuse_unless_forward(PROD, target, a_stack(phases.REPLAY))
+    refuse_unless_forward(PROD, target, a_stack(phases.REPLAY))
 
 
 @pytest.mark.parametrize(
@@ -54,25 +55,25 @@ def test_the_same_and_the_next_phase_are_allowed_everywhere(target: phases.Phase
 )
 def test_a_stack_that_cannot_be_updated_is_refused_with_the_way_out(status: str, says: str) -> None:
     with pytest.raises(Refused) as refusal:
-        _refuse_unless_forward(PROD, phases.REPLAY, a_stack(phases.INGEST, status))
+        refuse_unless_forward(PROD, phases.REPLAY, a_stack(phases.INGEST, status))
     assert says in refusal.value.next_step
 
 
 def test_the_toggles_belong_to_the_phase() -> None:
     with pytest.raises(UsageError):
-        _wanted(LOCAL, phases.INGEST, None, None, {"EnableProcessor": "true"})
+        wanted(LOCAL, phases.INGEST, None, None, {"EnableProcessor": "true"})
 
 
 def test_only_a_new_stack_gets_the_configured_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sam, "configured_parameters", lambda _: {"BatchSize": "7", "EnableReplay": "true"})
-    new = _wanted(LOCAL, phases.INGEST, None, None, {})
+    new = wanted(LOCAL, phases.INGEST, None, None, {})
     assert new == {"BatchSize": "7", "EnableReplay": "false", "EnableProcessor": "false", "Environment": "local"}
-    assert "BatchSize" not in _wanted(LOCAL, phases.INGEST, a_stack(phases.INGEST), None, {})
+    assert "BatchSize" not in wanted(LOCAL, phases.INGEST, a_stack(phases.INGEST), None, {})
 
 
 @pytest.mark.parametrize(("dry_run", "value"), [(True, "true"), (False, "false"), (None, None)])
 def test_dry_run_is_kept_unless_asked_for(dry_run: bool | None, value: str | None) -> None:
-    assert _wanted(LOCAL, phases.INGEST, a_stack(phases.INGEST), dry_run, {}).get("DryRun") == value
+    assert wanted(LOCAL, phases.INGEST, a_stack(phases.INGEST), dry_run, {}).get("DryRun") == value
 
 
 def test_every_environment_is_configured_under_its_own_name() -> None:

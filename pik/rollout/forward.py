@@ -1,0 +1,77 @@
+"""What a deploy may do and which parameters it sets: forwards, one phase at a time, on a stack that is at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pik.environments import Environment
+from pik.errors import Refused, UsageError
+from pik.rollout import phases, sam
+from pik.rollout.stack import Stack
+
+# Where skipping a phase is a convenience and not a risk.
+MAY_SKIP = ("local", "dev")
+TOGGLES = ("EnableReplay", "EnableProcessor", "Environment", "Platform", "Canary")
+
+
+def refuse_unless_forward(environment: Environment, target: phases.Phase, before: Stack | None) -> None:
+    """Raise Refused when the phase is a step back, skips one where that is a risk, or the stack is not at rest."""
+    name = environment.name
+    now = before.phase if before else phases.OFF
+    if target.number < now.number:
+        raise Refused(
+            f"{name} is at phase {now.label}; {target.label} is a step back",
+            reason="a step back must stop the event source mapping first, which a deploy does not",
+            next_step=f"pik rollback --env {name} --to {target.name}",
+        )
+    if target.number > now.number + 1 and name not in MAY_SKIP:
+        step = phases.PHASES[now.number + 1]
+        raise Refused(
+            f"{name} is at phase {now.label}; {target.label} would skip {step.label}",
+            reason=f"before it: {'; '.join(step.proof)}",
+            next_step=f"pik deploy --env {name} --phase {step.name}",
+        )
+    if before:
+        refuse_unless_ready(environment, before)
+
+
+def refuse_unless_ready(environment: Environment, found: Stack) -> None:
+    """Raise Refused when CloudFormation is at work on the stack, or has left it where it cannot be updated."""
+    if found.in_progress:
+        raise Refused(
+            f"{environment.stack} is {found.status}",
+            reason="CloudFormation is at work on it; one change at a time",
+            next_step=f"wait for `pik status --env {environment.name}` to say COMPLETE, then again",
+        )
+    if not found.healthy:
+        delete = f"aws cloudformation delete-stack --stack-name {environment.stack} --region {environment.region}"
+        stuck = found.status == "UPDATE_ROLLBACK_FAILED"
+        fix = f"pik rollback --env {environment.name}" if stuck else f"{delete}, then again"
+        raise Refused(
+            f"{environment.stack} is {found.status}",
+            reason=found.reason or "a stack in this state cannot be updated",
+            next_step=fix,
+        )
+
+
+def wanted(
+    environment: Environment,
+    target: phases.Phase,
+    before: Stack | None,
+    dry_run: bool | None,
+    parameters: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the parameters to set; those not among them keep the value that the stack has.
+
+    Raises:
+        UsageError: ``parameters`` names one that the environment and the phase decide about.
+    """
+    for name in TOGGLES:
+        if name in parameters:
+            raise UsageError(f"{name} is set by the environment and the phase", next_step="leave it out")
+    found = {} if before else sam.configured_parameters(environment)
+    found |= parameters
+    if dry_run is not None:
+        found["DryRun"] = "true" if dry_run else "false"
+    platform = {"Platform": "embedded"} if environment.embedded and environment.name != "local" else {}
+    return found | target.parameters | platform | {"Environment": environment.name}

@@ -1,0 +1,121 @@
+"""From two templates and what the environment is like to a plan: pure, so that every plan can be tested without AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from pik import events
+from pik.environments import Environment
+from pik.errors import Refused
+from pik.rollout import artifact, phases
+from pik.rollout.diff import Change, changes, outputs, values
+from pik.rollout.effects import Situation, consumes, effects
+from pik.rollout.evaluation import Evaluator
+from pik.rollout.forward import refuse_unless_forward
+from pik.rollout.guard import Place
+from pik.rollout.planned import Plan, Side
+from pik.rollout.stack import Stack
+from pik.rollout.template import Evaluated
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed template with its parameters; ``folder``: where its code lies when it was built here."""
+
+    given: Evaluator
+    folder: Path | None = None
+
+    @cached_property
+    def evaluated(self) -> Evaluated:
+        """What would exist."""
+        return self.given.evaluated(self.folder)
+
+    @cached_property
+    def side(self) -> Side:
+        """What it is, in digests."""
+        digests = artifact.digests(self.given.document, self.folder)
+        return Side(digests.template, digests.code, self.evaluated.parameters)
+
+    def with_all_on(self) -> Evaluated:
+        """What would exist in the last phase."""
+        everything = self.given.values | phases.PROCESSOR.parameters
+        return Evaluator(self.given.document, everything, self.given.pseudo).evaluated(self.folder)
+
+
+def compare(
+    environment: Environment,
+    place: Place,
+    target: phases.Phase,
+    before: Template | None,
+    after: Template,
+    situation: Situation,
+) -> Plan:
+    """Return the plan that leads from what is deployed (None: nothing) to what is intended, nothing foretold yet."""
+    was, will = before.evaluated if before else None, after.evaluated
+    found = changes(was, will)
+    return Plan(
+        environment=environment.name,
+        account=place.account,
+        region=environment.region,
+        stack=environment.stack,
+        stack_id=place.stack.id if place.stack else "",
+        kind="deployed" if before and before.given.document is after.given.document else "sources",
+        previous=place.stack.phase.name if place.stack else phases.OFF.name,
+        phase=target.name,
+        base=before.side if before else None,
+        target=after.side,
+        changes=found,
+        parameters=values(was.parameters if was else {}, will.parameters),
+        outputs=outputs(was, will, found),
+        opens_tap=situation.tap_closed and consumes(will.parameters),
+        effects=(*effects(was, will, found, situation), *_dormant(before, after, found)),
+        refusals=tuple(_refusals(environment, place.stack, target, after, found)),
+        made=events.format_time(datetime.now(UTC)),
+        by=place.caller,
+    )
+
+
+def _dormant(before: Template | None, after: Template, found: tuple[Change, ...]) -> Iterator[str]:
+    """What differs in the templates but is off before and after, so that nothing of it is deployed."""
+    if before is None:
+        return
+    on = {*before.given.resources, *after.given.resources}
+    off = sorted(one.id for one in changes(before.with_all_on(), after.with_all_on()) if one.id not in on)
+    if off:
+        yield f"off in this phase, and different in the template: {', '.join(off)}" + ("" if found else _LATER)
+
+
+_LATER = (
+    "; CloudFormation may leave the deployed template as it is until something that is on changes, "
+    "and a promotion uses the deployed one"
+)
+
+
+def _refusals(
+    environment: Environment, before: Stack | None, target: phases.Phase, after: Template, found: tuple[Change, ...]
+) -> Iterator[str]:
+    try:
+        refuse_unless_forward(environment, target, before)
+    except Refused as refused:
+        yield f"{refused.message}: {refused.reason}"
+    yield from after.given.rule_failures()
+    for change in found:
+        if change.refused:
+            yield from _of_store(change)
+
+
+def _of_store(change: Change) -> Iterator[str]:
+    name = f"{change.id} (data store)"
+    if change.action == "remove":
+        yield f"{name} would be removed from the stack, which would go on without its data"
+    elif change.action == "replace":
+        causes = ", ".join(one.path for one in change.properties if one.replacement != "no")
+        would = "would be replaced" if change.certain else "may be replaced, nobody can say that it is not"
+        yield f"{name} {would}: {causes} changes, and the stack would go on with an empty one"
+    for policy in change.unretained:
+        when = "the stack is deleted" if policy == "DeletionPolicy" else "it is replaced"
+        yield f"{name} would lose its {policy} Retain: its data would be deleted when {when}"

@@ -1,0 +1,199 @@
+"""How a plan looks: as text in a terminal, as a table in a notebook. Values are shown, never interpreted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+from pik.rollout import phases
+from pik.rollout.diff import Action, Change, PropertyChange
+from pik.rollout.effects import SHORT
+from pik.rollout.planned import Plan
+
+LONGEST = 90  # of a value
+CONTEXT = 24  # characters left and right of where two long texts differ
+MOST_VERSIONS = 10
+_MARKS: dict[Action, str] = {"add": "+", "change": "~", "replace": "!", "remove": "-"}
+_WORDS: dict[Action, str] = {"add": "add", "change": "change in place", "replace": "replace", "remove": "remove"}
+_REPLACES = {"no": "", "yes": "replaces", "may": "may replace", "unknown": "unknown: may replace"}
+_KINDS = {
+    "sources": "the template and code at hand",
+    "deployed": "the template and code that are deployed, with other parameters",
+}
+
+
+def text(plan: Plan) -> str:
+    """Return the plan as a terminal shows it."""
+    lines = [*_head(plan), ""]
+    if plan.empty:
+        lines.append("nothing changes: what is deployed is what is intended")
+    for change in plan.changes:
+        lines += _resource(change)
+    for title, parts in (("parameters", plan.parameters), ("outputs", plan.outputs)):
+        lines += [f"  {title}"] * bool(parts) + [f"      {_property(one)}" for one in parts]
+    lines += _section("means", plan.effects)
+    if plan.prediction:
+        lines += _section("predicted", [plan.prediction.sentence, *_versions(plan)])
+    lines += _section("REFUSED: this plan cannot be applied", plan.refusals)
+    lines += ["", f"digest  {plan.digest}   {counted(plan)}"]
+    return "\n".join([*lines, *([f"next    {plan.command}"] if plan.command else [])])
+
+
+def counted(plan: Plan) -> str:
+    """Return how many resources are added, changed, replaced and removed, in words."""
+    found = Counter(one.action for one in plan.changes)
+    return ", ".join(f"{_WORDS[action]} {found[action]}" for action in _WORDS if found[action]) or "no resource changes"
+
+
+def _head(plan: Plan) -> list[str]:
+    came, goes = _phase(plan.previous), _phase(plan.phase)
+    phase = goes if came == goes else f"{came} -> {goes}"
+    digests = "   ".join(f"{name} {_digests(plan, name)}" for name in ("template", "code"))
+    return [
+        f"plan    {plan.environment}  account {plan.account}  {plan.region}  stack {plan.stack}",
+        f"phase   {phase}   {digests}",
+        f"with    {_KINDS[plan.kind]}",
+    ]
+
+
+def _phase(name: str) -> str:
+    return name if name == phases.OFF.name else phases.phase(name).label
+
+
+def _digests(plan: Plan, name: str) -> str:
+    after = f"{getattr(plan.target, name)[:SHORT]}…"
+    before = f"{getattr(plan.base, name)[:SHORT]}…" if plan.base else "none"
+    return after if before == after else f"{before} -> {after}"
+
+
+def _resource(change: Change) -> Iterator[str]:
+    store = "  DATA STORE" if change.store else ""
+    yield f"  {_MARKS[change.action]} {change.id:<24} {_action(change):<16} {change.type}{store}"
+    if change.action in ("change", "replace"):
+        yield from (f"      {_property(one)}" for one in change.properties)
+
+
+def _action(change: Change) -> str:
+    return _WORDS[change.action] if change.certain else "may replace"
+
+
+def _property(one: PropertyChange) -> str:
+    before, after = pair(one)
+    replaces = f"   [{_REPLACES[one.replacement]}]" if one.replacement != "no" else ""
+    return f"{printable(one.path)}  {before} -> {after}{replaces}"
+
+
+def pair(one: PropertyChange) -> tuple[str, str]:
+    """Return both sides of a property change in a few words; of long texts, where they differ."""
+    if one.path == "code":
+        return tuple(f"{str(side)[:SHORT]}…" if side else "(none)" for side in (one.before, one.after))  # type: ignore[return-value]
+    before, after = shown(one.before), shown(one.after)
+    if max(len(before), len(after)) <= LONGEST:
+        return before, after
+    if one.before is None or one.after is None:
+        return _cut(before), _cut(after)
+    return _where_different(before, after)
+
+
+def _where_different(before: str, after: str) -> tuple[str, str]:
+    most = min(len(before), len(after))
+    start = next((n for n in range(most) if before[n] != after[n]), most)
+    end = next((n for n in range(most - start) if before[-1 - n] != after[-1 - n]), most - start)
+    first = max(0, start - CONTEXT)
+
+    def part(side: str) -> str:
+        last = min(len(side), len(side) - end + CONTEXT)
+        return f"{'…' * (first > 0)}{_cut(side[first:last])}{'…' * (last < len(side))}"
+
+    return part(before), part(after)
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…"
+
+
+def shown(value: Any) -> str:
+    """Return a value as text that a terminal cannot take for anything else."""
+    if value is None:
+        return "(none)"
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
+
+
+def printable(value: str) -> str:
+    r"""Return text with everything that is no visible character escaped.
+
+    >>> print(printable("a\x1b[31m\u202eb\n"))
+    a\x1b[31m\u202eb\n
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in value)
+
+
+def _versions(plan: Plan) -> Iterator[str]:
+    if plan.prediction is None:
+        return
+    for one in plan.prediction.versions[:MOST_VERSIONS]:
+        name = printable(" · ".join((one.entity_id, one.day, one.replay_id)))
+        yield f"{name}: {one.inputs:,} added, then {one.input_count:,}"
+    left = len(plan.prediction.versions) - MOST_VERSIONS
+    if left > 0:
+        yield f"… and {left:,} more (--json lists them all)"
+
+
+def _section(title: str, sentences: Any) -> list[str]:
+    found = [printable(sentence) for sentence in sentences]
+    return [title, *(f"  {sentence}" for sentence in found)] if found else []
+
+
+_STYLE = (
+    ".pik-plan table{border-collapse:collapse;font-size:13px}"
+    ".pik-plan td,.pik-plan th{text-align:left;vertical-align:top;padding:3px 12px 3px 0;white-space:normal;"
+    "background:none;overflow-wrap:anywhere}"
+    ".pik-plan tbody tr{border-top:1px solid rgba(128,128,128,.3);background:none}"
+    ".pik-plan .pik-store{font-weight:600}.pik-plan .pik-refused{color:#d9483b}"
+    ".pik-plan .pik-replace,.pik-plan .pik-remove{color:#d9483b}.pik-plan .pik-add{color:#2b9a66}"
+)
+
+
+def html(plan: Plan) -> str:
+    """Return the plan as an HTML fragment; every value is escaped, so it is text, never markup."""
+    head = "<br>".join(escape(line.partition(" ")[2].strip()) for line in _head(plan))
+    parts = [f'<section class="pik-plan"><style>{_STYLE}</style><p>{head}</p>']
+    parts.append(_list("refused: this plan cannot be applied", plan.refusals, "pik-refused"))
+    rows = [row for change in plan.changes for row in _rows(change)]
+    for title, found in (("parameter", plan.parameters), ("output", plan.outputs)):
+        rows += [_row(("change", title, ""), one) for one in found]
+    if rows:
+        names = ("action", "resource", "type", "property", "before", "after", "")
+        header = "".join(f"<th>{name}</th>" for name in names)
+        parts.append(f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
+    else:
+        parts.append("<p><em>nothing changes: what is deployed is what is intended</em></p>")
+    parts.append(_list("what it means", plan.effects))
+    if plan.prediction:
+        parts.append(_list("what the processor will write", [plan.prediction.sentence, *_versions(plan)]))
+    command = f"<br>next <code>{escape(plan.command)}</code>" if plan.command else ""
+    return f"{''.join(parts)}<p>digest <code>{plan.digest}</code> · {escape(counted(plan))}{command}</p></section>"
+
+
+def _rows(change: Change) -> Iterator[str]:
+    kind = f"{change.type} · DATA STORE" if change.store else change.type
+    shown_parts = change.properties if change.action in ("change", "replace") else ()
+    for number, one in enumerate(shown_parts or (PropertyChange("", None, None),)):
+        yield _row((_action(change), change.id, kind) if number == 0 else ("", "", ""), one, change)
+
+
+def _row(what: tuple[str, str, str], one: PropertyChange, change: Change | None = None) -> str:
+    before, after = pair(one) if one.path else ("", "")
+    style = f"pik-{change.action}{' pik-store' if change.store else ''}" if change and what[0] else ""
+    cells = [escape(what[0]), f'<span class="{style}">{escape(what[1])}</span>', escape(what[2])]
+    cells += [f"<code>{escape(printable(one.path))}</code>" if one.path else ""]
+    cells += [escape(side) for side in (before, after)] + [_REPLACES[one.replacement]]
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _list(title: str, sentences: Any, style: str = "") -> str:
+    items = "".join(f"<li>{escape(printable(one))}</li>" for one in sentences)
+    return f'<p class="{style}">{escape(title)}</p><ul class="{style}">{items}</ul>' if items else ""
