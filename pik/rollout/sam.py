@@ -139,8 +139,10 @@ def deploy_arguments(environment: Environment, built: Build, parameters: Mapping
     arguments += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
     # Also where samconfig.toml has no such section: the guard and every cost report go by this tag.
     arguments += ["--tags", f"pik:environment={environment.name}"]
-    quoted = [f"ParameterKey={key},ParameterValue={value}" for key, value in sorted(parameters.items())]
-    return [*arguments, "--parameter-overrides", *quoted]
+    # In quotes: sam takes a value apart at its spaces, and loses one that is empty.
+    quoted = {key: '"{}"'.format(value.replace('"', r"\"")) for key, value in sorted(parameters.items())}
+    overrides = [f"ParameterKey={key},ParameterValue={value}" for key, value in quoted.items()]
+    return [*arguments, "--parameter-overrides", *overrides]
 
 
 def configured_parameters(environment: Environment) -> dict[str, str]:

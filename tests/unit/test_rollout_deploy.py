@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import stat
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -83,14 +85,29 @@ def test_every_environment_is_configured_under_its_own_name() -> None:
 
 def test_sam_is_told_only_what_is_wanted(tmp_path: Path) -> None:
     built = sam.Build(tmp_path, "d", fresh=True)
-    arguments = sam.deploy_arguments(PROD, built, {"B": "2", "A": "arn:aws:sns:eu-west-1:1:a topic"})
+    arguments = sam.deploy_arguments(PROD, built, {"B": "", "A": 'a "name" with spaces'})
     assert arguments[arguments.index("--config-env") + 1] == "prod"
     assert arguments[arguments.index("--stack-name") + 1] == "pik-prod"
     overrides = arguments[arguments.index("--parameter-overrides") + 1 :]
     assert overrides == [
-        "ParameterKey=A,ParameterValue=arn:aws:sns:eu-west-1:1:a topic",
-        "ParameterKey=B,ParameterValue=2",
+        'ParameterKey=A,ParameterValue="a \\"name\\" with spaces"',
+        'ParameterKey=B,ParameterValue=""',
     ]
+
+
+@pytest.mark.skipif(not project.SAM.exists(), reason="the SAM CLI is not installed")
+def test_sam_reads_every_parameter_as_it_is_meant(tmp_path: Path) -> None:
+    meant = {"A": "a topic, with = and spaces", "B": "", "C": 'say "yes"!', "D": "10"}
+    arguments = sam.deploy_arguments(PROD, sam.Build(tmp_path, "d", fresh=True), meant)
+    script = (
+        "import json, sys; from samcli.cli.types import CfnParameterOverridesType as T;"
+        "print(json.dumps(T().convert(tuple(sys.argv[1:]), None, None)))"
+    )
+    overrides = arguments[arguments.index("--parameter-overrides") + 1 :]
+    done = subprocess.run(
+        [project.SAM.with_name("python"), "-c", script, *overrides], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == meant
 
 
 def test_the_sources_digest_sees_every_kind_of_source(tmp_path: Path) -> None:
