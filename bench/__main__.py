@@ -9,13 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import ingest, reading, report
+from bench import ingest, reading, report, rollback
 from pik.errors import PikError
 
 # A benchmark: quick or not, and a way to say where it is; returns its measurements.
 BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "ingest": ingest.run,
     "reading": reading.run,
+    "rollback": rollback.run,
 }
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pik.cli.output import EnvOption, JsonOption, console, emit
+from pik.cli.promote import OverrideOption, confirmed
+from pik.cli.promote import run as run_promotion
 
 if TYPE_CHECKING:
     from pik.rollout import Plan
@@ -53,6 +55,7 @@ def deploy(
     dry_run: DryRunOption = None,
     set_: SetOption = None,
     plan: PlanOption = None,
+    override: OverrideOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Bring an environment to a phase: sam build, sam deploy, and what changed.
@@ -63,7 +66,8 @@ def deploy(
     processor  + the processor, which consumes the queue
 
     Running it again changes nothing and says so. A step back is `pik rollback`. What would replace or delete a data
-    store is refused; `pik plan` shows it all before.
+    store is refused; `pik plan` shows it all before. Where pik.toml says guarded or protected, the phase is raised by
+    `pik promote`, and a protected environment takes only what the one before it has proven.
     """
     from dataclasses import asdict
 
@@ -76,9 +80,16 @@ def deploy(
     if plan:
         given = Plan.read(plan)
         _agree(given, env, phase, parameters, dry_run)
-        done = apply(environment(given.environment), given, on_progress=say)
+        if given.promotes:
+            run_promotion(environment(given.environment), given.phase, seen=given, override=override, as_json=as_json)
+            return
+        done = apply(
+            environment(given.environment), given, override=confirmed(given.environment, override), on_progress=say
+        )
     elif phase:
-        done = run(environment(env or "local"), phase, dry_run=dry_run, parameters=parameters, on_progress=say)
+        where = environment(env or "local")
+        reason = confirmed(where.name, override)
+        done = run(where, phase, dry_run=dry_run, parameters=parameters, override=reason, on_progress=say)
     else:
         raise UsageError("Missing option '--phase' / '-p'.", next_step="pik deploy --help")
     emit(asdict(done), as_json=as_json, text=done.sentence)

@@ -9,7 +9,7 @@ from typing import Any
 from pik.ledger.entry import Entry
 from pik.ledger.problems import Problem
 from pik.results import words
-from pik.rollout.status import size
+from pik.units import size
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # and what turns the direction of text
 MARKS = {"passed": "✓", "failed": "✗", "inconclusive": "?"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pik.rollout.deploy import Deployment, apply, deploy
 from pik.rollout.inventory import Inventory, inventory
 from pik.rollout.plan import Plan, plan
+from pik.rollout.promote import Promotion, promote
 from pik.rollout.rollback import Rollback, rollback
 from pik.rollout.status import Status, status
 
@@ -12,12 +13,14 @@ __all__ = [
     "Deployment",
     "Inventory",
     "Plan",
+    "Promotion",
     "Rollback",
     "Status",
     "apply",
     "deploy",
     "inventory",
     "plan",
+    "promote",
     "rollback",
     "status",
 ]

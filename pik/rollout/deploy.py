@@ -5,18 +5,22 @@ Every deploy executes a plan (:mod:`pik.rollout.plan`): its own, made a moment b
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
-from pik.rollout import mapping, phases, records, sam, stack
+from pik.ledger import Kind
+from pik.rollout import mapping, phases, records, sam, stack, standing
 from pik.rollout.converge import converge
+from pik.rollout.deployed import deployed
 from pik.rollout.forward import refuse_unless_forward
 from pik.rollout.guard import Place, guard
 from pik.rollout.plan import Plan, make
+from pik.rollout.recording import capture, enter, record, refusals
 from pik.rollout.stack import Say, Stack, silent
 
 
@@ -24,7 +28,8 @@ from pik.rollout.stack import Say, Stack, silent
 class Deployment:
     """What a deploy did: whether anything changed, from which phase to which, in how many seconds, and the digests.
 
-    ``plan``: the digest of the plan that was executed.
+    ``plan``: the digest of the plan that was executed; ``recorded``: the receipt of what is in the ledger, or why it
+    is not there.
     """
 
     changed: bool
@@ -38,6 +43,7 @@ class Deployment:
     parameters: dict[str, str]
     log: str
     plan: str = ""
+    recorded: str = ""
 
     @property
     def sentence(self) -> str:
@@ -55,15 +61,18 @@ def deploy(
     *,
     dry_run: bool | None = None,
     parameters: Mapping[str, str] | None = None,
+    override: str = "",
     on_progress: Say | None = None,
 ) -> Deployment:
     """Bring ``environment`` to ``phase`` with the sources at hand.
 
     ``dry_run``: the deployment setting, None keeps what is set. ``parameters``: other stack parameters to set; those
-    not named keep the value they have. Doing it again changes nothing and says so.
+    not named keep the value they have. Doing it again changes nothing and says so. ``override``: a person's reason to
+    deploy into a protected environment what the one before it has not proven.
 
-    Raises Refused for a step down (that is a rollback), a skipped phase outside local and dev, or a plan that would
-    cost a data store its data; AwsError with the failing resource's reason when CloudFormation gives up.
+    Raises Refused for a step down (that is a rollback), a phase raised where that takes a promotion, a closed gate
+    (:mod:`pik.rollout.gates`), or a plan that would cost a data store its data; AwsError with the failing resource's
+    reason when CloudFormation gives up.
 
     >>> deploy(environment("local"), "replay").sentence           # doctest: +SKIP
     'local is at phase 2 replay, before: ingest (8.1 s)'
@@ -71,18 +80,21 @@ def deploy(
     say = on_progress or silent
     started = time.monotonic()
     place = guard(environment)
-    refuse_unless_forward(environment, phases.phase(phase), place.stack)
-    plan = make(
-        environment, place, phase, dry_run=dry_run, parameters=parameters, predict=False, on_progress=on_progress
-    )
+    target = phases.phase(phase)
+    with refusals(environment, place, f"deploy --phase {target.name}", target.name):
+        refuse_unless_forward(environment, target, place.stack)
+        plan = make(
+            environment, place, phase, dry_run=dry_run, parameters=parameters, predict=False, on_progress=on_progress
+        )
+        _admit(environment, place, plan, override, say)
     return _execute(environment, place, plan, started, say)
 
 
-def apply(environment: Environment, given: Plan, *, on_progress: Say | None = None) -> Deployment:
+def apply(environment: Environment, given: Plan, *, override: str = "", on_progress: Say | None = None) -> Deployment:
     """Execute exactly the plan that is given, or nothing.
 
     The plan is made again from what is there now: when the two have not the same digest, something is not as it was
-    when the plan was seen.
+    when the plan was seen. ``override``: as for :func:`deploy`.
 
     Raises:
         Refused: the plan is another one now, or may not be applied; nothing was done.
@@ -94,6 +106,21 @@ def apply(environment: Environment, given: Plan, *, on_progress: Say | None = No
     say = on_progress or silent
     started = time.monotonic()
     place = guard(environment)
+    with refusals(environment, place, f"deploy --plan {given.digest[:16]}", given.phase):
+        if given.promotes:
+            raise Refused(
+                f"this plan promotes {given.environment} to {given.phase}",
+                reason="a promotion has a gate, and the processor a canary",
+                next_step="pik promote --plan FILE (pik deploy --plan FILE does the same)",
+            )
+        now = as_seen(environment, place, given, on_progress)
+        refuse_unless_forward(environment, phases.phase(now.phase), place.stack)
+        _admit(environment, place, now, override, say)
+    return _execute(environment, place, now, started, say)
+
+
+def as_seen(environment: Environment, place: Place, given: Plan, on_progress: Say | None) -> Plan:
+    """Return a plan made anew; raise Refused when it is not the one that was seen."""
     _refuse_elsewhere(environment, place, given)
     now = make(
         environment,
@@ -111,8 +138,22 @@ def apply(environment: Environment, given: Plan, *, on_progress: Say | None = No
             f"  given  {given.digest}  ({given.made})\n  now    {now.digest}",
             next_step=f"look at it again: pik plan --env {given.environment} --phase {given.phase} --out FILE",
         )
-    refuse_unless_forward(environment, phases.phase(now.phase), place.stack)
-    return _execute(environment, place, now, started, say)
+    return now
+
+
+def _admit(environment: Environment, place: Place, plan: Plan, override: str, say: Say) -> None:
+    """Refuse what would cost a data store its data, whoever asks; and what the environment before has not proven."""
+    if plan.refusals:
+        raise Refused(
+            f"{environment.name}: this cannot be deployed, nothing was done",
+            reason="\n".join(plan.refusals),
+            next_step="put it back in the template; docs/plan.md says how data is moved on purpose",
+        )
+    if plan.empty or environment.config.protection == "open":
+        return
+    target = phases.phase(plan.phase)
+    gate = standing.deployment(environment, place, target, plan.target.template, plan.target.code)
+    enter(environment, gate, override, say)
 
 
 def _refuse_elsewhere(environment: Environment, place: Place, given: Plan) -> None:
@@ -128,13 +169,8 @@ def _refuse_elsewhere(environment: Environment, place: Place, given: Plan) -> No
 
 
 def _execute(environment: Environment, place: Place, plan: Plan, started: float, say: Say) -> Deployment:
-    if plan.refusals:
-        raise Refused(
-            f"{environment.name}: this cannot be deployed, nothing was done",
-            reason="\n".join(plan.refusals),
-            next_step="put it back in the template; docs/plan.md says how data is moved on purpose",
-        )
     log = records.new(environment, "deploy")
+    before = capture(environment, place.stack, deployed(environment, place.stack)) if place.stack else None
     changed = _change(environment, plan, place.stack, log, say)
     after = stack.require(environment)
     changed |= _tap_as_declared(environment, after, say)
@@ -152,6 +188,18 @@ def _execute(environment: Environment, place: Place, plan: Plan, started: float,
         log=str(log),
         plan=plan.digest,
     )
+    if changed:
+        entry = record(
+            environment,
+            Kind.DEPLOY,
+            deployment.sentence,
+            evidence=[("plan.json", json.dumps(plan.as_dict(), indent=1).encode(), "application/json")],
+            phase=plan.phase,
+            before=before,
+            plan=plan.digest,
+        )
+        say(str(entry))
+        deployment = replace(deployment, recorded=str(entry))
     records.write(log, environment, "deploy", asdict(deployment))
     return deployment
 

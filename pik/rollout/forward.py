@@ -1,4 +1,7 @@
-"""What a deploy may do and which parameters it sets: forwards, one phase at a time, on a stack that is at rest."""
+"""What a deploy may do and which parameters it sets: forwards, one phase at a time, on a stack that is at rest.
+
+Where an environment is guarded, a deploy raises no phase at all: that is a promotion, with evidence.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,16 @@ from pik.errors import Refused, UsageError
 from pik.rollout import phases, sam
 from pik.rollout.stack import Stack
 
-# Where skipping a phase is a convenience and not a risk.
-MAY_SKIP = ("local", "dev")
 TOGGLES = ("EnableReplay", "EnableProcessor", "Environment", "Platform", "Canary")
 
 
-def refuse_unless_forward(environment: Environment, target: phases.Phase, before: Stack | None) -> None:
-    """Raise Refused when the phase is a step back, skips one where that is a risk, or the stack is not at rest."""
+def refuse_unless_forward(
+    environment: Environment, target: phases.Phase, before: Stack | None, *, promotes: bool = False
+) -> None:
+    """Raise Refused when the phase is a step back, skips one where that is a risk, or the stack is not at rest.
+
+    ``promotes``: it is what is deployed whose phase would be raised.
+    """
     name = environment.name
     now = before.phase if before else phases.OFF
     if target.number < now.number:
@@ -24,7 +30,8 @@ def refuse_unless_forward(environment: Environment, target: phases.Phase, before
             reason="a step back must stop the event source mapping first, which a deploy does not",
             next_step=f"pik rollback --env {name} --to {target.name}",
         )
-    if target.number > now.number + 1 and name not in MAY_SKIP:
+    # Where everybody may deploy as they like, skipping a phase is a convenience.
+    if target.number > now.number + 1 and environment.config.protection != "open":
         step = phases.PHASES[now.number + 1]
         raise Refused(
             f"{name} is at phase {now.label}; {target.label} would skip {step.label}",
@@ -33,6 +40,12 @@ def refuse_unless_forward(environment: Environment, target: phases.Phase, before
         )
     if before:
         refuse_unless_ready(environment, before)
+    if before and not promotes and target.number > now.number and environment.config.protection != "open":
+        raise Refused(
+            f"{name} is {environment.config.protection}: a deploy does not raise its phase",
+            reason="the phase is raised for what is deployed and was verified, not for what lies in a checkout",
+            next_step=f"pik promote --env {name} --to {target.name}",
+        )
 
 
 def refuse_unless_ready(environment: Environment, found: Stack) -> None:

@@ -29,7 +29,7 @@ from pik.events import parse_time
 from pik.ledger import Entry, Kind, Ledger
 from pik.rollout.deployed import Deployed
 from pik.rollout.phases import OFF, Phase
-from pik.rollout.status import duration
+from pik.units import duration
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,11 @@ class Plan:
         return self.base == self.target and not self.opens_tap
 
     @property
+    def promotes(self) -> bool:
+        """Whether it raises the phase of what is deployed: that is a promotion, with its gate and its canary."""
+        return self.kind == "deployed" and _number(self.phase) > _number(self.previous)
+
+    @property
     def applicable(self) -> bool:
         """Whether applying it is not refused."""
         return not self.refusals
@@ -104,6 +109,8 @@ class Plan:
             return f"pik rollback {where} --to {self.phase}"
         if self.empty or self.refusals:
             return ""
+        if self.promotes:
+            return f"pik promote {where} --to {self.phase}"
         if self.kind == "deployed":
             return f"pik plan {where} --phase {self.phase} --deployed --out FILE, then pik deploy --plan FILE"
         dry = {"true": " --dry-run", "false": " --no-dry-run"}.get(self.asked.get("DryRun", ""), "")

@@ -99,7 +99,7 @@ def _refusals(
     environment: Environment, before: Stack | None, target: phases.Phase, after: Template, found: tuple[Change, ...]
 ) -> Iterator[str]:
     try:
-        refuse_unless_forward(environment, target, before)
+        refuse_unless_forward(environment, target, before, promotes=after.folder is None)
     except Refused as refused:
         yield f"{refused.message}: {refused.reason}"
     yield from after.given.rule_failures()

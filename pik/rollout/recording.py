@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,11 +10,13 @@ from pik import ledger
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.ledger import Entry, Kind, NotRecorded
+from pik.ledger.store import File
 from pik.rollout import mapping
 from pik.rollout.deployed import Deployed, deployed
+from pik.rollout.gates import Gate
 from pik.rollout.guard import Place
 from pik.rollout.inventory import messages
-from pik.rollout.stack import Stack, aws_errors
+from pik.rollout.stack import Say, Stack, aws_errors
 from pik.runbooks.where import git
 
 FUNCTIONS = ("IngestFunction", "ReplayFunction", "ProcessorFunction")
@@ -57,13 +59,34 @@ def capture(environment: Environment, found: Stack, now: Deployed) -> dict[str, 
         }
 
 
-def record(environment: Environment, kind: Kind, sentence: str, **predicate: Any) -> Entry | NotRecorded:
+def record(
+    environment: Environment, kind: Kind, sentence: str, *, evidence: Iterable[File] = (), **predicate: Any
+) -> Entry | NotRecorded:
     """Record something about what is deployed now; never raises, and its text is what to tell a person."""
     try:
         subjects: Mapping[str, Mapping[str, str]] = about(deployed(environment))
     except Exception as error:  # what happened must go on, and be told, whatever becomes of its record
         return NotRecorded(f"{type(error).__name__}: {error}")
-    return ledger.record(environment, kind, subjects=subjects, predicate={"sentence": sentence, **predicate})
+    said = {"sentence": sentence, **predicate}
+    return ledger.record(environment, kind, subjects=subjects, predicate=said, evidence=evidence)
+
+
+def enter(environment: Environment, gate: Gate, override: str, say: Say) -> None:
+    """Go through a gate, refuse, or go on for a person's reason, which is recorded first."""
+    if not gate.unmet:
+        for one in gate.requirements:
+            say(f"✓ {one.sentence}")
+        return
+    if not gate.enforced:
+        say(f"{environment.name} is open; elsewhere this would be refused: {gate.unmet[0].sentence}")
+        return
+    if not override:
+        raise Refused(gate.unmet[0].sentence, reason=gate.reason, next_step=";  ".join(gate.commands))
+    missing = [one.sentence for one in gate.unmet]
+    sentence = f"OVERRIDE: {override}"
+    entry = record(environment, Kind.OVERRIDE, sentence, phase=gate.target.name, reason=override, missing=missing)
+    say(f"!! OVERRIDE by you: {override}  (missing: {'; '.join(missing)})")
+    say(f"!! {entry}")
 
 
 @contextmanager

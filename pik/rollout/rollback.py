@@ -132,6 +132,8 @@ def rollback(
     except PikError as error:
         say(str(record(environment, Kind.ROLLBACK, f"did not get there: {error.message}", phase=to, state="failed")))
         raise
+    if not done.changed and not done.stopped_after:
+        return done  # nothing was done; a record would only make evidence look older than it is
     facts = {name: value for name, value in done.as_dict().items() if name not in ("phase", "log", "recorded")}
     recorded = record(environment, Kind.ROLLBACK, done.sentence, phase=done.phase, state="done", facts=facts)
     say(str(recorded))

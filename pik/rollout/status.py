@@ -12,8 +12,7 @@ from pik.environments import Environment
 from pik.rollout import mapping, phases, stack
 from pik.rollout.inventory import queue_counts
 from pik.rollout.stack import Stack, aws_errors
-
-DAY = 86_400
+from pik.units import DAY, duration, size
 
 
 @dataclass(frozen=True)
@@ -251,32 +250,3 @@ def _metric(
 
 def _count(number: int | None) -> str:
     return "unknown" if number is None else f"{number:,}"
-
-
-def size(number: float) -> str:
-    """Return bytes for people.
-
-    >>> size(1_900_000_000)
-    '1.9 GB'
-    """
-    for unit in ("B", "KB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds for people, in the two largest units.
-
-    >>> duration(2 * 86_400 + 4 * 3_600)
-    '2 d 4 h'
-    """
-    parts: list[str] = []
-    for name, length in (("d", DAY), ("h", 3600), ("min", 60), ("s", 1)):
-        count, seconds = divmod(seconds, length)
-        if count or (name == "s" and not parts):
-            parts.append(f"{count:.0f} {name}")
-        if len(parts) == 2:
-            break
-    return " ".join(parts)

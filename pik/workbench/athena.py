@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
+from pik import units
 from pik.errors import AwsError, UsageError
 from pik.rollout.stack import aws_errors
 from pik.workbench import frames, layout
@@ -32,7 +33,7 @@ _KINDS = {
 
 def run(wb: Workbench, query: str, limit: int, say: Callable[[str], None]) -> pd.DataFrame:
     """Run a query that only reads, after saying what it reads; see :func:`pik.workbench.sql.sql`."""
-    from pik.workbench.sql import human, too_much
+    from pik.workbench.sql import too_much
 
     if "QueryWorkGroup" not in wb.outputs:
         raise AwsError(
@@ -46,7 +47,8 @@ def run(wb: Workbench, query: str, limit: int, say: Callable[[str], None]) -> pd
     size = sum(part.listed.size for part in parts)
     price = max(size, LEAST_BILLED) / 1e12 * DOLLARS_PER_TB
     most = "" if wanted.parsed else "at most "
-    say(f"Athena reads {most}{len(parts):,} objects, {human(size)}: about ${price:,.5f} at ${DOLLARS_PER_TB:g} per TB")
+    cost = f"about ${price:,.5f} at ${DOLLARS_PER_TB:g} per TB"
+    say(f"Athena reads {most}{len(parts):,} objects, {units.size(size)}: {cost}")
     if size > limit:
         raise too_much(size, limit, "read")
     with aws_errors(wb.environment, "ask Athena"):

@@ -25,6 +25,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from pik import units
 from pik.errors import Refused, UsageError
 from pik.workbench import frames, layout
 from pik.workbench.cache import Cache
@@ -99,22 +100,9 @@ def only_reads(query: str, engine: str = "duckdb") -> None:
 def too_much(size: int, limit: int, doing: str) -> Refused:
     """Return the refusal to read more than was allowed."""
     return Refused(
-        f"the query would {doing} {human(size)}, more than {human(limit)}",
+        f"the query would {doing} {units.size(size)}, more than {units.size(limit)}",
         next_step=f"restrict source, event_type, event_date or hour; or pass max_bytes={size:_}",
     )
-
-
-def human(size: float) -> str:
-    """Return a number of bytes as people read it.
-
-    >>> human(1536)
-    '1.5 KB'
-    """
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if size < 1024:
-            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} TB"
 
 
 def _duckdb(wb: Workbench, query: str, limit: int, say: Say) -> pd.DataFrame:
@@ -122,7 +110,7 @@ def _duckdb(wb: Workbench, query: str, limit: int, say: Say) -> pd.DataFrame:
     wanted = layout.parts(objects, layout.conditions(query))
     missing = cache.missing(wanted)
     size, to_fetch = _size(wanted), _size(missing)
-    say(f"{len(wanted):,} objects, {human(size)}; to fetch: {len(missing):,}, {human(to_fetch)}")
+    say(f"{len(wanted):,} objects, {units.size(size)}; to fetch: {len(missing):,}, {units.size(to_fetch)}")
     if to_fetch > limit:
         raise too_much(to_fetch, limit, "fetch")
     cache.fetch(objects, missing, say)

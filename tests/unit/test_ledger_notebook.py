@@ -15,16 +15,18 @@ from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.ledger import Kind, subjects
 from pik.results import StepResult
-from pik.rollout import phases, stack
-from pik.rollout.stack import Digests, Stack
+from pik.rollout import guard, phases, standing
+from pik.rollout.deployed import Deployed
 from pik.runbooks.headless import HEADLESS
 from pik.workbench import Workbench
 from pik.workbench.investigations import base
+from pik.workbench.investigations import ledger as investigation
 from pik.workbench.investigations.ledger import LedgerHistory
 from tests.unit import ledger_world
-from tests.unit.ledger_world import ABOUT, BUCKET, START
+from tests.unit.ledger_world import ABOUT, BUCKET
 
-DEPLOYED = Digests("1" * 64, "2" * 64)
+DEPLOYED = Deployed(phases.REPLAY, "1" * 64, "2" * 64, "3" * 64)
+OTHER = subjects(template="1" * 64)
 PARAMETERS = {"kind": "", "phase": "", "receipt": ""}
 
 
@@ -37,9 +39,8 @@ def env(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
         wb = Workbench(there, "1", "2 replay", {})
         monkeypatch.setattr(base, "environment", lambda name: there)
         monkeypatch.setattr(base, "connect", lambda name: wb)
-        monkeypatch.setattr(stack, "digests", lambda env: DEPLOYED)
-        now = Stack("pik-dev", "UPDATE_COMPLETE", "", START, phases.REPLAY.parameters)
-        monkeypatch.setattr(stack, "require", lambda env: now)
+        monkeypatch.setattr(investigation, "guard", guard.guard)
+        monkeypatch.setattr(standing, "deployed", lambda env, found: DEPLOYED)
         yield there
 
 
@@ -74,17 +75,17 @@ def test_fresh_evidence_for_what_is_deployed_passes(env: Environment) -> None:
 
     assert genuine == ("passed", "2 records and 2 files are as they were recorded.")
     assert fresh[0] == "passed"
-    assert fresh[1].startswith("Phase 2 replay was verified at ")
+    assert fresh[1].startswith("phase 2 replay passed 0 s ago (ledger entry 2)")
 
 
 @pytest.mark.parametrize(
     ("kind", "predicate", "about", "verdict", "words"),
     [
-        (Kind.DEPLOY, {}, ABOUT, "inconclusive", "has not been verified since entry 2 (deploy)."),
-        (Kind.ROLLBACK, {}, ABOUT, "inconclusive", "has not been verified since entry 2 (rollback)."),
-        (Kind.VERIFICATION, {"verdict": "failed"}, ABOUT, "failed", "and that failed."),
-        (Kind.VERIFICATION, {"verdict": "inconclusive"}, ABOUT, "failed", "and that was inconclusive."),
-        (Kind.VERIFICATION, {"verdict": "passed"}, subjects(template="1" * 64), "failed", "something else is deployed"),
+        (Kind.DEPLOY, {}, ABOUT, "inconclusive", "has no evidence since deploy (ledger entry 2)."),
+        (Kind.ROLLBACK, {}, ABOUT, "inconclusive", "has no evidence since rollback (ledger entry 2)."),
+        (Kind.VERIFICATION, {"verdict": "failed"}, ABOUT, "failed", "did not pass: so it is."),
+        (Kind.VERIFICATION, {"verdict": "inconclusive"}, ABOUT, "failed", "did not pass: so it is."),
+        (Kind.VERIFICATION, {"verdict": "passed"}, OTHER, "failed", "is of something else than what is deployed."),
     ],
 )
 def test_what_came_after_a_verification_takes_it_back(
@@ -97,13 +98,12 @@ def test_what_came_after_a_verification_takes_it_back(
     assert words in said()[1][1]
 
 
-def test_evidence_grows_old(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evidence_grows_old(env: Environment) -> None:
     add(env, verdict="passed")
-    old = replace(env, config=EnvironmentConfig(evidence_hours=1e-9))
-    monkeypatch.setattr(base, "environment", lambda name: old)
+    object.__setattr__(env, "config", EnvironmentConfig(evidence_hours=1e-9))
 
     assert said()[1][0] == "failed"
-    assert "longer ago than 0 s" in said()[1][1]
+    assert "is too old (limit 1e-09 h)" in said()[1][1]
 
 
 def test_a_tampered_record_is_the_first_thing_said(env: Environment) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pik import project
+from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.rollout import mapping, phases, sam, stack
@@ -21,7 +22,7 @@ from pik.rollout.forward import refuse_unless_forward, wanted
 from pik.rollout.stack import Follower, Stack, StackEvent
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
-PROD = Environment("prod", region="eu-west-1")
+PROD = Environment("prod", region="eu-west-1", config=EnvironmentConfig(protection="protected", after="staging"))
 
 
 def a_stack(phase: phases.Phase, status: str = "UPDATE_COMPLETE", **parameters: str) -> Stack:
@@ -43,8 +44,16 @@ def test_a_phase_is_skipped_only_where_that_is_harmless() -> None:
 
 
 @pytest.mark.parametrize("target", [phases.REPLAY, phases.PROCESSOR])
-def test_the_same_and_the_next_phase_are_allowed_everywhere(target: phases.Phase) -> None:
-    refuse_unless_forward(PROD, target, a_stack(phases.REPLAY))
+def test_the_same_and_the_next_phase_are_allowed_where_it_is_open(target: phases.Phase) -> None:
+    refuse_unless_forward(LOCAL, target, a_stack(phases.REPLAY))
+
+
+def test_elsewhere_the_same_phase_is_deployed_and_the_next_one_promoted() -> None:
+    refuse_unless_forward(PROD, phases.INGEST, None)
+    refuse_unless_forward(PROD, phases.REPLAY, a_stack(phases.REPLAY))
+    with pytest.raises(Refused) as refusal:
+        refuse_unless_forward(PROD, phases.PROCESSOR, a_stack(phases.REPLAY))
+    assert refusal.value.next_step == "pik promote --env prod --to processor"
 
 
 @pytest.mark.parametrize(

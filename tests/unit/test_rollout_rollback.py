@@ -144,7 +144,7 @@ def test_consumption_is_stopped_first_whatever_state_the_stack_is_in(
     assert done.lost_nothing
     assert done.queue_after == 7
     assert aws.mapping in ("", "Disabled")
-    assert aws.recorded == [f"rollback: {done.sentence}"]
+    assert aws.recorded == ([f"rollback: {done.sentence}"] if calls else [])  # nothing done, nothing to record
 
 
 def test_a_mapping_that_an_update_was_about_to_make_is_closed_as_soon_as_it_is_there(prepared: Prepare) -> None:

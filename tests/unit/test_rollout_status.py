@@ -11,7 +11,8 @@ from pik.cli.rollout import parse_parameters
 from pik.errors import UsageError
 from pik.rollout import phases
 from pik.rollout.banner import Banner
-from pik.rollout.status import Queue, Status, duration, size
+from pik.rollout.status import Queue, Status
+from pik.units import duration, size
 
 
 def test_status_of_nothing_says_how_to_begin() -> None:

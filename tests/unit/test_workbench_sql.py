@@ -169,7 +169,7 @@ def test_more_than_was_allowed_is_refused_before_anything_is_fetched(
     monkeypatch.setattr(layout, "parts", lambda *_, **__: [part])
     said: list[str] = []
     wb: Any = SimpleNamespace(environment=SimpleNamespace(name="local"), outputs={"RawBucket": "bucket"}, objects=None)
-    with pytest.raises(Refused, match=r"2\.0 KB, more than 10 bytes") as refused:
+    with pytest.raises(Refused, match=r"2\.0 KB, more than 10 B") as refused:
         sql.sql(wb, "SELECT * FROM raw", max_bytes=10, progress=said.append)
     assert "max_bytes=2_048" in refused.value.next_step
     assert said == ["1 objects, 2.0 KB; to fetch: 1, 2.0 KB"]

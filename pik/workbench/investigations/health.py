@@ -14,7 +14,7 @@ import pandas as pd
 from pik import events
 from pik.results import Verdict
 from pik.rollout.stack import aws_errors
-from pik.rollout.status import duration
+from pik.units import duration
 from pik.workbench import charts, times
 from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import Investigation, Window, plural

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import altair
@@ -11,17 +10,18 @@ import pandas as pd
 
 from pik.events import parse_time
 from pik.ledger import CHANGES, Entry, Kind, Ledger, read
-from pik.ledger.text import moment, who
+from pik.ledger.text import who
 from pik.results import Verdict
-from pik.rollout import phases, stack
-from pik.rollout.status import duration
+from pik.rollout import phases, standing
+from pik.rollout.deployed import Deployed
+from pik.rollout.gates import Book, Requirement
+from pik.rollout.guard import guard
 from pik.workbench import charts
 from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import Investigation, plural
 from pik.workbench.notebook import Table
 
 GENUINE, FRESH = "is the ledger as it was recorded?", "is there fresh evidence for what is deployed?"
-_CAME_OUT = {"failed": "failed", "inconclusive": "was inconclusive"}
 _SHOWN = ["number", "time", "kind", "verdict", "phase", "sentence", "by", "run"]
 
 
@@ -80,7 +80,7 @@ class LedgerHistory(Investigation):
 
     def verified(self) -> Table:
         """What was last verified of each phase, and is it what is deployed?"""
-        now = self._deployed
+        now, _ = self._standing
         rows = [
             {
                 "phase": phase.label,
@@ -96,8 +96,10 @@ class LedgerHistory(Investigation):
         return Table(pd.DataFrame(rows))
 
     @property
-    def _deployed(self) -> stack.Digests:
-        return self.once("digests", lambda: stack.digests(self.wb.environment))
+    def _standing(self) -> tuple[Deployed, Requirement]:
+        """What is deployed, and whether that has fresh, passing evidence."""
+        where = self.wb.environment
+        return self.once("standing", lambda: standing.evidence(where, guard(where), Book(where.name, self.ledger)))
 
     @property
     def _empty(self) -> str:
@@ -136,33 +138,11 @@ class LedgerHistory(Investigation):
     def _fresh(self) -> Finding:
         if not self.ledger.entries:
             return self._nothing(FRESH)
-        phase = stack.require(self.wb.environment).phase
-        entry = self.ledger.verification(phase.name)
-        verdict, sentence = self._judged(phase, entry)
-        now = self._deployed
-        evidence = {"deployed": f"template {now.template[:12]}… code {now.code[:12]}…"}
-        if entry:
-            about = f"template {entry.digest('template')[:12]}… code {entry.digest('code')[:12]}…"
-            evidence |= {"verified": f"{about} ({entry})"}
-        remedy = "" if verdict is Verdict.PASSED else self.commands.run("rollout")
-        return Finding(verdict, sentence, evidence, remedy=remedy, question=FRESH)
-
-    def _judged(self, phase: phases.Phase, entry: Entry | None) -> tuple[Verdict, str]:
-        """Return what a verification is worth for what is deployed now, and why."""
-        if entry is None:
-            change = self.ledger.change
-            since = f" since entry {change.number} ({change.kind})" if change else ""
-            return Verdict.INCONCLUSIVE, f"Phase {phase.label} has not been verified{since}."
-        age = datetime.now(UTC) - parse_time(entry.time)
-        limit = timedelta(hours=self.environment.config.evidence_hours)
-        said = f"Phase {phase.label} was verified at {moment(entry.time)}"
-        if entry.verdict != Verdict.PASSED:
-            return Verdict.FAILED, f"{said}, and that {_CAME_OUT.get(entry.verdict, 'has no verdict')}."
-        if (entry.digest("template"), entry.digest("code")) != (self._deployed.template, self._deployed.code):
-            return Verdict.FAILED, f"{said}, but something else is deployed now."
-        if age > limit:
-            return Verdict.FAILED, f"{said}, longer ago than {duration(limit.total_seconds())}."
-        return Verdict.PASSED, f"{said}, with what is deployed now, and passed."
+        there, found = self._standing
+        verified = self.ledger.verification(there.phase.name)
+        verdict = Verdict.PASSED if found.met else Verdict.FAILED if verified else Verdict.INCONCLUSIVE
+        evidence = {"deployed": str(there), **dict(found.sides)}
+        return Finding(verdict, f"{found.sentence}.", evidence, remedy=found.command, question=FRESH)
 
     def facts(self) -> dict[str, Any]:
         """Figures for the summary."""

@@ -75,9 +75,11 @@ class QueueAndDlq(Investigation):
             for row in rows
         ]
         verb = "is" if count == 1 else "are"
+        # The log names messages that went back since as well, and may be a moment late.
+        apart = f" (the log names {len(rows)}; a live look, -p live=true, tells which)" if len(rows) != count else ""
         return Finding(
             Verdict.FAILED,
-            f"{plural(count, 'message')} {verb} in the dead-letter queue: {why}.",
+            f"{plural(count, 'message')} {verb} in the dead-letter queue: {why}{apart}.",
             self.dead[["code", "reason", "original_message_id", "event_id"]],
             remedy="mend what the reasons say; then wb.dlq.redrive() shows what would go back and what would fail",
             question=SET_ASIDE,

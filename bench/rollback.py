@@ -1,0 +1,81 @@
+"""How long from ``pik rollback`` to the last message consumed, and to the end.
+
+On an embedded AWS of its own the processor is at work on a full queue while ``pik rollback`` is run, as the command.
+When each message was counted is in the aggregates table (``counted`` of each contribution), so the last message
+consumed is read there, and not from what the rollback says of itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.detection import embedded
+
+PIK = Path(sys.executable).with_name("pik")
+COLUMNS = ["seconds since the command was started", "median", "smallest", "largest"]
+FIGURES = {
+    "last_message": "last message consumed, as the aggregates table has it",
+    "done": "the whole command: stack converged, stores compared item by item, recorded in the ledger",
+}
+
+
+def run(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Roll back ten times from a processor at work; return the measurements."""
+    plan = {"rounds": 2, "entities": 60} if quick else {"rounds": 10, "entities": 300}
+    started, load = datetime.now(UTC).isoformat(timespec="seconds"), f"{os.getloadavg()[0]:.2f}"
+    with embedded() as env:
+        measured = [_round(env, number, plan["entities"], say) for number in range(plan["rounds"])]
+    rows = []
+    for name, words in FIGURES.items():
+        values = [one[name] for one in measured]
+        rows.append([words, *(f"{figure:.2f}" for figure in (median(values), min(values), max(values)))])
+    kept = [one["kept"] for one in measured]
+    return {
+        "bench": "rollback",
+        "started": started,
+        "quick": quick,
+        "note": f"Measured {started} on {os.cpu_count()} CPUs, load average {load} before; {plan['rounds']} rollbacks, "
+        f"{min(kept)} to {max(kept)} messages kept in the queue.",
+        "plan": plan,
+        "measured": measured,
+        "tables": [["Rollback", COLUMNS, rows]],
+    }
+
+
+def _round(env: Any, number: int, entities: int, say: Callable[[str], None]) -> dict[str, Any]:
+    from pik import producer
+    from pik.rollout.deploy import deploy
+    from pik.rollout.reading import Stores
+    from pik.rollout.replaying import busiest, replay_all
+
+    if not number and not producer.send(producer.load("flights:2013-01-01"), env).safe:
+        raise RuntimeError("the events were not taken: there is nothing to measure")
+    deploy(env, "processor")
+    replay_all(env, busiest(Stores(env), entities))
+    time.sleep(0.5)  # it is in the middle of its work
+    began = time.time()
+    done = subprocess.run([PIK, "rollback", "--env", env.name, "--json"], capture_output=True, text=True, check=True)
+    seconds = time.time() - began
+    said = json.loads(done.stdout)
+    last = max(_counted(env, began), default=began) - began
+    say(f"rollback {number + 1}: last message after {last:.2f} s, done after {seconds:.1f} s")
+    return {"last_message": round(last, 2), "done": round(seconds, 2), "kept": said["queue_after"]}
+
+
+def _counted(env: Any, since: float) -> list[float]:
+    """When each message was counted that was counted since a moment (seconds since 1970)."""
+    from pik.events import parse_time
+
+    scan = env.client("dynamodb").get_paginator("scan")
+    pages = scan.paginate(TableName=env.outputs()["AggregatesTable"], ConsistentRead=True)
+    items = (item for page in pages for item in page["Items"] if "counted" in item)
+    return [moment for item in items if (moment := parse_time(item["counted"]["S"]).timestamp()) >= since]

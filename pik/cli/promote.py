@@ -1,0 +1,128 @@
+"""``pik promote`` and ``pik approve``: raise the phase of what is deployed, on evidence."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pik.cli.output import EnvOption, JsonOption, console, emit
+
+if TYPE_CHECKING:
+    from pik.environments import Environment
+    from pik.rollout.plan import Plan
+    from pik.rollout.promote import Promotion
+
+OverrideOption = Annotated[
+    str,
+    typer.Option(metavar="REASON", help="Go on although the gate is closed. Asks a person for the environment's name."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command("promote", no_args_is_help=True)(promote)
+    app.command("approve", no_args_is_help=True)(approve)
+
+
+def _say(message: str) -> None:
+    console.print(f"  {message}", style="bold red" if message.startswith("!!") else "dim", markup=False, soft_wrap=True)
+
+
+def promote(
+    to: Annotated[str, typer.Option("--to", help="The phase to go to: replay or processor.")] = "",
+    env: Annotated[
+        str | None, typer.Option("--env", "-e", help="Environment: local, dev, staging or prod. [default: local]")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="Do exactly this plan (pik plan --deployed --out) or nothing.", dir_okay=False)
+    ] = None,
+    override: OverrideOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Raise the phase of what is deployed, one step, on evidence.
+
+    The gate asks for fresh, passing evidence of the phase before, for exactly what is deployed; for prod, moreover, for
+    that of staging, and for an approval where pik.toml names approvers. Template and code stay what they are: only the
+    toggles change. The processor comes as a canary: two at work at once, watched, and taken back by itself when
+    messages fail, are set aside, or are counted wrongly. Everything is recorded in the ledger, a refusal too.
+
+    What would happen: pik plan --env E --phase P --deployed. Back again: pik rollback --env E.
+
+    Exit codes: 0 promoted (or already there), 3 refused and nothing changed, 4 the canary failed and was taken back,
+    5 CloudFormation did not get there.
+    """
+    from pik.environments import environment
+    from pik.errors import UsageError
+    from pik.rollout.plan import Plan
+
+    given = Plan.read(plan) if plan else None
+    if given and (to not in ("", given.phase) or env not in (None, given.environment)):
+        raise UsageError("the plan says where and what", next_step="leave --env and --to out")
+    if not given and not to:
+        raise UsageError("Missing option '--to'.", next_step="pik promote --help")
+    where = environment(given.environment if given else env or "local")
+    run(where, given.phase if given else to, seen=given, override=override, as_json=as_json)
+
+
+def run(where: Environment, to: str, *, seen: Plan | None, override: str, as_json: bool) -> None:
+    """Promote, and say what came of it."""
+    from pik.rollout.promote import promote as raise_phase
+
+    reason = confirmed(where.name, override)
+    done = raise_phase(where, to, seen=seen, override=reason, on_progress=_say)
+    emit(done.as_dict(), as_json=as_json, text=_text(done))
+
+
+def confirmed(name: str, reason: str) -> str:
+    """Return the reason of an override once a person at a terminal has typed the environment's name."""
+    from pik.errors import Refused, UsageError
+
+    if not reason:
+        return ""
+    if len(reason.split()) < 2:
+        raise UsageError("an override needs a reason that a colleague understands", next_step='--override "why"')
+    if not sys.stdin.isatty():
+        raise Refused(
+            "an override is for a person at a terminal",
+            reason="nobody is there to answer for it",
+            next_step="supply the evidence instead: the same without --override says which command does",
+        )
+    console.print(f"This overrules the gate of {name}, and is recorded with your name.", style="bold red")
+    if typer.prompt(f"Type {name} to go on", default="", show_default=False, err=True) != name:
+        raise Refused("the override was not confirmed", next_step=f"type {name} when asked")
+    return reason
+
+
+def _text(done: Promotion) -> str:
+    lines = [done.sentence]
+    if done.changed:
+        lines.append(f"next  {done.next_step}    the evidence for what is on now")
+        lines.append(f"back  pik rollback --env {done.environment} --to {done.previous}")
+    return "\n".join(lines)
+
+
+def approve(
+    to: Annotated[str, typer.Option("--to", help="The phase that is approved: ingest, replay or processor.")],
+    env: EnvOption = "prod",
+    comment: Annotated[str, typer.Option(help="What you looked at, or the ticket; recorded.")] = "",
+    plan: Annotated[
+        Path | None, typer.Option(help="Approve what this plan (pik plan --out) would deploy, not what is deployed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say yes, on the record, to what is deployed going to a phase.
+
+    Only who pik.toml names in `approvers` may. It counts for exactly this template and code, until the environment
+    changes or it is too old (evidence_hours), and not for a promotion by yourself.
+
+    Exit codes: 0 recorded, 3 you are no approver.
+    """
+    from pik.environments import environment
+    from pik.rollout.approve import approve as say_yes
+    from pik.rollout.plan import Plan
+
+    entry = say_yes(environment(env), to, comment=comment, plan=Plan.read(plan) if plan else None)
+    emit(entry.as_dict(), as_json=as_json, text=f"{entry.sentence}\n{entry}")

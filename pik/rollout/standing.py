@@ -1,0 +1,61 @@
+"""How an environment stands: what is deployed, its ledger, and whether that has fresh, passing evidence. Reads only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pik import ledger
+from pik.environments import Environment, environment
+from pik.errors import PikError
+from pik.rollout import gates
+from pik.rollout.deployed import Deployed, deployed
+from pik.rollout.gates import Book, Gate, Requirement, Wanted
+from pik.rollout.guard import Place
+from pik.rollout.phases import Phase
+
+
+def book(of: Environment) -> Book:
+    """Return an environment's ledger, or why it cannot be read."""
+    try:
+        return Book(of.name, ledger.read(of))
+    except PikError as error:
+        return Book(of.name, None, f"{error.message}: {error.reason}" if error.reason else error.message)
+
+
+def book_called(name: str) -> Book | None:
+    """Return the ledger of the environment called ``name``, read with its own profile; None for no name."""
+    if not name:
+        return None
+    try:
+        return book(environment(name))
+    except PikError as error:
+        return Book(name, None, error.message)
+
+
+def wanted(of: Environment, place: Place, target: Phase, template: str, code: str) -> Wanted:
+    """Return the question that a gate is asked: may ``place``'s caller bring this to ``target``, now?"""
+    return Wanted(of.name, of.config, target, template, code, place.caller, datetime.now(UTC))
+
+
+def evidence(of: Environment, place: Place, own: Book | None = None) -> tuple[Deployed, Requirement]:
+    """Return what is deployed and whether the phase it is in has fresh, passing evidence for exactly that.
+
+    >>> evidence(env, guard(env))[1].sentence                         # doctest: +SKIP
+    'phase 2 replay passed 3 h ago (ledger entry 117)'
+    """
+    there = deployed(of, place.stack)
+    question = wanted(of, place, there.phase.next or there.phase, there.template, there.code)
+    return there, gates.evidence(question, there, own or book(of))
+
+
+def promotion(of: Environment, place: Place, target: Phase) -> Gate:
+    """Return what the gate before ``target`` asks of what is deployed, and what it found."""
+    there = deployed(of, place.stack)
+    question = wanted(of, place, target, there.template, there.code)
+    return gates.promotion(question, there, book(of), book_called(of.config.after))
+
+
+def deployment(of: Environment, place: Place, target: Phase, template: str, code: str) -> Gate:
+    """Return what the gate before deploying this template and code at ``target`` asks, and what it found."""
+    own = book(of) if place.stack else Book(of.name, None, "nothing is deployed")
+    return gates.deployment(wanted(of, place, target, template, code), own, book_called(of.config.after))
