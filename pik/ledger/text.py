@@ -12,6 +12,7 @@ from pik.results import words
 from pik.units import size
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # and what turns the direction of text
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 MARKS = {"passed": "✓", "failed": "✗", "inconclusive": "?"}
 # What has a line of its own; whatever else a predicate says is shown below them.
 _SHOWN = {"sentence", "verdict", "phase", "checks", "run", "runbook", "step", "git_dirty", "payloads", "evidence"}
@@ -81,8 +82,16 @@ def _facts(entry: Entry) -> Iterator[tuple[str, list[str]]]:
     yield "evidence", [f"{link.key} · {size(link.size)} · sha256 {link.sha256}" for link in entry.links]
     for name, value in entry.predicate.items():
         if name not in _SHOWN:
-            yield printable(name).replace("_", " "), [words(value)]
+            yield printable(name).replace("_", " "), list(_free(value))
     yield "receipt", [entry.receipt]
+
+
+def _free(value: Any) -> Iterator[str]:
+    """Yield whatever a predicate says, a line for each thing; digests by their beginning (``--json`` has the whole)."""
+    items = value.items() if isinstance(value, Mapping) else [("", value)]
+    for name, item in items:
+        text = _DIGEST.sub(lambda match: f"{match[0][:12]}…", words(item))
+        yield f"{name.replace('_', ' ')}: {text}" if name else text
 
 
 def _checks(given: Any) -> Iterator[str]:

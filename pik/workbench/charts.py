@@ -193,12 +193,12 @@ def history(rows: Sequence[Mapping[str, Any]], finding: str) -> altair.Chart:
         .mark_point(filled=True, size=90, opacity=0.8)
         .encode(
             x=_time("time:T", "recorded", [row["time"] for row in rows]),
-            y=altair.Y("what:N", title="what was done", axis=altair.Axis(grid=True)),
+            y=altair.Y("what:N", title="what was done", axis=altair.Axis(grid=True, titlePadding=14)),
             color=_colours("verdict", colours),
             tooltip=["says:N", "time:T"],
         )
     )
-    return styled(points, [finding], height=max(60, 34 * frame["what"].nunique()))
+    return styled(points, [finding], height=max(100, 34 * frame["what"].nunique()))
 
 
 def counts(rows: Mapping[str, int], finding: str, *, what: str, unit: str, bad: Iterable[str] = ()) -> altair.Chart:

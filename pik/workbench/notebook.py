@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 100  # of a plain table, so that a report stays small
 MOST_CLICKABLE = 2_000  # of one in the browser, so that it stays quick
 _LONG_ID = 40
+_LONG_SENTENCE = 160
 _LINK = re.compile(r"<a href=https?://[^>]*>(.*?)</a>", re.DOTALL)  # to the library's help pages
 
 
@@ -150,6 +151,7 @@ def time_text(moment: datetime) -> str:
 def _cell(value: Any) -> str:
     text = cell_text(value)
     align = "right" if isinstance(value, int | float) and not isinstance(value, bool) else "left"
-    shown = escape(text) if len(text) <= _LONG_ID else f"{escape(text[:16])}…{escape(text[-12:])}"
-    whole = f' title="{escape(text)}"' if len(text) > _LONG_ID else ""
+    too_long = len(text) > (_LONG_SENTENCE if " " in text else _LONG_ID)
+    shown = f"{escape(text[:16])}…{escape(text[-12:])}" if too_long else escape(text)
+    whole = f' title="{escape(text)}"' if too_long else ""
     return f'<td style="text-align:{align}"{whole}>{shown}</td>'

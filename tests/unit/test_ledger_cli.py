@@ -50,7 +50,14 @@ def two(env: Environment) -> list[ledger.Entry]:
             evidence=[("03.html", b"<p>", "text/html")],
         ),
         ledger.append(
-            env, Kind.OVERRIDE, subjects=ABOUT, predicate={"reason": "pager\x1b[2J", "sentence": "two\nlines"}
+            env,
+            Kind.OVERRIDE,
+            subjects=ABOUT,
+            predicate={
+                "reason": "pager\x1b[2J",
+                "sentence": "two\nlines",
+                "facts": {"queue_before": 7, "digest": "9" * 64},
+            },
         ),
     ]
 
@@ -111,6 +118,7 @@ def test_an_entry_is_shown_verdict_first_with_its_receipt(two: list[ledger.Entry
     ):
         assert words in text
     assert "reason    pager [2J\n" in pik("show", "last").stdout
+    assert "facts     digest: 999999999999…\n            queue before: 7\n" in pik("show", "last").stdout
     assert data("show", "last")["statement"] == two[1].statement
     for number in ("first", "3", "-1"):
         assert isinstance(pik("show", "--", number).exception, UsageError)

@@ -50,6 +50,16 @@ def test_a_table_in_a_run_is_plain_escaped_and_cut(monkeypatch: pytest.MonkeyPat
     assert "<em>none here</em>" in Table(frame.head(0), "none here")._repr_html_()
 
 
+def test_a_table_in_a_run_shortens_ids_and_leaves_sentences_whole() -> None:
+    sentence = "every store is untouched, and what waited in the queue still waits"
+
+    html = Table(pd.DataFrame({"id": ["a" * 64], "says": [sentence], "log": ["a line " * 40]})).plain()
+
+    assert f'title="{"a" * 64}">{"a" * 16}…{"a" * 12}<' in html
+    assert f">{sentence}<" in html
+    assert html.count("…") == 2
+
+
 def test_a_table_in_the_lab_is_clickable_escaped_and_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(HEADLESS, raising=False)
 
