@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import rfc8785
@@ -146,7 +146,7 @@ class Entry:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as it is stored."""
-        return {**asdict(self), "kind": str(self.kind)}
+        return {**vars(self), "kind": str(self.kind)}
 
     def computed_hash(self) -> str:
         """Return the hash that its content has; raise ValueError when canonical JSON cannot hold it."""

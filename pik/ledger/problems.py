@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 
 from pik.errors import UsageError
 from pik.events import parse_time
@@ -75,6 +76,20 @@ class Record:
     versions: int = 1
     markers: int = 0
 
+    @cached_property
+    def read(self) -> tuple[Entry | None, str]:
+        """The entry and the hash that its content has; without an entry, None and why."""
+        try:
+            entry = parse(self.body or b"")
+            return entry, entry.computed_hash()  # which fails for what JSON can hold and canonical JSON cannot
+        except (ValueError, RecursionError) as error:
+            return None, str(error)
+
+    @property
+    def entry(self) -> Entry | None:
+        """The entry that it holds, whatever its hash is worth."""
+        return self.read[0]
+
 
 @dataclass(frozen=True)
 class Place:
@@ -87,7 +102,7 @@ class Place:
 
 def entries(records: Iterable[Record]) -> list[Entry]:
     """Return the entries that can be read, in order."""
-    return [entry for record in records if isinstance(entry := _read(record), Entry)]
+    return [record.entry for record in records if record.entry]
 
 
 def problems(place: Place, records: Sequence[Record]) -> tuple[Problem, ...]:
@@ -159,25 +174,13 @@ def _of_versions(record: Record) -> Iterator[Problem]:
         yield Problem(Flaw.MISSING, record.number, "it is listed and cannot be read")
 
 
-def _read(record: Record) -> Entry | str:
-    """Return the entry, or why there is none."""
-    if record.body is None:
-        return ""
-    try:
-        entry = parse(record.body)
-        entry.computed_hash()  # canonical JSON cannot hold everything that JSON can
-    except (ValueError, RecursionError) as error:
-        return str(error)
-    return entry
-
-
 def _of_content(place: Place, record: Record) -> Iterator[Problem]:
-    entry, number = _read(record), record.number
-    if not isinstance(entry, Entry):
+    (entry, computed), number = record.read, record.number
+    if entry is None:
         if record.body is not None:
-            yield Problem(Flaw.UNREADABLE, number, f"it cannot be read ({entry})")
+            yield Problem(Flaw.UNREADABLE, number, f"it cannot be read ({computed})")
         return
-    if entry.computed_hash() != entry.hash:
+    if computed != entry.hash:
         yield Problem(Flaw.ALTERED, number, "its hash is not that of its content")
     elif entry.to_bytes() != record.body:
         yield Problem(Flaw.ALTERED, number, "its bytes are not those that the kit writes")
@@ -193,8 +196,8 @@ def _of_content(place: Place, record: Record) -> Iterator[Problem]:
 
 def _of_order(before: Record | None, record: Record) -> Iterator[Problem]:
     """Compare an entry with the one before, where both are there."""
-    entry, number = _read(record), record.number
-    if not isinstance(entry, Entry) or number != (before.number if before else 0) + 1:
+    entry, number = record.entry, record.number
+    if entry is None or number != (before.number if before else 0) + 1:
         return
     if before is None:
         if entry.previous != FIRST:
@@ -204,9 +207,8 @@ def _of_order(before: Record | None, record: Record) -> Iterator[Problem]:
         return
     if entry.previous != link_after(before.body):
         yield Problem(Flaw.UNCHAINED, number, f"its previous hash is not that of entry {before.number}")
-    earlier = _read(before)
-    if isinstance(earlier, Entry):
-        apart = parse_time(entry.time) - parse_time(earlier.time)
+    if before.entry:
+        apart = parse_time(entry.time) - parse_time(before.entry.time)
         if apart < -2 * CLOCK:  # two clocks, each as wrong as AWS allows
             yield Problem(Flaw.BACKWARDS, number, f"its time is {_minutes(apart)} than entry {before.number}'s")
 
