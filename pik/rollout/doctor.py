@@ -141,10 +141,11 @@ def _tap(found: Environment, place: Place) -> Check:
 def shared(places: dict[str, tuple[Environment, Place]]) -> Check:
     """No stack, API, table, bucket or queue is reachable from two environments."""
     owners: defaultdict[str, list[str]] = defaultdict(list)
-    for name, (found, place) in places.items():
-        for what in sorted(_reachable(found, place)):
+    for name, where in places.items():
+        for what in _reachable(*where):
             owners[what].append(name)
-    twice = {what: names for what, names in owners.items() if len(names) > 1}
+    found = sorted(owners.items(), key=lambda item: (not item[0].startswith("stack "), item[0]))  # it explains the rest
+    twice = {what: names for what, names in found if len(names) > 1}
     return check(
         "nothing is shared",
         not twice,

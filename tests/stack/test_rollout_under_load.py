@@ -77,7 +77,7 @@ def test_no_acknowledged_event_is_lost_and_no_request_fails_because_of_a_toggle(
     monkeypatch.setenv(config.CONFIG_VARIABLE, str(toml(tmp_path / "pik.toml")))
     env = named("staging")
     deploy(env, "ingest")
-    url = env.outputs()["IngestUrl"]
+    url, began = env.outputs()["IngestUrl"], events.now()
 
     with producing(env) as producer:
         for _ in range(2):
@@ -100,11 +100,12 @@ def test_no_acknowledged_event_is_lost_and_no_request_fails_because_of_a_toggle(
     assert len(acknowledged) == len(producer.outcomes)
 
     wb = connect("staging")
-    found = wb.events(source=SOURCE, start="2020-01-01", end="2100-01-01")
+    end = events.now()
+    found = wb.events(source=SOURCE, start=began, end=end)
     assert set(found["event_id"]) == set(acknowledged)
     raw = wb.raw(found)
     assert set(raw["event_id"]) == set(acknowledged)
     assert raw["hash_ok"].all()
-    told = wb.reconcile("2020-01-01", "2100-01-01")
+    told = wb.reconcile(began, end)
     assert told.frame[told.frame["class"] != "aggregate_partial"].empty  # messages may wait: the processor is off
     assert ledger.read(env).problems == ()
