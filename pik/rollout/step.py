@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,10 +14,22 @@ from pik.errors import Refused
 from pik.results import Check, Proof, StepResult
 from pik.rollout import phases, stack
 from pik.rollout.banner import Banner, banner
-from pik.rollout.deploy import Deployment, deploy
+from pik.rollout.deploy import deploy
 from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.guard import guard
+from pik.rollout.promote import promote
 from pik.rollout.rollback import rollback
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How a step got to its phase; ``recorded``: the ledger's receipts."""
+
+    changed: bool
+    previous: str
+    sentence: str
+    recorded: tuple[str, ...]
+    seconds: float
 
 
 class Step:
@@ -29,7 +43,7 @@ class Step:
         self.from_start = from_start
         self.deploys = deploy
         self.changes: list[str] = []
-        self.deployment: Deployment | None = None
+        self.moved: Moved | None = None
         self._began: Deployed | None = None
 
     @property
@@ -48,19 +62,29 @@ class Step:
         if not self.deploys:
             return self._as_it_is()
         self._step_back()
-        self.deployment = deploy(self.environment, self.phase.name)
+        self.moved = self._forward()
         self._began = deployed(self.environment)
-        if self.deployment.changed:
-            self.changes.append(self.deployment.sentence)
+        if self.moved.changed:
+            self.changes.append(self.moved.sentence)
         return facts_frame(
             {
-                "phase": f"{self.phase.label} (before: {self.deployment.previous})",
-                "changed": self.deployment.sentence,
-                "stack": f"{self.environment.stack} {self.deployment.stack_status}",
-                "template digest": self.deployment.template_digest,
-                "code digest": self.deployment.code_digest,
+                "phase": f"{self.phase.label} (before: {self.moved.previous})",
+                "changed": self.moved.sentence,
+                "template digest": self._began.template,
+                "code digest": self._began.code,
+                "recorded": " · ".join(self.moved.recorded) or "nothing: nothing was changed",
             }
         )
+
+    def _forward(self) -> Moved:
+        """Promote what is deployed when this is the next phase; deploy the sources at hand otherwise."""
+        found, started = stack.read(self.environment), time.monotonic()
+        if found and found.phase.next is self.phase:
+            promoted = promote(self.environment, self.phase.name)
+            return Moved(promoted.changed, promoted.previous, promoted.sentence, promoted.recorded, promoted.seconds)
+        done = deploy(self.environment, self.phase.name)
+        recorded = (done.recorded,) if done.recorded else ()
+        return Moved(done.changed, done.previous, done.sentence, recorded, time.monotonic() - started)
 
     def _as_it_is(self) -> pd.DataFrame:
         """Say what is deployed; refuse when that is another phase."""
@@ -97,11 +121,11 @@ class Step:
 
     def _result(self, checks: Iterable[Check], words: str, facts: dict[str, Any]) -> StepResult:
         done = tuple(checks)
-        seconds = self.deployment.seconds if self.deployment else 0.0
-        more: dict[str, Any] = {"deploy_seconds": seconds} if self.deployment else {}
-        if self.deployment:
-            more |= {"template_digest": self.deployment.template_digest, "code_digest": self.deployment.code_digest}
-        took = f"deploy {seconds:.1f} s, " if self.deployment else ""
+        seconds = round(self.moved.seconds, 2) if self.moved else 0.0
+        more: dict[str, Any] = {"deploy_seconds": seconds} if self.moved else {}
+        if self._began:
+            more |= {"template_digest": self._began.template, "code_digest": self._began.code}
+        took = f"deploy {seconds:.1f} s, " if self.moved else ""
         return StepResult(
             title=self.phase.label,
             headline=f"{took}{words}",
