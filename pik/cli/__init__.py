@@ -10,7 +10,7 @@ from typer.exceptions import TyperException
 
 from pik import __version__
 from pik.cli import checks, demo, doctor, ingest, investigate, lab, ledger, local, plan, promote, rollout, run, simulate
-from pik.errors import AwsError, PikError, UsageError
+from pik.errors import AwsError, PikError, Refused, UsageError
 
 app = typer.Typer(
     name="pik",
@@ -89,8 +89,10 @@ def _show(error: PikError) -> None:
     if "--json" in sys.argv[1:]:
         emit(error.as_dict(), as_json=True, text="")
         return
-    console.print(f"error: {error.message}", style="bold red", markup=False, soft_wrap=True)
+    label = "refused" if isinstance(error, Refused) else "error"
+    console.print(f"{label}: {error.message}", style="bold red", markup=False, soft_wrap=True)
     if error.reason:
-        console.print(f"  because  {error.reason}", markup=False, soft_wrap=True)
+        lines = error.reason.replace("\n", "\n           ")
+        console.print(f"  because  {lines}", markup=False, soft_wrap=True)
     if error.next_step:
         console.print(f"  do this  {error.next_step}", markup=False, soft_wrap=True)

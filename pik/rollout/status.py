@@ -9,7 +9,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.environments import Environment
-from pik.rollout import mapping, phases, stack
+from pik.rollout import mapping, phases, stack, standing
+from pik.rollout.guard import Place, look
 from pik.rollout.inventory import queue_counts
 from pik.rollout.stack import Stack, aws_errors
 from pik.units import DAY, duration, size
@@ -56,6 +57,9 @@ class Status:
     queue: Queue | None = None
     dead_letters: Queue | None = None
     mapping: str | None = None
+    evidence: str | None = None
+    verified: bool | None = None
+    differences: tuple[str, ...] = ()
     outputs: dict[str, str] = field(default_factory=dict)
     next: tuple[str, ...] = ()
 
@@ -74,11 +78,14 @@ class Status:
         """Return it as a few aligned lines."""
         alias = f" ({self.account_alias})" if self.account_alias else ""
         lines = [f"{self.environment}  account {self.account or 'unknown'}{alias}  {self.region}  stack {self.stack}"]
+        lines += [f"NOT HERE {difference}" for difference in self.differences]
         lines.append(self._phase_line())
         if self._phase is not phases.OFF:
             if self.stack_status and not self.stack_status.endswith("_COMPLETE"):
                 lines.append(f"stack    {self.stack_status}")
             lines.append(self._stores_line())
+            if self.evidence:
+                lines.append(f"evidence {self.evidence}")
         lines += [f"{'next' if n == 0 else '':<8} {command}" for n, command in enumerate(self.next)]
         return "\n".join(lines)
 
@@ -112,20 +119,28 @@ def status(environment: Environment) -> Status:
     local  account 000000000000  us-east-1  stack pik-local
     phase    2 replay  since 2026-11-20 08:20:11Z by ana  template 9f3c…  code 77ab…
     """
-    found = stack.read(environment)
-    account, alias = _account(environment)
+    place, differences = look(environment)
+    found = place.stack
+    account, alias = place.account, _alias(environment)
     base: dict[str, Any] = {
         "environment": environment.name,
         "region": environment.region,
         "stack": environment.stack,
         "account": account,
         "account_alias": alias,
+        "differences": tuple(map(str, differences)),
     }
     if found is None or "EventsTable" not in found.outputs:
         state = found.status if found else None
         return Status(**base, phase=phases.OFF.name, stack_status=state, next=(_deploy(environment, phases.INGEST),))
     with aws_errors(environment, "read the state of the stores"):
-        return Status(**base, **_deployed(environment, found))
+        return Status(**base, **_deployed(environment, found), **_evidence(environment, place))
+
+
+def _evidence(environment: Environment, place: Place) -> dict[str, Any]:
+    """Whether what is deployed was verified; a ledger that cannot be read is said to be one."""
+    _, found = standing.evidence(environment, place)
+    return {"evidence": found.sentence, "verified": found.met}
 
 
 def _deployed(environment: Environment, found: Stack) -> dict[str, Any]:
@@ -167,9 +182,10 @@ def _next(environment: Environment, found: Stack, dead: int, mappings: list[mapp
     closed = found.phase.processor and any(m.state == "Disabled" for m in mappings)
     if closed and found.parameters.get("DryRun") != "true":
         steps.append(f"pik rollback --env {env} --to replay    the mapping is closed: finish the rollback (or deploy)")
+    steps.append(f"pik run verify-{found.phase.name} --env {env}    evidence for phase {found.phase.label}")
     if found.phase.next:
-        steps.append(f"pik run rollout --env {env}    verifies phase {found.phase.label}")
-        steps.append(_deploy(environment, found.phase.next))
+        ahead = found.phase.next.name
+        steps.append(f"pik plan --env {env} --phase {ahead} --deployed    then pik promote --env {env} --to {ahead}")
     return steps
 
 
@@ -177,14 +193,12 @@ def _deploy(environment: Environment, target: phases.Phase) -> str:
     return f"pik deploy --env {environment.name} --phase {target.name}"
 
 
-def _account(environment: Environment) -> tuple[str | None, str | None]:
-    with aws_errors(environment, "find out which account this is"):
-        account = environment.client("sts").get_caller_identity()["Account"]
+def _alias(environment: Environment) -> str | None:
     try:
         aliases = environment.client("iam").list_account_aliases()["AccountAliases"]
     except (ClientError, BotoCoreError):
-        aliases = []
-    return account, aliases[0] if aliases else None
+        return None
+    return str(aliases[0]) if aliases else None
 
 
 def _items(environment: Environment, table: str) -> int:
