@@ -16,6 +16,7 @@ from pik.ledger.kinds import CHANGES, Kind
 from pik.ledger.problems import Flaw, Problem
 from pik.ledger.reading import Ledger, fetch, read, verify
 from pik.ledger.statement import subjects
+from pik.ledger.store import locate
 from pik.ledger.writing import NotRecorded, append, record
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Problem",
     "append",
     "fetch",
+    "locate",
     "read",
     "record",
     "subjects",

@@ -1,8 +1,19 @@
-"""Say yes, on the record, to what is deployed (or planned) going to a phase."""
+"""Say yes, on the record, to what is deployed (or planned) going to a phase.
+
+Who may operate may also write into the ledger, under whatever name. So an approval is a file below ``approvals/`` of
+the evidence bucket as well, where only the approvers' policy lets anybody write; without it the entry counts for
+nothing.
+"""
 
 from __future__ import annotations
 
-from pik import ledger
+import hashlib
+import json
+from collections.abc import Iterable
+
+import rfc8785
+
+from pik import events, ledger
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.ledger import Entry, Kind
@@ -12,6 +23,8 @@ from pik.rollout.gates import may_approve
 from pik.rollout.guard import guard
 from pik.rollout.plan import Plan
 from pik.rollout.recording import about
+
+FOLDER = "approvals/"
 
 
 def approve(environment: Environment, to: str, *, comment: str = "", plan: Plan | None = None) -> Entry:
@@ -39,5 +52,29 @@ def approve(environment: Environment, to: str, *, comment: str = "", plan: Plan 
     if plan:
         there = Deployed(there.phase, plan.target.template, plan.target.code, there.parameters)
     sentence = f"approved: phase {target.label}" + (f" ({comment})" if comment else "")
+    said = {"phase": target.name, "template": there.template, "code": there.code, "by": place.caller}
+    body = rfc8785.dumps({**said, "time": events.now()})
+    key = f"{FOLDER}{hashlib.sha256(body).hexdigest()}.json"
+    ledger.locate(environment).put_if_absent(key, body, "application/json")
     predicate = {"sentence": sentence, "phase": target.name, "comment": comment, "plan": plan.digest if plan else ""}
-    return ledger.append(environment, Kind.APPROVAL, subjects=about(there), predicate=predicate)
+    return ledger.append(environment, Kind.APPROVAL, subjects=about(there), predicate={**predicate, "approval": key})
+
+
+def vouched(environment: Environment, entries: Iterable[Entry]) -> frozenset[int]:
+    """Return the numbers of the approvals among ``entries`` whose file is there and says the same."""
+    where = ledger.locate(environment)
+    return frozenset(
+        entry.number
+        for entry in entries
+        if entry.kind is Kind.APPROVAL and _says(where.get(str(entry.predicate.get("approval", ""))), entry)
+    )
+
+
+def _says(body: bytes | None, entry: Entry) -> bool:
+    """Whether a file is the approval that the entry tells of: its name is its hash, so it is as it was written."""
+    key = str(entry.predicate.get("approval", ""))
+    if body is None or key != f"{FOLDER}{hashlib.sha256(body).hexdigest()}.json":
+        return False
+    said = json.loads(body)
+    told = (entry.phase, entry.digest("template"), entry.digest("code"), entry.by)
+    return told == tuple(said.get(name) for name in ("phase", "template", "code", "by"))

@@ -83,11 +83,15 @@ class Gate:
 
 @dataclass(frozen=True)
 class Book:
-    """An environment's ledger, or why it could not be read."""
+    """An environment's ledger, or why it could not be read.
+
+    ``vouched``: numbers of the approvals that only an approver can have written (:mod:`pik.rollout.approve`).
+    """
 
     environment: str
     ledger: Ledger | None
     problem: str = ""
+    vouched: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,8 @@ def approval(wanted: Wanted, own: Book) -> Requirement:
     for entry in reversed(said):
         if (entry.digest("template"), entry.digest("code")) != (wanted.template, wanted.code):
             continue
-        if entry.by != wanted.caller and may_approve(wanted.config, entry.by) and not _stale(wanted, entry):
+        counts = entry.number in own.vouched and entry.by != wanted.caller
+        if counts and may_approve(wanted.config, entry.by) and not _stale(wanted, entry):
             return Requirement(
                 name, True, f"approved by {entry.by} {_age(wanted, entry)} (ledger entry {entry.number})"
             )

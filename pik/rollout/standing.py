@@ -8,6 +8,7 @@ from pik import ledger
 from pik.environments import Environment, environment
 from pik.errors import PikError
 from pik.rollout import gates
+from pik.rollout.approve import vouched
 from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.gates import Book, Gate, Requirement, Wanted
 from pik.rollout.guard import Place
@@ -17,7 +18,9 @@ from pik.rollout.phases import Phase
 def book(of: Environment) -> Book:
     """Return an environment's ledger, or why it cannot be read."""
     try:
-        return Book(of.name, ledger.read(of))
+        found = ledger.read(of)
+        approved = vouched(of, found.entries) if of.config.approvers else frozenset()
+        return Book(of.name, found, vouched=approved)
     except PikError as error:
         return Book(of.name, None, f"{error.message}: {error.reason}" if error.reason else error.message)
 

@@ -75,6 +75,7 @@ def callers(embedded_env: Environment, outputs: Outputs) -> Iterator[dict[str, C
         "producer": [outputs["ProducerPolicy"]],
         "viewer": [outputs["ViewerPolicy"]],
         "operator": [outputs["ViewerPolicy"], outputs["OperatorPolicy"]],
+        "approver": [outputs["ViewerPolicy"], outputs["ApproverPolicy"]],
         "nobody": [],
     }
     found, users = {}, []
@@ -171,6 +172,7 @@ CALLS: dict[str, Call] = {
     "write ledger": _s3_put("ledger/pik-probe-none", EVIDENCE),
     "write evidence": _s3_put("evidence/pik-probe-none", EVIDENCE),
     "delete ledger": _s3("delete_object", "ledger/pik-probe-none", EVIDENCE),
+    "write approval": _s3_put("approvals/pik-probe-none", EVIDENCE),
     "delete evidence": _s3("delete_object", "evidence/pik-probe-none", EVIDENCE),
     "take the ledger's policy away": lambda who, o: who.client("s3").put_bucket_policy(Bucket=o[EVIDENCE], Policy="no"),
     "query events": _query("EventsTable"),
@@ -226,6 +228,7 @@ MAY = {
     "nobody": set(),
     "producer": {"POST /ingest"},
     "viewer": VIEWER,
+    "approver": VIEWER | {"write ledger", "write approval"},
     "operator": VIEWER
     | {"POST /replay", "send", "receive", "receive dead letter", "delete dead letter"}
     | {"write ledger", "write evidence"},
@@ -285,7 +288,7 @@ def test_a_viewer_verifies_the_ledger_and_an_operator_appends_to_it(
 
     assert "user/pik-test-operator" in entry.by
     assert ledger.verify(callers["viewer"], receipt=str(entry)) == ()
-    with pytest.raises(AwsError, match=r"could not write ledger/00000002\.json"):
+    with pytest.raises(AwsError, match=f"could not write ledger/{entry.number + 1:08d}"):
         ledger.append(callers["viewer"], ledger.Kind.APPROVAL, subjects=about, predicate={})
     with pytest.raises(AwsError):
         ledger.read(callers["producer"])

@@ -47,7 +47,7 @@ def entry(number: int, kind: Kind, phase: str = "replay", *, hours: float = 1, b
 
 
 def book(*entries: Entry, problems: tuple[Problem, ...] = (), name: str = "staging") -> Book:
-    return Book(name, Ledger(name, entries, problems))
+    return Book(name, Ledger(name, entries, problems), vouched=frozenset(entry.number for entry in entries))
 
 
 def asked(target: phases.Phase = phases.PROCESSOR, config: EnvironmentConfig = GUARDED, **change: str) -> Wanted:
@@ -231,6 +231,12 @@ def test_an_approval_is_somebody_elses_who_may_for_exactly_this(said: tuple[Entr
     if not opens:
         (command,) = gate.commands
         assert command.startswith("pik approve --env staging --to processor")
+
+
+def test_an_approval_that_anybody_could_have_written_is_none() -> None:
+    forged = book(PASSED, entry(4, Kind.APPROVAL, "processor"))
+    forged = Book(forged.environment, forged.ledger)
+    assert not gates.promotion(asked(config=APPROVED), REPLAYING, forged, None).open
 
 
 def test_an_approval_does_not_outlive_a_change() -> None:

@@ -36,7 +36,7 @@ OUTPUTS = {
     *("EventsTable", "DedupeTable", "AggregatesTable", "ReplaysTable", "RawBucket", "EvidenceBucket"),
     *("QueueUrl", "QueueArn", "DeadLetterQueueUrl", "DeadLetterQueueArn"),
     *("IngestLogGroup", "ReplayLogGroup", "ProcessorLogGroup", "AccessLogGroup"),
-    *("ProducerPolicy", "OperatorPolicy", "ViewerPolicy"),
+    *("ProducerPolicy", "OperatorPolicy", "ViewerPolicy", "ApproverPolicy"),
     *("QueryDatabase", "QueryWorkGroup"),
 }
 
