@@ -115,19 +115,36 @@ def _agree(given: Plan, env: str | None, phase: str | None, parameters: dict[str
 
 def rollback(
     env: EnvOption = "local",
-    to: Annotated[str, typer.Option("--to", help="replay: processor off. ingest: replay off as well.")] = "replay",
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="replay: processor off. ingest: replay off as well.", show_default="replay"),
+    ] = None,
+    deploy_: Annotated[
+        str,
+        typer.Option(
+            "--deploy",
+            metavar="N",
+            help="Take back the deploy of ledger entry N (or last): its template, code, values.",
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Go back a phase. Stops consumption first (seconds); deletes no data; keeps the queue's messages.
 
     Allowed from every state. What is deployed stays the template and the code; only the toggles change. Forward again:
-    `pik deploy --phase processor` processes what was kept.
+    `pik promote --to processor` processes what was kept.
+
+    With --deploy, the phase stays, and what a deploy changed is taken back: template, code and parameters are those
+    that were there before it, from the ledger's evidence.
     """
+    if deploy_:
+        _take_back(env, to, deploy_, as_json)
+        return
     from pik.environments import environment
     from pik.errors import CheckFailed
     from pik.rollout import rollback as run
 
-    done = run(environment(env), to, on_progress=say)
+    done = run(environment(env), to or "replay", on_progress=say)
     emit(done.as_dict(), as_json=as_json, text=done.sentence)
     if done.lost_nothing is False:
         raise CheckFailed(
@@ -135,6 +152,21 @@ def rollback(
             reason=str({name: vars(d) for name, d in done.differences.items() if not d.lost_nothing}),
             next_step=f"read {done.log}; versions and point-in-time recovery are on in every store",
         )
+
+
+def _take_back(env: str, to: str | None, deploy_: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from pik.environments import environment
+    from pik.errors import UsageError
+    from pik.rollout.takeback import take_back
+
+    if to:
+        raise UsageError("--to and --deploy are two ways back", next_step="one after the other")
+    if deploy_ != "last" and not deploy_.isdigit():
+        raise UsageError(f"no ledger entry: {deploy_}", next_step="--deploy last, or a number of pik ledger list")
+    done = take_back(environment(env), 0 if deploy_ == "last" else int(deploy_), on_progress=say)
+    emit(asdict(done), as_json=as_json, text=done.sentence)
 
 
 def status(env: EnvOption = "local", as_json: JsonOption = False) -> None:

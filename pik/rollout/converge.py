@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -20,25 +21,29 @@ CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAN
 _NOTHING_TO_DO = "No updates are to be performed"
 
 
-def converge(environment: Environment, found: Stack, parameters: Mapping[str, str], say: Say) -> Stack:
+def converge(
+    environment: Environment, found: Stack, parameters: Mapping[str, str], say: Say, *, template: str = ""
+) -> Stack:
     """Set ``parameters`` on the stack, leave everything else as it is, wait for the end; return the stack then.
 
-    Parameters that the deployed template does not know are left out (a stack of an earlier version). Raises AwsError
-    with the failing resource's reason when CloudFormation does not get there; it has put the stack back by then, or
-    says why it could not.
+    ``template``: address of a template to go (back) to, with exactly these parameters. Otherwise those that the
+    deployed template does not know are left out (a stack of an earlier version). Raises AwsError with the failing
+    resource's reason when CloudFormation does not get there; it has put the stack back by then, or says why it could
+    not.
     """
     follow = stack.Follower(environment, say)
+    source: dict[str, Any] = {"TemplateURL": template} if template else {"UsePreviousTemplate": True}
     wanted = [
         {"ParameterKey": key, "ParameterValue": parameters[key]}
         if key in parameters
         else {"ParameterKey": key, "UsePreviousValue": True}
-        for key in found.parameters
+        for key in (parameters if template else found.parameters)
     ]
     with aws_errors(environment, "update the stack"):
         try:
             environment.client("cloudformation").update_stack(
                 StackName=environment.stack,
-                UsePreviousTemplate=True,
+                **source,
                 Parameters=wanted,
                 Capabilities=CAPABILITIES,
             )

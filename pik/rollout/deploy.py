@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
@@ -20,7 +21,7 @@ from pik.rollout.deployed import deployed
 from pik.rollout.forward import refuse_unless_forward
 from pik.rollout.guard import Place, guard
 from pik.rollout.plan import Plan, make
-from pik.rollout.recording import capture, enter, record, refusals
+from pik.rollout.recording import BEFORE, capture, enter, record, refusals
 from pik.rollout.stack import Say, Stack, silent
 
 
@@ -171,6 +172,7 @@ def _refuse_elsewhere(environment: Environment, place: Place, given: Plan) -> No
 def _execute(environment: Environment, place: Place, plan: Plan, started: float, say: Say) -> Deployment:
     log = records.new(environment, "deploy")
     before = capture(environment, place.stack, deployed(environment, place.stack)) if place.stack else None
+    kept = [(f"{BEFORE}.json", _json(stack.deployed(environment)), "application/json")] if place.stack else []
     changed = _change(environment, plan, place.stack, log, say)
     after = stack.require(environment)
     changed |= _tap_as_declared(environment, after, say)
@@ -193,7 +195,7 @@ def _execute(environment: Environment, place: Place, plan: Plan, started: float,
             environment,
             Kind.DEPLOY,
             deployment.sentence,
-            evidence=[("plan.json", json.dumps(plan.as_dict(), indent=1).encode(), "application/json")],
+            evidence=[("plan.json", _json(plan.as_dict()), "application/json"), *kept],
             phase=plan.phase,
             before=before,
             plan=plan.digest,
@@ -202,6 +204,10 @@ def _execute(environment: Environment, place: Place, plan: Plan, started: float,
         deployment = replace(deployment, recorded=str(entry))
     records.write(log, environment, "deploy", asdict(deployment))
     return deployment
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1).encode()
 
 
 def _change(environment: Environment, plan: Plan, before: Stack | None, log: Path, say: Say) -> bool:

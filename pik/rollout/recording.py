@@ -19,6 +19,7 @@ from pik.rollout.inventory import messages
 from pik.rollout.stack import Say, Stack, aws_errors
 from pik.runbooks.where import git
 
+BEFORE = "template-before"  # the file of evidence that holds the template from before a deploy
 FUNCTIONS = ("IngestFunction", "ReplayFunction", "ProcessorFunction")
 
 

@@ -125,7 +125,7 @@ def rollback(
     if to not in TARGETS:
         raise UsageError(f"cannot roll back to {to}", next_step=f"one of {', '.join(TARGETS)}")
     say = on_progress or silent
-    tap = _Tap(environment, say)
+    tap = Tap(environment, say)
     found = guard(environment).stack or stack.require(environment)
     try:
         done = _roll_back(environment, found, phases.phase(to), tap, after_stop)
@@ -141,7 +141,7 @@ def rollback(
 
 
 def _roll_back(
-    environment: Environment, found: Stack, target: phases.Phase, tap: _Tap, after_stop: Callable[[], None] | None
+    environment: Environment, found: Stack, target: phases.Phase, tap: Tap, after_stop: Callable[[], None] | None
 ) -> Rollback:
     say, previous = tap.say, found.phase
     log = records.new(environment, "rollback")
@@ -176,7 +176,7 @@ def _roll_back(
     return done
 
 
-class _Tap:
+class Tap:
     """Closes the event source mapping, as often as one turns up, and knows when the last message was consumed."""
 
     def __init__(self, environment: Environment, say: Say) -> None:
@@ -218,7 +218,7 @@ def _inventory(environment: Environment) -> Inventory | None:
         return None  # too much to read: a rollback does not wait for that
 
 
-def _settle(environment: Environment, found: Stack, tap: _Tap) -> Stack:
+def _settle(environment: Environment, found: Stack, tap: Tap) -> Stack:
     """Wait until CloudFormation is at rest, and let it finish its own rollback when that got stuck.
 
     An update that is under way may be just about to make a mapping: whenever one turns up, it is closed.

@@ -10,10 +10,12 @@ import pytest
 
 from pik import config, ledger, producer
 from pik.environments import Environment
-from pik.errors import NotDeployed, Refused
+from pik.errors import NotDeployed, Refused, UsageError
 from pik.ledger import Kind
 from pik.rollout import deploy, phases, plan, promote, rollback, sam, stack
 from pik.rollout.approve import approve
+from pik.rollout.deployed import deployed
+from pik.rollout.takeback import take_back
 from tests.stack.rehearsal import ROOT_OF_PROD, State, checkout, named, toml, verified
 
 pytestmark = pytest.mark.slow
@@ -139,6 +141,37 @@ def test_evidence_of_one_template_does_not_admit_another(
     verified(staging)
     assert promote(staging, "replay").changed
     rollback(staging, "ingest")
+
+
+def test_a_deploy_is_taken_back_with_one_call(
+    staging: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(staging, "ingest", parameters={"LogLevel": "INFO"})
+    before, stores = deployed(staging), State.of(staging).stores
+    with monkeypatch.context() as patch:
+        checkout(tmp_path / "other", patch, OTHER)
+        done = deploy(staging, "ingest", parameters={"LogLevel": "DEBUG"})
+    assert done.changed
+    now = deployed(staging)
+    assert (now.template, now.parameters) != (before.template, before.parameters)
+
+    back = take_back(staging)
+    assert deployed(staging) == before
+    assert "LogLevel" in stack.require(staging).parameters
+    assert stack.require(staging).parameters["LogLevel"] == "INFO"
+    assert State.of(staging).stores == stores
+    entry = ledger.read(staging).entries[-1]
+    assert (entry.kind, entry.predicate["deploy"]) == (Kind.ROLLBACK, back.entry)
+    assert producer.send(list(producer.load("flights:2013-01-01"))[:3], staging).safe
+    assert "has no evidence since rollback" in refused(staging, "promote", "replay")
+
+
+def test_the_first_deploy_has_nothing_before_it(staging: Environment) -> None:
+    first = next(entry for entry in ledger.read(staging).entries if entry.kind is Kind.DEPLOY)
+    with pytest.raises(UsageError, match="is the first deploy"):
+        take_back(staging, first.number)
+    with pytest.raises(UsageError, match="is no deploy"):
+        take_back(staging, ledger.read(staging).entries[-1].number)
 
 
 def test_stale_evidence_is_refused(staging: Environment, settings: Path) -> None:
