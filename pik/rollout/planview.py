@@ -90,12 +90,31 @@ def pair(one: PropertyChange) -> tuple[str, str]:
     """Return both sides of a property change in a few words; of long texts, where they differ."""
     if one.path == "code":
         return tuple(f"{str(side)[:SHORT]}…" if side else "(none)" for side in (one.before, one.after))  # type: ignore[return-value]
+    if _plain_list(one.before) and _plain_list(one.after):
+        return _elements(one.before, one.after)
     before, after = shown(one.before), shown(one.after)
     if max(len(before), len(after)) <= LONGEST:
         return before, after
     if one.before is None or one.after is None:
         return _cut(before), _cut(after)
     return _where_different(before, after)
+
+
+def _plain_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str | int | float) for item in value)
+
+
+def _elements(before: list[Any], after: list[Any]) -> tuple[str, str]:
+    """Both sides of a list of names by what only one of them has."""
+    gone, new = [item for item in before if item not in after], [item for item in after if item not in before]
+    if not gone and not new:
+        return _cut(shown(before)), _cut(shown(after))  # another order
+
+    def side(has: list[Any], has_not: list[Any]) -> str:
+        parts = [("with", has), ("without", has_not)]
+        return _cut(", ".join(f"{word} {', '.join(map(shown, items))}" for word, items in parts if items))
+
+    return side(gone, new), side(new, gone)
 
 
 def _where_different(before: str, after: str) -> tuple[str, str]:

@@ -380,6 +380,9 @@ def test_text_and_html_tell_the_rest() -> None:
         (None, True, ("(none)", "true")),
         ("a", "b", ("a", "b")),
         ([1, "x"], {"b": 1, "a": None}, ('[1, "x"]', '{"a": null, "b": 1}')),
+        (["a", "b"], ["b", "c", "d"], ("with a, without c, d", "with c, d, without a")),
+        (["a"], ["a", "b"], ("without b", "with b")),
+        (["a", "b"], ["b", "a"], ('["a", "b"]', '["b", "a"]')),
         (
             "x" * 500 + "one" + "y" * 500,
             "x" * 500 + "two" + "y" * 500,
