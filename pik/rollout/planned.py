@@ -19,6 +19,8 @@ from pik.rollout.prediction import Prediction
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pik.results import StepResult
+
 #: Of the plan file; another one is not read.
 VERSION = 1
 #: What was looked at, not what will be done: it may be different a minute later, and the plan is still the same.
@@ -144,6 +146,19 @@ class Plan:
         for kind, parts in (("parameter", self.parameters), ("output", self.outputs)):
             rows += [["change", "", kind, False, part.path, part.before, part.after, "no"] for part in parts]
         return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def predicted(self) -> pd.DataFrame:
+        """What the processor will write, as a frame; without a row when it does not start to consume."""
+        from pik.rollout import prediction
+
+        return self.prediction.frame if self.prediction else prediction.frame(())
+
+    def result(self) -> StepResult:
+        """Return it as the result of a runbook's step."""
+        from pik.rollout import planresult
+
+        return planresult.result(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as one JSON-able object; :meth:`from_dict` takes it back."""

@@ -90,13 +90,18 @@ class Prediction:
     @property
     def frame(self) -> pd.DataFrame:
         """One row for each version: entity_id, day, replay_id, inputs (added), input_count (after)."""
-        import pyarrow as pa
+        return frame(self.versions, sentence=self.sentence)
 
-        from pik.workbench import frames
 
-        texts = [(name, pa.string()) for name in ("entity_id", "day", "replay_id")]
-        schema = pa.schema([*texts, ("inputs", pa.int64()), ("input_count", pa.int64())])
-        return frames.frame(schema, map(vars, self.versions), sentence=self.sentence)
+def frame(versions: Iterable[Version], **attrs: Any) -> pd.DataFrame:
+    """Return predicted versions as a frame; its columns are there also when nothing is predicted."""
+    import pyarrow as pa
+
+    from pik.workbench import frames
+
+    texts = [(name, pa.string()) for name in ("entity_id", "day", "replay_id")]
+    schema = pa.schema([*texts, ("inputs", pa.int64()), ("input_count", pa.int64())])
+    return frames.frame(schema, map(vars, versions), **attrs)
 
 
 def predict(wb: Workbench, say: Say, *, most: int = MOST) -> Prediction:

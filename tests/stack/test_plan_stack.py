@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from bench.sources import edited, replaced
-from pik import producer
+from pik import producer, runbooks
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.rollout import Plan, apply, deploy, inventory, phases, plan, stack
 from pik.rollout.reading import Stores, eventually
 from pik.rollout.replaying import replay_all, select
+from tests.notebooks.offline import active_parts
 
 DAY = "2024-02-29"
 WINDOW = (f"{DAY}T00:00:00.000000Z", "2024-03-01T00:00:00.000000Z")
@@ -34,7 +35,9 @@ def ingest(environment: Environment, count: int) -> None:
     assert producer.send(events, environment).safe
 
 
-def test_a_deploy_does_what_was_planned_and_then_nothing_is_left_to_do(embedded_env: Environment) -> None:
+def test_a_deploy_does_what_was_planned_and_then_nothing_is_left_to_do(
+    embedded_env: Environment, tmp_path: Path
+) -> None:
     planned = plan(embedded_env)
     assert (planned.previous, planned.phase, planned.base) == ("off", "ingest", None)
     assert {one.action for one in planned.changes} == {"add"}
@@ -49,6 +52,12 @@ def test_a_deploy_does_what_was_planned_and_then_nothing_is_left_to_do(embedded_
     assert stack.require(embedded_env).parameters == planned.target.parameters
     there = set(stack.resources(embedded_env))
     assert {one.id for one in planned.changes} - {"QueuePolicy", "DeadLetterQueuePolicy"} <= there
+
+    run = runbooks.run("plan", "local", {"deployed": "true", "phase": "replay"}, runs_dir=tmp_path)
+    assert run.verdict == "passed"
+    assert run.steps[0].result is not None
+    assert run.steps[0].result.facts["digest"] == plan(embedded_env, "replay", deployed=True).digest
+    assert active_parts(run.report) == []
 
     again = plan(embedded_env)
     assert again.empty

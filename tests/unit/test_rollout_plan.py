@@ -432,6 +432,22 @@ def test_only_what_differs_is_set_and_the_phase_always() -> None:
     assert a_plan(None).settings == a_plan(None).target.parameters
 
 
+def test_as_a_step_a_refused_plan_closes_the_gate_and_an_inexact_prediction_does_not() -> None:
+    found = replace(a_plan(), prediction=replace(FORETOLD, waiting=9)).result()
+    assert (found.verdict, found.headline) == ("passed", "add 6, change in place 3")
+    assert [one.verdict for one in found.checks] == ["passed", "failed"]
+    assert found.facts["next"] == "pik deploy --env dev --phase replay"
+    refused = a_plan(phases.INGEST, phases.INGEST, REFUSED["renamed"][0]).result()
+    assert refused.verdict == "failed"
+    assert "EventsTable (data store) would be replaced" in refused.checks[0].sentence
+    assert a_plan(phases.REPLAY, phases.REPLAY).result().headline == "nothing changes"
+
+
+def test_what_is_predicted_is_a_frame_also_when_nothing_is() -> None:
+    assert len(a_plan().predicted) == 0
+    assert list(a_plan().predicted.columns) == list(replace(a_plan(), prediction=FORETOLD).predicted.columns)
+
+
 # --- executing it ---------------------------------------------------------------------------------------------------
 
 
