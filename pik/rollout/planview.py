@@ -39,7 +39,8 @@ def text(plan: Plan) -> str:
         lines += _section("predicted", [plan.prediction.sentence, *_versions(plan)])
     lines += _section("REFUSED: this plan cannot be applied", plan.refusals)
     lines += ["", f"digest  {plan.digest}   {counted(plan)}"]
-    return "\n".join([*lines, *([f"next    {plan.command}"] if plan.command else [])])
+    lines += [f"next    {plan.command}"] * bool(plan.command)
+    return "\n".join(map(printable, lines))
 
 
 def counted(plan: Plan) -> str:
@@ -83,7 +84,7 @@ def _action(change: Change) -> str:
 def _property(one: PropertyChange) -> str:
     before, after = pair(one)
     replaces = f"   [{_REPLACES[one.replacement]}]" if one.replacement != "no" else ""
-    return f"{printable(one.path)}  {before} -> {after}{replaces}"
+    return f"{one.path}  {before} -> {after}{replaces}"
 
 
 def pair(one: PropertyChange) -> tuple[str, str]:
@@ -154,7 +155,7 @@ def _versions(plan: Plan) -> Iterator[str]:
     if plan.prediction is None:
         return
     for one in plan.prediction.versions[:MOST_VERSIONS]:
-        name = printable(" · ".join((one.entity_id, one.day, one.replay_id)))
+        name = " · ".join((one.entity_id, one.day, one.replay_id))
         yield f"{name}: {one.inputs:,} added, then {one.input_count:,}"
     left = len(plan.prediction.versions) - MOST_VERSIONS
     if left > 0:
@@ -162,14 +163,16 @@ def _versions(plan: Plan) -> Iterator[str]:
 
 
 def _section(title: str, sentences: Any) -> list[str]:
-    found = [printable(sentence) for sentence in sentences]
-    return [title, *(f"  {sentence}" for sentence in found)] if found else []
+    found = [f"  {sentence}" for sentence in sentences]
+    return [title, *found] if found else []
 
 
 _STYLE = (
     ".pik-plan table{border-collapse:collapse;font-size:13px}"
     ".pik-plan td,.pik-plan th{text-align:left;vertical-align:top;padding:3px 12px 3px 0;white-space:normal;"
     "background:none;overflow-wrap:anywhere}"
+    ".pik-plan td:nth-child(-n+2),.pik-plan td:last-child{white-space:nowrap;overflow-wrap:normal}"
+    ".pik-plan small{opacity:.7}"
     ".pik-plan tbody tr{border-top:1px solid rgba(128,128,128,.3);background:none}"
     ".pik-plan .pik-store{font-weight:600}.pik-plan .pik-refused{color:#d9483b}"
     ".pik-plan .pik-replace,.pik-plan .pik-remove{color:#d9483b}.pik-plan .pik-add{color:#2b9a66}"
@@ -178,14 +181,14 @@ _STYLE = (
 
 def html(plan: Plan) -> str:
     """Return the plan as an HTML fragment; every value is escaped, so it is text, never markup."""
-    head = "<br>".join(escape(line.partition(" ")[2].strip()) for line in _head(plan))
+    head = "<br>".join(escape(line.partition(" ")[2].strip().replace("  ", " · ")) for line in _head(plan))
     parts = [f'<section class="pik-plan"><style>{_STYLE}</style><p>{head}</p>']
     parts.append(_list("refused: this plan cannot be applied", plan.refusals, "pik-refused"))
     rows = [row for change in plan.changes for row in _rows(change)]
     for title, found in (("parameter", plan.parameters), ("output", plan.outputs)):
-        rows += [_row(("change", title, ""), one) for one in found]
+        rows += [_row("change", title, one) for one in found]
     if rows:
-        names = ("action", "resource", "type", "property", "before", "after", "")
+        names = ("action", "resource", "property", "before", "after", "")
         header = "".join(f"<th>{name}</th>" for name in names)
         parts.append(f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
     else:
@@ -194,25 +197,27 @@ def html(plan: Plan) -> str:
     if plan.prediction:
         parts.append(_list("what the processor will write", [plan.prediction.sentence, *_versions(plan)]))
     command = f"<br>next <code>{escape(plan.command)}</code>" if plan.command else ""
-    return f"{''.join(parts)}<p>digest <code>{plan.digest}</code> · {escape(counted(plan))}{command}</p></section>"
+    parts.append(f"<p>digest <code>{plan.digest}</code> · {escape(counted(plan))}{command}</p></section>")
+    return printable("".join(parts))
 
 
 def _rows(change: Change) -> Iterator[str]:
-    kind = f"{change.type} · DATA STORE" if change.store else change.type
-    shown_parts = change.properties if change.action in ("change", "replace") else ()
-    for number, one in enumerate(shown_parts or (PropertyChange("", None, None),)):
-        yield _row((_action(change), change.id, kind) if number == 0 else ("", "", ""), one, change)
+    store = " · DATA STORE" if change.store else ""
+    style = f"pik-{change.action}{' pik-store' if change.store else ''}"
+    name = f'<span class="{style}">{escape(change.id)}</span><br><small>{escape(change.type)}{store}</small>'
+    parts = change.properties if change.action in ("change", "replace") else ()
+    for number, one in enumerate(parts or (PropertyChange("", None, None),)):
+        yield _row(_action(change), name, one) if number == 0 else _row("", "", one)
 
 
-def _row(what: tuple[str, str, str], one: PropertyChange, change: Change | None = None) -> str:
-    before, after = pair(one) if one.path else ("", "")
-    style = f"pik-{change.action}{' pik-store' if change.store else ''}" if change and what[0] else ""
-    cells = [escape(what[0]), f'<span class="{style}">{escape(what[1])}</span>', escape(what[2])]
-    cells += [f"<code>{escape(printable(one.path))}</code>" if one.path else ""]
-    cells += [escape(side) for side in (before, after)] + [_REPLACES[one.replacement]]
+def _row(action: str, name: str, one: PropertyChange) -> str:
+    """One row; ``name`` is markup."""
+    before, after = map(escape, pair(one)) if one.path else ("", "")
+    path = f"<code>{escape(one.path)}</code>" if one.path else ""
+    cells = (escape(action), name, path, before, after, _REPLACES[one.replacement])
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _list(title: str, sentences: Any, style: str = "") -> str:
-    items = "".join(f"<li>{escape(printable(one))}</li>" for one in sentences)
+    items = "".join(f"<li>{escape(one)}</li>" for one in sentences)
     return f'<p class="{style}">{escape(title)}</p><ul class="{style}">{items}</ul>' if items else ""

@@ -63,13 +63,13 @@ class Prediction:
     def sentence(self) -> str:
         """What is predicted, and how far that can be relied on."""
         inputs = sum(one.inputs for one in self.versions)
-        told = f"{len(self.versions):,} aggregates are written from {inputs:,} events"
-        told += f"; {self.set_aside:,} messages are set aside, their raw object is not what they say" * bool(
-            self.set_aside
-        )
+        told = f"{_count(len(self.versions), 'aggregate')} written from {_count(inputs, 'event')}"
+        if self.set_aside:
+            told += f"; {_count(self.set_aside, 'message')} set aside, whose raw object is not what they say"
+        messages = _count(self.messages, "message")
         if self.exact:
-            return f"{told}; {self.messages:,} messages foreseen = {self.waiting:,} waiting"
-        return f"{told}; NOT EXACT: {self.messages:,} messages foreseen, {self.waiting:,} waiting: {self._why}"
+            return f"{told}; {messages} foreseen = {self.waiting:,} waiting"
+        return f"{told}; NOT EXACT: {messages} foreseen, {self.waiting:,} waiting: {self._why}"
 
     @property
     def _why(self) -> str:
@@ -91,6 +91,10 @@ class Prediction:
     def frame(self) -> pd.DataFrame:
         """One row for each version: entity_id, day, replay_id, inputs (added), input_count (after)."""
         return frame(self.versions, sentence=self.sentence)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
 def frame(versions: Iterable[Version], **attrs: Any) -> pd.DataFrame:

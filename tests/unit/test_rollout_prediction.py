@@ -57,7 +57,7 @@ def waiting(config: Settings) -> list[str]:
 def test_what_is_predicted_is_what_is_written(sent: Workbench, deployed: Settings) -> None:
     predicted = predict(sent, silent)
     assert predicted.exact
-    assert predicted.sentence == "3 aggregates are written from 15 events; 15 messages foreseen = 15 waiting"
+    assert predicted.sentence == "3 aggregates written from 15 events; 15 messages foreseen = 15 waiting"
     assert predicted.versions == tuple(
         Version(entity, DAY, replay, 5, 5) for entity, replay in (("a", "rp-1"), ("a", "rp-2"), ("b", "rp-3"))
     )
@@ -102,7 +102,7 @@ def test_a_message_that_can_never_be_processed_is_not_counted(sent: Workbench, w
     lost = 2 if entity == "a" else 1  # "a" was replayed twice
     assert (predicted.set_aside, predicted.messages, predicted.exact) == (lost, 15, True)
     assert {one.inputs for one in predicted.versions if one.entity_id == entity} == {4}
-    assert f"{lost} messages are set aside" in predicted.sentence
+    assert f"{lost} message{'s' * (lost > 1)} set aside" in predicted.sentence
 
 
 def test_a_duplicate_that_was_sent_too_is_a_message_and_no_input(
@@ -128,7 +128,7 @@ def test_what_a_limit_leaves_out_is_said(sent: Workbench) -> None:
 def test_without_messages_there_is_nothing_to_predict(wb: Workbench) -> None:
     predicted = predict(wb, silent)
     assert predicted.exact
-    assert predicted.sentence == "0 aggregates are written from 0 events; 0 messages foreseen = 0 waiting"
+    assert predicted.sentence == "0 aggregates written from 0 events; 0 messages foreseen = 0 waiting"
     assert list(predicted.frame.columns) == ["entity_id", "day", "replay_id", "inputs", "input_count"]
     assert len(predicted.frame) == 0
 
