@@ -111,7 +111,9 @@ def test_what_the_processor_writes_is_what_was_foretold(embedded_env: Environmen
     assert later.prediction is not None
     assert (later.prediction.messages, later.prediction.exact) == (63, True)
 
-    assert apply(embedded_env, planned).phase == "processor"
+    with pytest.raises(Refused, match="promotes local to processor"):  # that has a gate and a canary of its own
+        apply(embedded_env, planned)
+    assert deploy(embedded_env, "processor").phase == "processor"
     assert eventually(stores.waiting, lambda count: count == 0, 60) == 0
     wanted = {(one.entity_id, one.day, one.replay_id): one.input_count for one in later.prediction.versions}
     assert len(wanted) == 7

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.rollout import phases
 from pik.rollout.diff import Change, PropertyChange
@@ -14,7 +15,7 @@ from pik.rollout.effects import Situation
 from pik.rollout.planned import OBSERVED, Plan, Side
 from tests.unit.plan_world import FORETOLD, Edit, a_plan, rename, resource
 
-PROD = Environment("prod", region="eu-west-1")
+PROD = Environment("prod", region="eu-west-1", config=EnvironmentConfig(account="1" * 12, protection="guarded"))
 STORE = Change("T", "AWS::DynamoDB::Table", "replace", True, (PropertyChange("TableName", None, "x", "yes"),))
 
 

@@ -128,11 +128,12 @@ def test_a_plan_of_another_environment_is_not_executed(world: dict[str, Any], na
     assert world["done"] is None
 
 
-def test_a_plan_with_refusals_is_not_executed_by_anybody() -> None:
-    plan = a_plan(phases.INGEST, phases.INGEST, rename)
-    with pytest.raises(Refused) as refusal:
-        deploying._execute(DEV, Place("1", "me", a_stack(phases.INGEST)), plan, 0.0, lambda _: None)
+def test_a_plan_with_refusals_is_not_executed_by_anybody(world: dict[str, Any]) -> None:
+    world["now"] = a_plan(phases.INGEST, phases.INGEST, rename)
+    with pytest.raises(Refused, match="cannot be deployed") as refusal:
+        apply(DEV, world["now"])
     assert "EventsTable (data store) would be replaced" in refusal.value.reason
+    assert world["done"] is None
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

@@ -148,7 +148,11 @@ def test_the_frame_has_a_row_for_each_difference() -> None:
             "pik deploy --env dev --phase replay --dry-run --set 'LogLevel=a b'",
         ),
         ({"asked": {"DryRun": "false"}}, "pik deploy --env dev --phase replay --no-dry-run"),
-        ({"kind": "deployed"}, "pik plan --env dev --phase replay --deployed --out FILE, then pik deploy --plan FILE"),
+        ({"kind": "deployed"}, "pik promote --env dev --to replay"),
+        (
+            {"kind": "deployed", "previous": "replay"},
+            "pik plan --env dev --phase replay --deployed --out FILE, then pik deploy --plan FILE",
+        ),
     ],
 )
 def test_the_next_command_does_what_was_planned(change: dict[str, Any], command: str) -> None:
