@@ -57,13 +57,14 @@ def compare(
     """Return the plan that leads from what is deployed (None: nothing) to what is intended, nothing foretold yet."""
     was, will = before.evaluated if before else None, after.evaluated
     found = changes(was, will)
+    same = before is not None and before.given.document is after.given.document
     return Plan(
         environment=environment.name,
         account=place.account,
         region=environment.region,
         stack=environment.stack,
         stack_id=place.stack.id if place.stack else "",
-        kind="deployed" if before and before.given.document is after.given.document else "sources",
+        kind="deployed" if same else "sources",
         previous=place.stack.phase.name if place.stack else phases.OFF.name,
         phase=target.name,
         base=before.side if before else None,
@@ -73,7 +74,7 @@ def compare(
         outputs=outputs(was, will, found),
         opens_tap=situation.tap_closed and consumes(will.parameters),
         effects=(*effects(was, will, found, situation), *_dormant(before, after, found)),
-        refusals=tuple(_refusals(environment, place.stack, target, after, found)),
+        refusals=tuple(_refusals(environment, place.stack, target, after, found, promotes=same)),
         made=events.format_time(datetime.now(UTC)),
         by=place.caller,
     )
@@ -96,12 +97,18 @@ _LATER = (
 
 
 def _refusals(
-    environment: Environment, before: Stack | None, target: phases.Phase, after: Template, found: tuple[Change, ...]
+    environment: Environment,
+    before: Stack | None,
+    target: phases.Phase,
+    after: Template,
+    found: tuple[Change, ...],
+    *,
+    promotes: bool,
 ) -> Iterator[str]:
     try:
-        refuse_unless_forward(environment, target, before, promotes=after.folder is None)
+        refuse_unless_forward(environment, target, before, promotes=promotes)
     except Refused as refused:
-        yield f"{refused.message}: {refused.reason}"
+        yield f"{refused.message}: {refused.reason} (do this: {refused.next_step})"
     yield from after.given.rule_failures()
     for change in found:
         if change.refused:

@@ -115,6 +115,8 @@ def test_a_step_back_is_planned_and_left_to_the_rollback() -> None:
 def test_a_skipped_phase_is_refused_where_that_is_a_risk() -> None:
     assert "would skip 2 replay" in a_plan(phases.INGEST, phases.PROCESSOR, environment=PROD).refusals[0]
     assert a_plan(phases.INGEST, phases.PROCESSOR).refusals == ()
+    raised = a_plan(environment=PROD)  # from the sources, where that takes a promotion
+    assert raised.refusals[0].endswith("(do this: pik promote --env prod --to replay)")
 
 
 def test_what_is_off_and_different_is_told() -> None:
