@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -40,10 +40,12 @@ class Template:
         digests = artifact.digests(self.given.document, self.folder)
         return Side(digests.template, digests.code, self.evaluated.parameters)
 
-    def with_all_on(self) -> Evaluated:
-        """What would exist in the last phase."""
-        everything = self.given.values | phases.PROCESSOR.parameters
-        return Evaluator(self.given.document, everything, self.given.pseudo).evaluated(self.folder)
+    def with_all_on(self, values: Mapping[str, str]) -> Evaluated:
+        """What would exist in the last phase with these parameters, as far as the template has them."""
+        declared = self.given.values
+        known = {name: value for name, value in values.items() if name in declared}
+        given = Evaluator(self.given.document, known | phases.PROCESSOR.parameters, self.given.pseudo)
+        return given.evaluated(self.folder)
 
 
 def compare(
@@ -85,7 +87,8 @@ def _dormant(before: Template | None, after: Template, found: tuple[Change, ...]
     if before is None:
         return
     on = {*before.given.resources, *after.given.resources}
-    off = sorted(one.id for one in changes(before.with_all_on(), after.with_all_on()) if one.id not in on)
+    sides = [template.with_all_on(after.given.values) for template in (before, after)]
+    off = sorted(one.id for one in changes(*sides) if one.id not in on)
     if off:
         yield f"off in this phase, and different in the template: {', '.join(off)}" + ("" if found else _LATER)
 

@@ -129,6 +129,7 @@ def test_what_is_off_and_different_is_told() -> None:
     (told,) = plan.effects
     assert told.startswith("off in this phase, and different in the template: ProcessorFunction; CloudFormation may")
     assert a_plan(phases.REPLAY, phases.PROCESSOR, edit).effects[-1] != told
+    assert a_plan(phases.INGEST, phases.INGEST, BatchSize="7").effects == ()  # a parameter is kept till it is needed
 
 
 # --- the digest -----------------------------------------------------------------------------------------------------
