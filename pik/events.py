@@ -18,6 +18,7 @@ from urllib.parse import quote
 import rfc8785
 
 IDENTITY_VERSION = "pik:event:1"
+RAW_FOLDERS = ("raw/", "conflicts/")  # where the events themselves are kept, in the raw bucket
 PROBE_SOURCE = "pik.probe"
 PROBE_ENTITY_PREFIX = "pik-probe-"
 

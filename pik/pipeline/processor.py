@@ -17,12 +17,12 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from botocore.exceptions import ClientError
 
-from pik.events import Event
+from pik.events import RAW_FOLDERS, Event
 from pik.pipeline import aws
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.aggregators import fold
 from pik.pipeline.parsing import Rejected, parse_event
-from pik.pipeline.queue import MESSAGE_FIELDS
+from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_FIELDS, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
 
@@ -31,7 +31,6 @@ tracer = Tracer()
 metrics = Metrics(namespace=METRICS_NAMESPACE)
 metrics.set_default_dimensions(environment=settings().environment or "none")
 
-CODE_ATTRIBUTE, REASON_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE = "pik_code", "pik_reason", "pik_message_id"
 _MISSING = {"NoSuchKey", "404"}  # a role without s3:ListBucket would get 403 instead; ours has it
 
 aws.warm("s3", "dynamodb", "sqs")
@@ -88,6 +87,9 @@ def parse_message(body: str) -> dict[str, Any]:
     for name in ("replay_id", "s3_bucket", *MESSAGE_FIELDS):
         if not isinstance(message.get(name), str) or not message[name]:
             raise Poison("bad_message", f"the message has no {name}")
+    if not message["s3_key"].startswith(RAW_FOLDERS):
+        # The processor may read nothing else, so S3 would say "forbidden", for ever, and never "missing".
+        raise Poison("foreign_key", f"{message['s3_key']} is not where raw objects are kept")
     return message
 
 

@@ -17,7 +17,6 @@ from pik.rollout.gates import Gate
 from pik.rollout.guard import Place
 from pik.rollout.inventory import messages
 from pik.rollout.stack import Say, Stack, aws_errors
-from pik.runbooks.where import git
 
 BEFORE = "template-before"  # the file of evidence that holds the template from before a deploy
 FUNCTIONS = ("IngestFunction", "ReplayFunction", "ProcessorFunction")
@@ -25,6 +24,8 @@ FUNCTIONS = ("IngestFunction", "ReplayFunction", "ProcessorFunction")
 
 def about(now: Deployed) -> dict[str, dict[str, str]]:
     """Return what is deployed, and from which checkout that is said, as the subjects of a statement."""
+    from pik.runbooks.where import git  # here: it brings the whole runner
+
     checkout = git()
     return ledger.subjects(
         template=now.template,

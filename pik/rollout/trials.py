@@ -10,7 +10,7 @@ from typing import Any
 from pik.environments import Environment
 from pik.events import PROBE_SOURCE
 from pik.pipeline import queue
-from pik.pipeline.processor import CODE_ATTRIBUTE, REASON_ATTRIBUTE
+from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.results import Check
 from pik.rollout import stack
 from pik.rollout.probe import Probe

@@ -83,7 +83,8 @@ def _bad_message(arrived: Arrived, code: str, bucket: str, replay_id: str) -> st
         "not_a_replay_message": {"event_id": event.event_id, "replay": "please"},
         "bad_message": without_key,
         "foreign_bucket": {**message, "s3_bucket": "somebody-else"},
-        "raw_missing": {**message, "s3_key": f"nowhere/{events.raw_key(event)}"},
+        "foreign_key": {**message, "s3_key": f"nowhere/{events.raw_key(event)}"},
+        "raw_missing": {**message, "s3_key": f"{events.raw_key(event)}.gone"},
         "hash_mismatch": {**message, "payload_sha256": "0" * 64},
     }
     return json.dumps(bodies[code]) if code in bodies else json.dumps(message)[:-1]

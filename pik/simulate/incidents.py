@@ -20,7 +20,10 @@ MAX_SEED = 999
 FEWEST_DROPPED = 12
 WINDOW_MINUTES = (90, 360)
 LIVE_EVENTS = 400
-POISON = ("not_json", "not_a_replay_message", "bad_message", "foreign_bucket", "raw_missing", "hash_mismatch")
+POISON = (
+    *("not_json", "not_a_replay_message", "bad_message", "foreign_bucket", "foreign_key", "raw_missing"),
+    "hash_mismatch",
+)
 # Before the flights, so that no day of theirs is anybody else's; never in the future, which would be another incident.
 _FIRST_DAY = datetime(1995, 1, 1, tzinfo=UTC)
 _OWN_DAY = ("conflicting-keys", "raw-deleted", "raw-altered", "metadata-removed", "poison", "half-replay")

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pik import events
 from pik.errors import UsageError
-from pik.pipeline.processor import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
+from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.rollout import peek as looking
 from pik.rollout.inventory import queue_counts
 from pik.rollout.reading import Stores

@@ -15,7 +15,7 @@ from pik import producer
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.pipeline import queue
-from pik.pipeline.processor import CODE_ATTRIBUTE, REASON_ATTRIBUTE
+from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.results import Check, Verdict
 from pik.rollout import deploy, inventory, phases, rollback, stack, status
 from pik.rollout.phase1 import IngestChecks

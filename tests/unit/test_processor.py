@@ -126,6 +126,10 @@ def test_two_workers_adding_to_one_version_lose_nothing(
         (lambda body: json.dumps({**json.loads(body), "v": 2}), "not_a_replay_message"),
         (lambda body: json.dumps({**json.loads(body), "s3_key": ""}), "bad_message"),
         (lambda body: json.dumps({**json.loads(body), "s3_bucket": "elsewhere"}), "foreign_bucket"),
+        (
+            lambda body: json.dumps({**json.loads(body), "s3_key": f"elsewhere/{json.loads(body)['s3_key']}"}),
+            "foreign_key",
+        ),
         (lambda body: json.dumps({**json.loads(body), "s3_key": "raw/nothing"}), "raw_missing"),
         (lambda body: json.dumps({**json.loads(body), "payload_sha256": "0" * 64}), "hash_mismatch"),
         (lambda body: json.dumps({**json.loads(body), "event_id": "0" * 64}), "hash_mismatch"),
