@@ -30,6 +30,7 @@ class Moved:
     sentence: str
     recorded: tuple[str, ...]
     seconds: float
+    how: str = "deploy"
 
 
 class Step:
@@ -80,11 +81,11 @@ class Step:
         """Promote what is deployed when this is the next phase; deploy the sources at hand otherwise."""
         found, started = stack.read(self.environment), time.monotonic()
         if found and found.phase.next is self.phase:
-            promoted = promote(self.environment, self.phase.name)
-            return Moved(promoted.changed, promoted.previous, promoted.sentence, promoted.recorded, promoted.seconds)
-        done = deploy(self.environment, self.phase.name)
-        recorded = (done.recorded,) if done.recorded else ()
-        return Moved(done.changed, done.previous, done.sentence, recorded, time.monotonic() - started)
+            done = promote(self.environment, self.phase.name)
+            return Moved(done.changed, done.previous, done.sentence, done.recorded, done.seconds, "promotion")
+        made = deploy(self.environment, self.phase.name)
+        recorded = (made.recorded,) if made.recorded else ()
+        return Moved(made.changed, made.previous, made.sentence, recorded, time.monotonic() - started)
 
     def _as_it_is(self) -> pd.DataFrame:
         """Say what is deployed; refuse when that is another phase."""
@@ -125,7 +126,7 @@ class Step:
         more: dict[str, Any] = {"deploy_seconds": seconds} if self.moved else {}
         if self._began:
             more |= {"template_digest": self._began.template, "code_digest": self._began.code}
-        took = f"deploy {seconds:.1f} s, " if self.moved else ""
+        took = f"{self.moved.how} {seconds:.1f} s, " if self.moved else ""
         return StepResult(
             title=self.phase.label,
             headline=f"{took}{words}",

@@ -232,7 +232,7 @@ def _time(field: str, name: str, moments: Sequence[datetime], more: str = "", ch
         shared, form = f"{first:%Y}", "%b %d"
     else:
         shared, form = f"{first:%Y-%m-%d}", "%H:%M" if seconds > 600 else "%H:%M:%S"
-    axis = altair.Axis(format=form, labelOverlap=True)
+    axis = altair.Axis(format=form, labelOverlap=True, labelSeparation=8, tickCount=10)
     return channel(field, title=f"{name} (UTC{more}), {shared}", scale=altair.Scale(type="utc"), axis=axis)
 
 
