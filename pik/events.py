@@ -76,6 +76,15 @@ class Event:
         return self.event_time[:10]
 
 
+def is_probe(entity_id: str) -> bool:
+    """Whether an entity is one of the rollout's own probes, and never anybody's data.
+
+    >>> is_probe("pik-probe-1a2b3c"), is_probe("N14228")
+    (True, False)
+    """
+    return entity_id.startswith(PROBE_ENTITY_PREFIX)
+
+
 def sha256_json(value: Any) -> str:
     """Return the SHA-256 (hex) of ``value`` as canonical JSON.
 

@@ -92,7 +92,9 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 def _guard(env: str, yes: bool) -> None:
     if env not in GUARDED:
         return
-    console.print(f"[bold]this run goes to {env}[/bold] (stack pik-{env})")
+    from pik.config import config
+
+    console.print(f"[bold]this run goes to {env}[/bold] (stack {config(env).stack})")
     if env != "prod" or yes:
         return
     from pik.errors import Refused

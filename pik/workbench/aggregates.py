@@ -41,7 +41,12 @@ COMPLETE, PARTIAL, UNKNOWN = "COMPLETE", "PARTIAL", "UNKNOWN"
 
 
 def aggregates(
-    wb: Workbench, entity: str | None = None, day: str | None = None, *, replay: str | None = None
+    wb: Workbench,
+    entity: str | None = None,
+    day: str | None = None,
+    *,
+    replay: str | None = None,
+    include_probes: bool = False,
 ) -> pd.DataFrame:
     """Return aggregate versions as a frame (:data:`pik.workbench.frames.AGGREGATES`), and ``state.…`` columns.
 
@@ -51,6 +56,7 @@ def aggregates(
 
     The versions of every replay that the replays table knows: one that is expected and not written has ``input_count``
     0 and no state. With entity and day also those that the aggregates table has and the replays table does not explain.
+    Those of the rollout's own probes are left out unless they are named, or asked for (``include_probes``).
 
     Raises:
         AwsError: AWS said no.
@@ -70,6 +76,8 @@ def aggregates(
         ]
         found |= Stores(wb.environment, wb.outputs).versions(key for key in keys if key not in found)
     rows = [_row(key, version, of.get(key[2])) for key, version in found.items() if replay in (None, key[2])]
+    if not include_probes and entity is None and replay is None:
+        rows = [row for row in rows if not events.is_probe(row["entity_id"])]
     rows.sort(key=lambda row: (row["entity_id"], row["day"], row["replay_id"]))
     return _frame(rows)
 

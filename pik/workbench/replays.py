@@ -80,7 +80,13 @@ class Replay:
         }
 
 
-def replays(wb: Workbench, *, entity: str | None = None, replay_ids: Iterable[str] | None = None) -> pd.DataFrame:
+def replays(
+    wb: Workbench,
+    *,
+    entity: str | None = None,
+    replay_ids: Iterable[str] | None = None,
+    include_probes: bool = False,
+) -> pd.DataFrame:
     """Return replays as a frame (:data:`REPLAYS`), oldest first.
 
     ``complete`` is false when a replay stopped before the end of its window: repeat it with the same ``replay_id``.
@@ -89,6 +95,7 @@ def replays(wb: Workbench, *, entity: str | None = None, replay_ids: Iterable[st
         wb: the workbench.
         entity: only this entity's.
         replay_ids: only these; ids that never existed are left out.
+        include_probes: also those of the rollout's own probes, which are left out unless they are named.
 
     Raises:
         AwsError: AWS said no.
@@ -97,7 +104,9 @@ def replays(wb: Workbench, *, entity: str | None = None, replay_ids: Iterable[st
         >>> wb.replays(entity="N14228")[["replay_id", "sent", "complete"]]  # doctest: +SKIP
     """
     found = known(wb, entity=entity, replay_ids=replay_ids)
-    return frames.frame(REPLAYS, [replay.row() for replay in found.values()])
+    named = include_probes or entity is not None or replay_ids is not None
+    kept = [one for one in found.values() if named or not events.is_probe(str(one.head["entity_id"]))]
+    return frames.frame(REPLAYS, [replay.row() for replay in kept])
 
 
 def known(wb: Workbench, *, entity: str | None = None, replay_ids: Iterable[str] | None = None) -> dict[str, Replay]:

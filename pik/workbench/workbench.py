@@ -132,19 +132,30 @@ class Workbench:
 
         return DeadLetters(self)
 
-    def replays(self, *, entity: str | None = None, replay_ids: Iterable[str] | None = None) -> pd.DataFrame:
+    def replays(
+        self,
+        *,
+        entity: str | None = None,
+        replay_ids: Iterable[str] | None = None,
+        include_probes: bool = False,
+    ) -> pd.DataFrame:
         """Return what was replayed, by whom, and how much of it (:mod:`pik.workbench.replays`)."""
         from pik.workbench import replays
 
-        return replays.replays(self, entity=entity, replay_ids=replay_ids)
+        return replays.replays(self, entity=entity, replay_ids=replay_ids, include_probes=include_probes)
 
     def aggregates(
-        self, entity: str | None = None, day: str | None = None, *, replay: str | None = None
+        self,
+        entity: str | None = None,
+        day: str | None = None,
+        *,
+        replay: str | None = None,
+        include_probes: bool = False,
     ) -> pd.DataFrame:
         """Return aggregate versions (:mod:`pik.workbench.aggregates`)."""
         from pik.workbench import aggregates
 
-        return aggregates.aggregates(self, entity, day, replay=replay)
+        return aggregates.aggregates(self, entity, day, replay=replay, include_probes=include_probes)
 
     def aggregate_diff(self, a: Any, b: Any) -> AggregateDiff:
         """Compare two versions down to the events that differ (:mod:`pik.workbench.aggregates`)."""

@@ -187,3 +187,14 @@ def test_a_replay_that_never_sent_anything_is_listed(wb: Workbench, deployed: Se
     assert list(found["requests"]) == [0]
     assert found["finished"].isna().all()
     assert aggregates.aggregates(wb).empty
+
+
+def test_the_rollouts_own_probes_are_left_out_unless_they_are_named(
+    counted: Workbench, deployed: Settings, request_of: RequestOf
+) -> None:
+    ingested(deployed, request_of, 1, entity="pik-probe-1")
+    replayed(deployed, request_of, "rp-probe", entity="pik-probe-1")
+    for look in (counted.replays, counted.aggregates):
+        assert set(look()["entity_id"]) == {"e"}
+        assert set(look(include_probes=True)["entity_id"]) == {"e", "pik-probe-1"}
+        assert set(look(entity="pik-probe-1")["entity_id"]) == {"pik-probe-1"}
