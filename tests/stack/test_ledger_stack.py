@@ -129,14 +129,14 @@ def test_the_ledger_is_the_same_after_a_restart(env: Environment) -> None:
 def test_two_environments_have_two_ledgers(env: Environment, rehearsal: Environment) -> None:
     here, there = add(environment("local")), add(rehearsal)
 
-    assert (there.number, there.environment, there.account) == (1, "dev", REHEARSAL)
+    assert (there.number, there.environment, there.account) == (2, "dev", REHEARSAL)  # the deploy was the first
     assert there.by == f"arn:aws:iam::{REHEARSAL}:root"
-    assert [entry.hash for entry in ledger.read(rehearsal).entries] == [there.hash]
+    assert [entry.kind for entry in ledger.read(rehearsal).entries] == [Kind.DEPLOY, there.kind]
     assert there.hash not in [entry.hash for entry in ledger.read(environment("local")).entries]
-    copied = replace(here, number=2, previous=there.hash)
+    copied = replace(here, number=3, previous=there.hash)
     copied = replace(copied, hash=copied.computed_hash())  # as well as it can be forged
-    rehearsal.client("s3").put_object(Bucket=bucket(rehearsal), Key=key(2), Body=copied.to_bytes(), IfNoneMatch="*")
-    assert flaws(rehearsal) == [*[(Flaw.MISPLACED, 2)] * 3, (Flaw.EVIDENCE_MISSING, 2)]
+    rehearsal.client("s3").put_object(Bucket=bucket(rehearsal), Key=key(3), Body=copied.to_bytes(), IfNoneMatch="*")
+    assert flaws(rehearsal) == [*[(Flaw.MISPLACED, 3)] * 3, (Flaw.EVIDENCE_MISSING, 3)]
 
 
 def test_a_record_edited_in_the_store_is_detected(env: Environment) -> None:
