@@ -30,10 +30,10 @@ FIGURES = {
 
 def run(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Roll back ten times from a processor at work; return the measurements."""
-    plan = {"rounds": 2, "entities": 60} if quick else {"rounds": 10, "entities": 300}
+    plan = {"rounds": 2 if quick else 10, "copies": 4}
     started, load = datetime.now(UTC).isoformat(timespec="seconds"), f"{os.getloadavg()[0]:.2f}"
     with embedded() as env:
-        measured = [_round(env, number, plan["entities"], say) for number in range(plan["rounds"])]
+        measured = [_round(env, number, plan["copies"], say) for number in range(plan["rounds"])]
     rows = []
     for name, words in FIGURES.items():
         values = [one[name] for one in measured]
@@ -51,24 +51,58 @@ def run(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-def _round(env: Any, number: int, entities: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _round(env: Any, number: int, copies: int, say: Callable[[str], None]) -> dict[str, Any]:
     from pik import producer
+    from pik.rollout import mapping
     from pik.rollout.deploy import deploy
-    from pik.rollout.reading import Stores
-    from pik.rollout.replaying import busiest, replay_all
 
     if not number and not producer.send(producer.load("flights:2013-01-01"), env).safe:
         raise RuntimeError("the events were not taken: there is nothing to measure")
     deploy(env, "processor")
-    replay_all(env, busiest(Stores(env), entities))
-    time.sleep(0.5)  # it is in the middle of its work
+    mapping.switch(env, env.outputs(), on=False)
+    sent = _fill(env, f"bench-{number}", copies)
+    mapping.switch(env, env.outputs(), on=True)
+    time.sleep(1.0)  # it is in the middle of its work
     began = time.time()
     done = subprocess.run([PIK, "rollback", "--env", env.name, "--json"], capture_output=True, text=True, check=True)
     seconds = time.time() - began
-    said = json.loads(done.stdout)
-    last = max(_counted(env, began), default=began) - began
+    said, times = json.loads(done.stdout), _counted(env, began)
+    if not times or not said["queue_after"]:
+        raise RuntimeError(f"the processor was not at work: {len(times)} counted, {said['queue_after']} left of {sent}")
+    last = max(times) - began
     say(f"rollback {number + 1}: last message after {last:.2f} s, done after {seconds:.1f} s")
-    return {"last_message": round(last, 2), "done": round(seconds, 2), "kept": said["queue_after"]}
+    return {
+        "last_message": round(last, 2),
+        "done": round(seconds, 2),
+        "counted": len(times),
+        "kept": said["queue_after"],
+    }
+
+
+def _fill(env: Any, replay: str, copies: int) -> int:
+    """Put every event into the queue, ``copies`` times, each time as another replay; return how many messages."""
+    from pik.pipeline import queue
+    from pik.rollout.reading import Stores
+    from pik.rollout.replaying import busiest
+
+    stores, bodies = Stores(env), list[str]()
+    for selection in busiest(stores, 1000):
+        bodies += [
+            queue.dumps(
+                queue.message(
+                    row,
+                    replay_id=f"{replay}-{copy}",
+                    entity_id=selection.entity_id,
+                    bucket=stores.outputs["RawBucket"],
+                )
+            )
+            for row in selection.rows
+            for copy in range(copies)
+        ]
+    for start in range(0, len(bodies), queue.BATCH):
+        entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[start : start + queue.BATCH])]
+        env.client("sqs").send_message_batch(QueueUrl=stores.outputs["QueueUrl"], Entries=entries)
+    return len(bodies)
 
 
 def _counted(env: Any, since: float) -> list[float]:
