@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from bench.embedded import embedded
 from pik.simulate import make, simulate
 from pik.simulate.memory import MemoryWorkbench
 from pik.simulate.truth import truth
@@ -242,28 +241,6 @@ def _processed(env: Any, wanted: int, patience: float = 30) -> None:
     url, deadline = env.outputs()["DeadLetterQueueUrl"], time.monotonic() + patience
     while messages(env, url) < wanted and time.monotonic() < deadline:
         time.sleep(0.5)
-
-
-@contextmanager
-def embedded() -> Iterator[Any]:
-    """An embedded AWS of our own with all three phases deployed."""
-    from pik import local
-    from pik.environments import environment
-    from pik.rollout.deploy import deploy
-
-    before = os.environ.get(local.STATE_VARIABLE)
-    with tempfile.TemporaryDirectory(prefix="pik-detection-") as folder:
-        os.environ[local.STATE_VARIABLE] = folder
-        try:
-            with local.embedded(Path(folder)):
-                env = environment("local")
-                deploy(env, "processor")
-                yield env
-        finally:
-            if before is None:
-                del os.environ[local.STATE_VARIABLE]
-            else:
-                os.environ[local.STATE_VARIABLE] = before
 
 
 def measure(

@@ -7,7 +7,6 @@ hand, with sources.
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.embedded import embedded
 from bench.sources import edited, replaced
 from pik.environments import Environment
 from pik.rollout import sam
@@ -99,28 +99,15 @@ class Told:
 @contextmanager
 def stage() -> Iterator[Environment]:
     """An embedded AWS of our own: a stack at phase 2, and messages waiting."""
-    from pik import local, producer
-    from pik.environments import environment
-    from pik.rollout.deploy import deploy
+    from pik import producer
     from pik.rollout.reading import Stores
     from pik.rollout.replaying import replay_all, select
 
-    before = os.environ.get(local.STATE_VARIABLE)
-    with tempfile.TemporaryDirectory(prefix="pik-plans-") as folder:
-        os.environ[local.STATE_VARIABLE] = folder
-        try:
-            with local.embedded(Path(folder)):
-                env = environment("local")
-                deploy(env, "replay")
-                producer.send([_event(number) for number in range(EVENTS)], env)
-                window = (f"{DAY}T00:00:00.000000Z", "2024-03-01T00:00:00.000000Z")
-                replay_all(env, [select(Stores(env), f"entity-{n}", *window) for n in range(2)])
-                yield env
-        finally:
-            if before is None:
-                del os.environ[local.STATE_VARIABLE]
-            else:
-                os.environ[local.STATE_VARIABLE] = before
+    with embedded("replay") as env:
+        producer.send([_event(number) for number in range(EVENTS)], env)
+        window = (f"{DAY}T00:00:00.000000Z", "2024-03-01T00:00:00.000000Z")
+        replay_all(env, [select(Stores(env), f"entity-{n}", *window) for n in range(2)])
+        yield env
 
 
 def _event(number: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.detection import embedded
+from bench.embedded import embedded
 
 PIK = Path(sys.executable).with_name("pik")
 COLUMNS = ["seconds since the command was started", "median", "smallest", "largest"]

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 _TYPES = "urn:pipeline-investigation-kit:ledger"  # a name, not an address; it never changes for what it names
 
 
-class Kind(StrEnum):
-    """Of an entry. ``meaning`` says what it stands for; :attr:`predicate_type` names the shape of its predicate."""
+class Meaningful(StrEnum):
+    """Names that say what they mean: ``NAME = "name", "what it means"``."""
 
     meaning: str
 
-    def __new__(cls, value: str, meaning: str = "") -> Kind:
+    def __new__(cls, value: str, meaning: str = "") -> Self:
         """Make a member that is its own name and knows what it means."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
         return member
+
+
+class Kind(Meaningful):
+    """Of an entry. ``meaning`` says what it stands for; :attr:`predicate_type` names the shape of its predicate."""
 
     VERIFICATION = "verification", "a phase was checked; the verdict says how it came out"
     APPROVAL = "approval", "somebody said yes to what is deployed, or planned, going further"

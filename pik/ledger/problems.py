@@ -6,29 +6,20 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from functools import cached_property
 
 from pik.errors import UsageError
 from pik.events import parse_time
 from pik.ledger.entry import FIRST, RECEIPT_DIGITS, Entry, Link, link_after, parse
+from pik.ledger.kinds import Meaningful
 
 #: AWS refuses what is signed by a clock that is further off than this.
 CLOCK = timedelta(minutes=15)
 _RECEIPT = re.compile(rf"(?:ledger entry )?(\d{{1,8}})(?::| · )([0-9a-f]{{{RECEIPT_DIGITS},64}})…?")
 
 
-class Flaw(StrEnum):
+class Flaw(Meaningful):
     """What can be wrong; ``meaning`` says what has happened then."""
-
-    meaning: str
-
-    def __new__(cls, value: str, meaning: str = "") -> Flaw:
-        """Make a member that is its own name and knows what it means."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
 
     MISSING = "missing", "a record was removed"
     DELETED = "deleted", "somebody deleted it; an older version still holds what was recorded"

@@ -29,6 +29,24 @@ GLOBALS = {"Function": "AWS::Serverless::Function", "Api": "AWS::Serverless::Api
 _NOTHING = object()
 
 
+def pseudo(region: str, account: str, stack: str, stack_id: str = "") -> dict[str, str]:
+    """Return CloudFormation's pseudo parameters for a stack; without an id, for one that is not there yet.
+
+    >>> pseudo("eu-west-1", "111122223333", "pik-dev")["AWS::Partition"]
+    'aws'
+    """
+    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(region.rpartition("-")[0].rpartition("-")[0], "aws")
+    new = f"arn:{partition}:cloudformation:{region}:{account}:stack/{stack}/<new>"
+    return {
+        "AWS::StackName": stack,
+        "AWS::StackId": stack_id or new,
+        "AWS::Region": region,
+        "AWS::AccountId": account,
+        "AWS::Partition": partition,
+        "AWS::URLSuffix": "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com",
+    }
+
+
 class Evaluator:
     """A parsed template for one set of parameters.
 

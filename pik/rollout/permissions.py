@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from pik.environments import Environment
 from pik.results import Check
 from pik.rollout import stack
-from pik.rollout.evaluation import Evaluator
+from pik.rollout.evaluation import Evaluator, pseudo
 from pik.rollout.guard import guard
 from pik.rollout.stack import aws_errors
 from pik.rollout.verdicts import check
@@ -71,15 +71,8 @@ def declared(environment: Environment) -> tuple[Holders, Policies]:
     place = guard(environment)
     there = place.stack or stack.require(environment)
     physical = stack.resources(environment)
-    pseudo = {
-        "AWS::StackName": there.name,
-        "AWS::StackId": there.id,
-        "AWS::Region": environment.region,
-        "AWS::AccountId": place.account,
-        "AWS::Partition": "aws",
-        "AWS::URLSuffix": "amazonaws.com",
-    }
-    resources = Evaluator(stack.deployed(environment), there.parameters, pseudo).evaluated().resources
+    known = pseudo(environment.region, place.account, there.name, there.id)
+    resources = Evaluator(stack.deployed(environment), there.parameters, known).evaluated().resources
 
     def stands_for(match: re.Match[str]) -> str:
         logical, attribute = match.groups()

@@ -16,7 +16,7 @@ from pik.environments import Environment
 from pik.errors import NotDeployed
 from pik.rollout import mapping, phases, records, sam, stack
 from pik.rollout.effects import Situation, consumes, starts
-from pik.rollout.evaluation import Evaluator
+from pik.rollout.evaluation import Evaluator, pseudo
 from pik.rollout.forward import wanted
 from pik.rollout.guard import Place, guard
 from pik.rollout.inventory import messages
@@ -88,11 +88,11 @@ def make(
     target = phases.phase(phase) if phase else (found.phase if found else phases.INGEST)
     asked = dict(parameters or {}) | ({} if dry_run is None else {"DryRun": "true" if dry_run else "false"})
     settings = wanted(environment, target, found, None, asked)
-    pseudo = _pseudo(environment, place)
+    known = pseudo(environment.region, place.account, environment.stack, found.id if found else "")
     before = None
     if found:
         document = stack.deployed(environment)
-        before = Template(Evaluator(document, _declared(document, found.parameters), pseudo))
+        before = Template(Evaluator(document, _declared(document, found.parameters), known))
     if deployed and before:
         intended, folder = before.given.document, None
     elif deployed:
@@ -100,7 +100,7 @@ def make(
     else:
         intended, folder = _built(environment, say)
     values = {**(found.parameters if found else {}), **settings}
-    after = Template(Evaluator(intended, {**_declared(intended, values), **asked}, pseudo), folder)
+    after = Template(Evaluator(intended, {**_declared(intended, values), **asked}, known), folder)
     situation = _situation(environment, found)
     made = compare(environment, place, target, before, after, situation)
     starting = starts(before.evaluated if before else None, after.evaluated, situation)
@@ -124,20 +124,6 @@ def _nothing_deployed(environment: Environment) -> NotDeployed:
         reason="a plan of what is deployed needs something that is deployed",
         next_step=f"pik plan --env {environment.name} --phase ingest",
     )
-
-
-def _pseudo(environment: Environment, place: Place) -> dict[str, str]:
-    region = environment.region
-    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(region.rpartition("-")[0].rpartition("-")[0], "aws")
-    new = f"arn:{partition}:cloudformation:{region}:{place.account}:stack/{environment.stack}/<new>"
-    return {
-        "AWS::StackName": environment.stack,
-        "AWS::StackId": place.stack.id if place.stack else new,
-        "AWS::Region": region,
-        "AWS::AccountId": place.account,
-        "AWS::Partition": partition,
-        "AWS::URLSuffix": "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com",
-    }
 
 
 def _situation(environment: Environment, found: Stack | None) -> Situation:

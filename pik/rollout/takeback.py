@@ -20,7 +20,7 @@ from pik.rollout import mapping, phases, stack
 from pik.rollout.converge import converge
 from pik.rollout.deployed import TOGGLES, deployed
 from pik.rollout.diff import changes
-from pik.rollout.evaluation import Evaluator
+from pik.rollout.evaluation import Evaluator, pseudo
 from pik.rollout.forward import refuse_unless_ready
 from pik.rollout.guard import guard
 from pik.rollout.recording import BEFORE, record
@@ -126,16 +126,9 @@ def _parameters(entry: Entry, found: Stack, document: dict[str, Any]) -> dict[st
 def _refuse_losses(
     environment: Environment, found: Stack, document: dict[str, Any], parameters: dict[str, str], account: str
 ) -> None:
-    pseudo = {
-        "AWS::StackName": found.name,
-        "AWS::StackId": found.id,
-        "AWS::Region": environment.region,
-        "AWS::AccountId": account,
-        "AWS::Partition": "aws",
-        "AWS::URLSuffix": "amazonaws.com",
-    }
-    was = Evaluator(stack.deployed(environment), found.parameters, pseudo).evaluated()
-    will = Evaluator(document, parameters, pseudo).evaluated()
+    known = pseudo(environment.region, account, found.name, found.id)
+    was = Evaluator(stack.deployed(environment), found.parameters, known).evaluated()
+    will = Evaluator(document, parameters, known).evaluated()
     lost = [change.id for change in changes(was, will) if change.refused]
     if lost:
         raise Refused(
