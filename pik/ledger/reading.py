@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -115,6 +115,16 @@ def read(environment: Environment, *, evidence: bool = False) -> Ledger:
     if evidence:
         said += wrong.of_evidence(found, _hashes(where, found))
     return Ledger(environment.name, found, tuple(said))
+
+
+def check(environment: Environment, entries: Iterable[Entry]) -> tuple[Problem, ...]:
+    """Return what is wrong with the files that some entries stand on; each is read.
+
+    Raises:
+        AwsError, Refused: as :func:`read`.
+    """
+    where, found = locate(environment), tuple(entries)
+    return tuple(wrong.of_evidence(found, _hashes(where, found)))
 
 
 def verify(environment: Environment, *, receipt: str = "") -> tuple[Problem, ...]:

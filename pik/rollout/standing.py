@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pik import ledger
 from pik.environments import Environment, environment
 from pik.errors import PikError
+from pik.ledger import Entry, Kind, Ledger
 from pik.rollout import gates
 from pik.rollout.approve import vouched
 from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.gates import Book, Gate, Requirement, Wanted
 from pik.rollout.guard import Place
-from pik.rollout.phases import Phase
+from pik.rollout.phases import PHASES, Phase
 
 
 def book(of: Environment) -> Book:
     """Return an environment's ledger, or why it cannot be read."""
     try:
         found = ledger.read(of)
+        found = replace(found, problems=(*found.problems, *ledger.check(of, _relied_on(found))))
         approved = vouched(of, found.entries) if of.config.approvers else frozenset()
         return Book(of.name, found, vouched=approved)
     except PikError as error:
         return Book(of.name, None, f"{error.message}: {error.reason}" if error.reason else error.message)
+
+
+def _relied_on(found: Ledger) -> Iterator[Entry]:
+    """The verifications that a gate may go by: the newest of each phase. Their files are looked at as well."""
+    for phase in PHASES[1:]:
+        if entry := found.last(kind=Kind.VERIFICATION, phase=phase.name):
+            yield entry
 
 
 def book_called(name: str) -> Book | None:

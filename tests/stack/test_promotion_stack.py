@@ -15,6 +15,7 @@ from pik.ledger import Kind
 from pik.rollout import deploy, phases, plan, promote, rollback, sam, stack
 from pik.rollout.approve import approve
 from pik.rollout.deployed import deployed
+from pik.rollout.recording import about
 from pik.rollout.takeback import take_back
 from tests.stack.rehearsal import ROOT_OF_PROD, State, checkout, named, toml, verified
 
@@ -177,15 +178,32 @@ def test_the_first_deploy_has_nothing_before_it(staging: Environment) -> None:
 def test_stale_evidence_is_refused(staging: Environment, settings: Path) -> None:
     deploy(staging, "ingest")
     verified(staging)
-    toml(settings, hours=0.0001)
+    toml(settings, hours=1e-6)  # 4 ms: less than it takes to ask
     try:
-        assert "is too old (limit 0.0001 h)" in refused(named("staging"), "promote", "replay")
+        assert "is too old (limit 1e-06 h)" in refused(named("staging"), "promote", "replay")
     finally:
         toml(settings)
 
 
+def test_altered_evidence_proves_nothing(staging: Environment) -> None:
+    """The record is intact; the notebook that it stands on is not what was recorded."""
+    now = deployed(staging)
+    said = {"phase": now.phase.name, "verdict": "passed", "sentence": "all is well", "run": "altered"}
+    files = [("executed.ipynb", b"what was really seen", "application/json")]
+    entry = ledger.append(staging, Kind.VERIFICATION, subjects=about(now), predicate=said, evidence=files)
+    s3, bucket = staging.client("s3"), staging.outputs()["EvidenceBucket"]
+    policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
+    s3.delete_bucket_policy(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key=entry.links[0].key, Body=b"what was wished for")
+    s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+    assert "a file that it stands on is not the one it was recorded with" in refused(staging, "promote", "replay")
+    verified(staging)  # evidence anew: what is relied on is the newest
+    assert [problem.number for problem in ledger.verify(staging)] == [entry.number]
+
+
 def test_an_altered_ledger_proves_nothing(staging: Environment) -> None:
     """Edited directly in the store, by somebody who takes the bucket's policy away first."""
+    before = ledger.verify(staging)
     verified(staging, "failed")
     s3, bucket = staging.client("s3"), staging.outputs()["EvidenceBucket"]
     entry = ledger.read(staging).entries[-1]
@@ -194,7 +212,7 @@ def test_an_altered_ledger_proves_nothing(staging: Environment) -> None:
     body = s3.get_object(Bucket=bucket, Key=entry.key)["Body"].read()
     s3.put_object(Bucket=bucket, Key=entry.key, Body=body.replace(b'"failed"', b'"passed"'))
     s3.put_bucket_policy(Bucket=bucket, Policy=policy)
-    found = ledger.verify(staging)
+    found = [problem for problem in ledger.verify(staging) if problem not in before]
     assert {problem.number for problem in found} == {entry.number}
     assert "the ledger of staging is damaged" in refused(staging, "promote", "replay")
     assert rollback(staging, "ingest").phase == "ingest"  # never gated
