@@ -15,33 +15,36 @@ from pik.rollout.approve import vouched
 from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.gates import Book, Gate, Requirement, Wanted
 from pik.rollout.guard import Place
-from pik.rollout.phases import PHASES, Phase
+from pik.rollout.phases import Phase
 
 
-def book(of: Environment) -> Book:
-    """Return an environment's ledger, or why it cannot be read."""
+def book(of: Environment, template: str, code: str) -> Book:
+    """Return an environment's ledger, or why it cannot be read.
+
+    What is wrong with the files that speak for this template and code is among its problems.
+    """
     try:
         found = ledger.read(of)
-        found = replace(found, problems=(*found.problems, *ledger.check(of, _relied_on(found))))
+        altered = ledger.check(of, _relied_on(found, template, code))
         approved = vouched(of, found.entries) if of.config.approvers else frozenset()
-        return Book(of.name, found, vouched=approved)
+        return Book(of.name, replace(found, problems=(*found.problems, *altered)), vouched=approved)
     except PikError as error:
         return Book(of.name, None, f"{error.message}: {error.reason}" if error.reason else error.message)
 
 
-def _relied_on(found: Ledger) -> Iterator[Entry]:
-    """The verifications that a gate may go by: the newest of each phase. Their files are looked at as well."""
-    for phase in PHASES[1:]:
-        if entry := found.last(kind=Kind.VERIFICATION, phase=phase.name):
-            yield entry
+def _relied_on(found: Ledger, template: str, code: str) -> Iterator[Entry]:
+    """The verifications that a gate may go by: the newest of each phase, for this template and code."""
+    entries = found.select(kind=Kind.VERIFICATION)
+    same = [entry for entry in entries if (entry.digest("template"), entry.digest("code")) == (template, code)]
+    yield from {entry.phase: entry for entry in same}.values()
 
 
-def book_called(name: str) -> Book | None:
+def book_called(name: str, template: str, code: str) -> Book | None:
     """Return the ledger of the environment called ``name``, read with its own profile; None for no name."""
     if not name:
         return None
     try:
-        return book(environment(name))
+        return book(environment(name), template, code)
     except PikError as error:
         return Book(name, None, error.message)
 
@@ -59,17 +62,19 @@ def evidence(of: Environment, place: Place, own: Book | None = None) -> tuple[De
     """
     there = deployed(of, place.stack)
     question = wanted(of, place, there.phase.next or there.phase, there.template, there.code)
-    return there, gates.evidence(question, there, own or book(of))
+    return there, gates.evidence(question, there, own or book(of, there.template, there.code))
 
 
 def promotion(of: Environment, place: Place, target: Phase) -> Gate:
     """Return what the gate before ``target`` asks of what is deployed, and what it found."""
     there = deployed(of, place.stack)
     question = wanted(of, place, target, there.template, there.code)
-    return gates.promotion(question, there, book(of), book_called(of.config.after))
+    digests = there.template, there.code
+    return gates.promotion(question, there, book(of, *digests), book_called(of.config.after, *digests))
 
 
 def deployment(of: Environment, place: Place, target: Phase, template: str, code: str) -> Gate:
     """Return what the gate before deploying this template and code at ``target`` asks, and what it found."""
-    own = book(of) if place.stack else Book(of.name, None, "nothing is deployed")
-    return gates.deployment(wanted(of, place, target, template, code), own, book_called(of.config.after))
+    own = book(of, template, code) if place.stack else Book(of.name, None, "nothing is deployed")
+    after = book_called(of.config.after, template, code)
+    return gates.deployment(wanted(of, place, target, template, code), own, after)
