@@ -14,7 +14,7 @@ from typing import Any
 
 from pik import ledger
 from pik.environments import Environment
-from pik.errors import AwsError, Refused, UsageError
+from pik.errors import AwsError, PikError, Refused, UsageError
 from pik.ledger import Entry, Kind, Ledger
 from pik.rollout import mapping, phases, stack
 from pik.rollout.converge import converge
@@ -75,7 +75,14 @@ def take_back(environment: Environment, number: int = 0, *, on_progress: Say | N
     tap = Tap(environment, say)
     tap.close(found)
     say(f"CloudFormation takes {environment.stack} back to before ledger entry {entry.number}")
-    now = converge(environment, found, parameters, say, template=url)
+    try:
+        now = converge(environment, found, parameters, say, template=url)
+    except PikError as error:
+        failed = f"did not take back ledger entry {entry.number}: {error.message}"
+        phase = found.phase.name
+        say(str(record(environment, Kind.ROLLBACK, failed, phase=phase, state="failed", deploy=entry.number)))
+        say("what was stopped stays stopped: nothing is consumed, nothing is lost")
+        raise
     if now.phase.processor and now.parameters.get("DryRun") != "true":
         mapping.switch(environment, now.outputs, on=True)
     there = deployed(environment)

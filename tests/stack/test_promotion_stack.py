@@ -10,9 +10,9 @@ import pytest
 
 from pik import config, ledger, producer
 from pik.environments import Environment
-from pik.errors import NotDeployed, Refused, UsageError
+from pik.errors import AwsError, NotDeployed, Refused, UsageError
 from pik.ledger import Kind
-from pik.rollout import deploy, phases, plan, promote, rollback, sam, stack
+from pik.rollout import deploy, phases, plan, promote, rollback, sam, stack, takeback
 from pik.rollout.approve import approve
 from pik.rollout.deployed import deployed
 from pik.rollout.recording import about
@@ -144,6 +144,11 @@ def test_evidence_of_one_template_does_not_admit_another(
     rollback(staging, "ingest")
 
 
+def stuck(*_: Any, **__: Any) -> None:
+    """What CloudFormation says that does not get there."""
+    raise AwsError("the stack does not move")
+
+
 def test_a_deploy_is_taken_back_with_one_call(
     staging: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +160,13 @@ def test_a_deploy_is_taken_back_with_one_call(
     assert done.changed
     now = deployed(staging)
     assert (now.template, now.parameters) != (before.template, before.parameters)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(takeback, "converge", stuck)
+        with pytest.raises(AwsError, match="does not move"):
+            take_back(staging)
+    failed = ledger.read(staging).entries[-1]
+    assert (failed.kind, failed.predicate["state"]) == (Kind.ROLLBACK, "failed")
 
     back = take_back(staging)
     assert deployed(staging) == before
