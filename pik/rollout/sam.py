@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -161,13 +162,14 @@ def run(environment: Environment, arguments: list[str], log: Path, tick: Callabl
 
     On Ctrl-C (or any exception from ``tick``) sam is ended before the exception goes on: no child is left behind.
     """
-    with log.open("ab") as output:
+    # sam leaves a temporary directory behind for everything that it uploads: it gets one that goes with it.
+    with tempfile.TemporaryDirectory(prefix="pik-sam-") as scratch, log.open("ab") as output:
         output.write(f"$ sam {' '.join(arguments)}\n".encode())
         output.flush()
         child = subprocess.Popen(
             [command(), *arguments],
             cwd=project.ROOT,
-            env=_subprocess_env(environment),
+            env=_subprocess_env(environment) | {"TMPDIR": scratch},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

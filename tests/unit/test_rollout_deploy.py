@@ -167,8 +167,9 @@ def fake_sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A `sam` that says its process id, and who started it with what, and stays."""
     script = tmp_path / "sam"
     script.write_text(
-        f"#!{sys.executable}\nimport os, sys, time\n"
-        "print(os.getpid(), os.environ['SAM_CLI_TELEMETRY'], os.environ.get('AWS_PROFILE'), flush=True)\n"
+        f"#!{sys.executable}\nimport os, sys, tempfile, time\n"
+        "print(os.getpid(), os.environ['SAM_CLI_TELEMETRY'], os.environ.get('AWS_PROFILE'),"
+        " tempfile.mkdtemp(), flush=True)\n"
         "if sys.argv[1] == 'stay': time.sleep(60)\nsys.exit(3)\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -182,7 +183,14 @@ def test_sam_runs_with_the_environments_own_variables_and_its_output_is_kept(fak
     assert sam.run(LOCAL, ["go"], fake_sam) == 3
     first, second = fake_sam.read_text().splitlines()
     assert first == "$ sam go"
-    assert second.split()[1:] == ["0", "None"]
+    assert second.split()[1:3] == ["0", "None"]
+
+
+def test_what_sam_leaves_behind_goes_with_it(fake_sam: Path) -> None:
+    sam.run(LOCAL, ["go"], fake_sam)
+    left = Path(fake_sam.read_text().split()[-1])
+    assert left.parent.name.startswith("pik-sam-")
+    assert not left.parent.exists()
 
 
 def test_ctrl_c_leaves_no_sam_behind(fake_sam: Path) -> None:
