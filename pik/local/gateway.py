@@ -9,9 +9,12 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 Scope = dict[str, Any]
+Home = Callable[[str], AbstractContextManager[None]]
 
 QUIET_SECONDS = 1.0  # no request for so long: a good moment to save
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -22,9 +25,10 @@ SAFE_SUFFIXES = (".localhost", ".127.0.0.1", ".amazonaws.com")
 class Gateway:
     """ASGI application around ministack's: refuses browsers, answers for its identity, knows when it is quiet."""
 
-    def __init__(self, app: Any, nonce: str, telemetry: Any) -> None:
+    def __init__(self, app: Any, nonce: str, telemetry: Any, home: Home) -> None:
         self.app = app
         self.telemetry = telemetry
+        self.home = home
         self.identity_path = f"/_pik/{nonce}"
         self.started = asyncio.Event()
         self.in_flight = 0
@@ -70,7 +74,8 @@ class Gateway:
                 self.telemetry.request_served(scope["path"], message["status"])
 
         try:
-            await self.app(scope, receive, counted)
+            with self.home(scope.get("path", "")):
+                await self.app(scope, receive, counted)
         finally:
             self.in_flight -= 1
             self.last_request = time.monotonic()

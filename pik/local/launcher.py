@@ -29,6 +29,7 @@ from pathlib import Path
 
 # The modules beside this file: it is a script, there is no package around it.
 sys.path.append(str(Path(__file__).parent))
+import apis
 from gateway import Gateway
 from snapshots import Snapshots
 from telemetry import Telemetry
@@ -150,7 +151,7 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
 
     emulator, snapshots = load_emulator(state)
     telemetry = Telemetry()
-    gateway = Gateway(emulator.app, nonce, telemetry)
+    gateway = Gateway(emulator.app, nonce, telemetry, apis.home)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

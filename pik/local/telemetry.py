@@ -103,15 +103,19 @@ class Telemetry:
         )
 
     def sample(self) -> int:
-        """Record every queue's state now, evaluate every alarm; return the number of data points."""
+        """Record every queue's state now, evaluate every alarm, of every account; return the number of data points."""
+        from ministack.core.responses import request_scope
         from ministack.services import sqs
 
+        stored = [*sqs._queues.all_items(), *self.cloudwatch._alarms.all_items()]
         count = 0
-        for queue in list(sqs._queues.values()):
-            for name, value, unit in queue_metrics(queue, time.time()):
-                self.record("AWS/SQS", name, value, unit, {"QueueName": queue["name"]})
-                count += 1
-        self.cloudwatch._evaluate_all_alarms()
+        for account, region in sorted({(account, region) for (account, region, _), _ in stored}):
+            with request_scope(account, region):
+                for queue in list(sqs._queues.values()):
+                    for name, value, unit in queue_metrics(queue, time.time()):
+                        self.record("AWS/SQS", name, value, unit, {"QueueName": queue["name"]})
+                        count += 1
+                self.cloudwatch._evaluate_all_alarms()
         return count
 
     def request_served(self, path: str, status: int) -> None:

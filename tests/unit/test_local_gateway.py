@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ def gateway() -> Gateway:
     async def never(*_: Any) -> None:
         raise AssertionError("reached the emulator")
 
-    return Gateway(never, "nonce", Samples())
+    return Gateway(never, "nonce", Samples(), lambda _: nullcontext())
 
 
 def test_a_web_page_gets_403_as_json_and_reaches_nothing() -> None:
