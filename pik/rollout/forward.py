@@ -33,10 +33,11 @@ def refuse_unless_forward(
     # Where everybody may deploy as they like, skipping a phase is a convenience.
     if target.number > now.number + 1 and environment.config.protection != "open":
         step = phases.PHASES[now.number + 1]
+        first = f"pik deploy --env {name} --phase {step.name}"
         raise Refused(
             f"{name} is at phase {now.label}; {target.label} would skip {step.label}",
             reason=f"before it: {'; '.join(step.proof)}",
-            next_step=f"pik deploy --env {name} --phase {step.name}",
+            next_step=first if now is phases.OFF else f"pik promote --env {name} --to {step.name}",
         )
     if before:
         refuse_unless_ready(environment, before)

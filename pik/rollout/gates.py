@@ -67,13 +67,19 @@ class Gate:
 
     @property
     def reason(self) -> str:
-        """What is missing, a line each, with both sides of every comparison."""
+        """Both sides of every comparison, and what is missing besides what :attr:`message` says, a line each."""
         lines = []
         for one in self.unmet:
-            lines.append(one.sentence)
-            width = max((len(name) for name, _ in one.sides), default=0)
-            lines += [f"  {name:<{width}}  {value}" for name, value in one.sides]
+            first = one is self.unmet[0]
+            lines += [] if first else [one.sentence]
+            indent, width = "" if first else "  ", max((len(name) for name, _ in one.sides), default=0)
+            lines += [f"{indent}{name:<{width}}  {value}" for name, value in one.sides]
         return "\n".join(lines)
+
+    @property
+    def message(self) -> str:
+        """What is missing first; nothing when it is all there."""
+        return self.unmet[0].sentence if self.unmet else ""
 
     @property
     def commands(self) -> tuple[str, ...]:

@@ -80,10 +80,10 @@ def enter(environment: Environment, gate: Gate, override: str, say: Say) -> None
             say(f"✓ {one.sentence}")
         return
     if not gate.enforced:
-        say(f"{environment.name} is open; elsewhere this would be refused: {gate.unmet[0].sentence}")
+        say(f"{environment.name} is open; elsewhere this would be refused: {gate.message}")
         return
     if not override:
-        raise Refused(gate.unmet[0].sentence, reason=gate.reason, next_step=";  ".join(gate.commands))
+        raise Refused(gate.message, reason=gate.reason, next_step=";  ".join(gate.commands))
     missing = [one.sentence for one in gate.unmet]
     sentence = f"OVERRIDE: {override}"
     entry = record(environment, Kind.OVERRIDE, sentence, phase=gate.target.name, reason=override, missing=missing)

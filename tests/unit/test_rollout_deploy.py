@@ -41,6 +41,9 @@ def test_a_phase_is_skipped_only_where_that_is_harmless() -> None:
     with pytest.raises(Refused) as refusal:
         refuse_unless_forward(PROD, phases.REPLAY, None)
     assert refusal.value.next_step == "pik deploy --env prod --phase ingest"
+    with pytest.raises(Refused) as refusal:
+        refuse_unless_forward(PROD, phases.PROCESSOR, a_stack(phases.INGEST))
+    assert refusal.value.next_step == "pik promote --env prod --to replay"
 
 
 @pytest.mark.parametrize("target", [phases.REPLAY, phases.PROCESSOR])

@@ -120,14 +120,23 @@ def test_everything_else_keeps_it_closed_and_names_what_supplies_it(name: str) -
     gate = decide(*entries, found=found)
     assert not gate.open
     assert len(gate.unmet) == 1
-    assert says in gate.reason
+    assert says in gate.message
     assert gate.commands == ("pik run verify-replay --env staging",)
 
 
 def test_both_sides_of_a_comparison_are_shown_below_one_another() -> None:
     lines = decide(PASSED, found=Deployed(phases.REPLAY, B, CODE, PARAMETERS)).reason.splitlines()
-    assert lines[1] == "  deployed  template bbbbbbbb…  code cccccccc…  parameters eeeeeeee…"
-    assert lines[2].startswith("  verified  template aaaaaaaa…  code cccccccc…  parameters eeeeeeee…  (1 h ago; ledger")
+    assert lines[0] == "deployed  template bbbbbbbb…  code cccccccc…  parameters eeeeeeee…"
+    assert lines[1].startswith("verified  template aaaaaaaa…  code cccccccc…  parameters eeeeeeee…  (1 h ago; ledger")
+
+
+def test_what_else_is_missing_is_told_below_with_its_own_sides() -> None:
+    flaw = Problem(Flaw.ALTERED, 3, "its hash is not that of its content")
+    gate = gates.promotion(asked(), REPLAYING, book(problems=(flaw,)), None)
+    assert "is damaged" in gate.message
+    said = gate.reason.splitlines()
+    assert said[0] == "phase 2 replay of staging has no evidence"
+    assert said[1].startswith("  deployed  template aaaaaaaa…")
 
 
 def test_where_it_is_open_the_gate_is_told_and_lets_through() -> None:
@@ -140,14 +149,14 @@ def test_a_damaged_ledger_closes_it_whatever_it_says() -> None:
     flaw = Problem(Flaw.ALTERED, 3, "its hash is not that of its content")
     gate = gates.promotion(asked(), REPLAYING, book(PASSED, problems=(flaw,)), None)
     assert not gate.open
-    assert "the ledger of staging is damaged: entry 3" in gate.reason
+    assert "the ledger of staging is damaged: entry 3" in gate.message
     assert gate.commands == ("pik ledger verify --env staging",)
 
 
 def test_a_ledger_that_cannot_be_read_is_no_evidence() -> None:
     gate = gates.promotion(asked(), REPLAYING, Book("staging", None, "no evidence bucket"), None)
     assert [one.met for one in gate.requirements] == [False, False]
-    assert "cannot be read: no evidence bucket" in gate.reason
+    assert "cannot be read: no evidence bucket" in gate.message
 
 
 # --- protected ------------------------------------------------------------------------------------------------------
@@ -180,7 +189,7 @@ def test_prod_follows_staging() -> None:
 def test_prod_does_not_go_where_staging_has_not_been(there: tuple[Entry, ...], says: str) -> None:
     gate = protected(*there)
     assert not gate.open
-    assert says in gate.reason
+    assert says in gate.message
     assert gate.commands == ("pik run verify-processor --env staging",)
 
 
@@ -197,7 +206,7 @@ def test_a_damaged_ledger_of_staging_proves_nothing() -> None:
     flaw = Problem(Flaw.MISSING, 4, "there is no such record")
     gate = gates.promotion(asked(config=PROTECTED), REPLAYING, book(PASSED), book(IN_STAGING, problems=(flaw,)))
     assert not gate.open
-    assert "the ledger of staging is damaged" in gate.reason
+    assert "the ledger of staging is damaged" in gate.message
 
 
 def test_a_deploy_into_a_protected_environment_asks_the_one_before() -> None:
