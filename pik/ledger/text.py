@@ -88,7 +88,10 @@ def _facts(entry: Entry) -> Iterator[tuple[str, list[str]]]:
 
 def _free(value: Any) -> Iterator[str]:
     """Yield whatever a predicate says, a line for each thing; digests by their beginning (``--json`` has the whole)."""
-    items = value.items() if isinstance(value, Mapping) else [("", value)]
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        items: Iterable[tuple[str, Any]] = [("", item) for item in value]
+    else:
+        items = value.items() if isinstance(value, Mapping) else [("", value)]
     for name, item in items:
         text = _DIGEST.sub(lambda match: f"{match[0][:12]}…", words(item))
         yield f"{name.replace('_', ' ')}: {text}" if name else text

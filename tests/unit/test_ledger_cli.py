@@ -57,6 +57,7 @@ def two(env: Environment) -> list[ledger.Entry]:
                 "reason": "pager\x1b[2J",
                 "sentence": "two\nlines",
                 "facts": {"queue_before": 7, "digest": "9" * 64},
+                "samples": [{"seconds": 0}, {"seconds": 5}],
             },
         ),
     ]
@@ -119,6 +120,7 @@ def test_an_entry_is_shown_verdict_first_with_its_receipt(two: list[ledger.Entry
         assert words in text
     assert "reason    pager [2J\n" in pik("show", "last").stdout
     assert "facts     digest: 999999999999…\n            queue before: 7\n" in pik("show", "last").stdout
+    assert "samples   seconds: 0\n            seconds: 5\n" in pik("show", "last").stdout
     assert data("show", "last")["statement"] == two[1].statement
     for number in ("first", "3", "-1"):
         assert isinstance(pik("show", "--", number).exception, UsageError)
