@@ -121,7 +121,7 @@ def replay_all(
     parts: int = 3,
     on_progress: Say | None = None,
 ) -> list[Replay]:
-    """Plan and replay every selection through the API; the first in ``parts``, to see that cursors lose nothing."""
+    """Plan and replay every selection through the API; the largest in ``parts``, to see that cursors lose nothing."""
     say = on_progress or silent
     url = stack.require(environment).outputs.get("ReplayUrl")
     if not url:
@@ -131,8 +131,10 @@ def replay_all(
             next_step=f"pik deploy --env {environment.name} --phase replay",
         )
     stamp = batch_stamp(prefix)
+    largest = max(range(len(selections)), key=lambda number: len(selections[number].rows), default=0)
     jobs = [
-        (f"{stamp}-{number:02d}", selection, parts if number == 0 else 1) for number, selection in enumerate(selections)
+        (f"{stamp}-{number:02d}", selection, parts if number == largest else 1)
+        for number, selection in enumerate(selections)
     ]
     with ThreadPoolExecutor(PARALLEL) as pool:
         done = list(pool.map(lambda job: _replay(environment, url, *job), jobs))
