@@ -14,7 +14,7 @@ from __future__ import annotations
 from pik.ledger.entry import Entry, Link
 from pik.ledger.kinds import CHANGES, Kind
 from pik.ledger.problems import Flaw, Problem
-from pik.ledger.reading import Ledger, check, fetch, read, verify
+from pik.ledger.reading import Ledger, fetch, read, verify
 from pik.ledger.statement import subjects
 from pik.ledger.store import locate
 from pik.ledger.writing import NotRecorded, append, record
@@ -29,7 +29,6 @@ __all__ = [
     "NotRecorded",
     "Problem",
     "append",
-    "check",
     "fetch",
     "locate",
     "read",

@@ -144,6 +144,10 @@ class Entry:
         """
         return str(next(iter(self.subjects.get(name, {}).values()), ""))
 
+    def is_about(self, template: str, code: str) -> bool:
+        """Whether it is about this template and code, by their digests."""
+        return (self.digest("template"), self.digest("code")) == (template, code)
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as it is stored."""
         return {**vars(self), "kind": str(self.kind)}

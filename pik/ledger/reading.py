@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,12 +96,13 @@ class Ledger:
         return frames.frame(frames.LEDGER, rows, problems=[str(problem) for problem in self.problems])
 
 
-def read(environment: Environment, *, evidence: bool = False) -> Ledger:
+def read(environment: Environment, *, evidence: bool | Callable[[Ledger], Iterable[Entry]] = False) -> Ledger:
     """Return the environment's ledger, verified.
 
     Args:
         environment: whose.
-        evidence: verify the files that the entries stand on as well: each is read.
+        evidence: verify the files that the entries stand on as well: each is read. A function: only the files of the
+            entries that it returns.
 
     Raises:
         AwsError: there is no ledger, or AWS said no.
@@ -112,19 +113,11 @@ def read(environment: Environment, *, evidence: bool = False) -> Ledger:
     found = tuple(wrong.entries(records))
     said = [*stray, *_protection(where)]
     said += wrong.problems(Place(environment.name, where.stack, where.account), records)
-    if evidence:
-        said += wrong.of_evidence(found, _hashes(where, found))
-    return Ledger(environment.name, found, tuple(said))
-
-
-def check(environment: Environment, entries: Iterable[Entry]) -> tuple[Problem, ...]:
-    """Return what is wrong with the files that some entries stand on; each is read.
-
-    Raises:
-        AwsError, Refused: as :func:`read`.
-    """
-    where, found = locate(environment), tuple(entries)
-    return tuple(wrong.of_evidence(found, _hashes(where, found)))
+    book = Ledger(environment.name, found, tuple(said))
+    if not evidence:
+        return book
+    chosen = tuple(evidence(book)) if callable(evidence) else found
+    return replace(book, problems=(*book.problems, *wrong.of_evidence(chosen, _hashes(where, chosen))))
 
 
 def verify(environment: Environment, *, receipt: str = "") -> tuple[Problem, ...]:

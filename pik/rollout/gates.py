@@ -69,10 +69,11 @@ class Gate:
     def reason(self) -> str:
         """Both sides of every comparison, and what is missing besides what :attr:`message` says, a line each."""
         lines = []
-        for one in self.unmet:
-            first = one is self.unmet[0]
-            lines += [] if first else [one.sentence]
-            indent, width = "" if first else "  ", max((len(name) for name, _ in one.sides), default=0)
+        for number, one in enumerate(self.unmet):
+            if number:
+                lines.append(one.sentence)
+            indent = "  " if number else ""
+            width = max((len(name) for name, _ in one.sides), default=0)
             lines += [f"{indent}{name:<{width}}  {value}" for name, value in one.sides]
         return "\n".join(lines)
 
@@ -191,7 +192,7 @@ def proven_before(wanted: Wanted, after: Book) -> Requirement:
     proven = f"phase {phase.label} in {env}"
     this = ("this", f"template {wanted.template[:8]}…  code {wanted.code[:8]}…")
     found = after.ledger.select(kind=Kind.VERIFICATION, phase=phase.name) if after.ledger else ()
-    same = [e for e in found if (e.digest("template"), e.digest("code")) == (wanted.template, wanted.code)]
+    same = [entry for entry in found if entry.is_about(wanted.template, wanted.code)]
     if not same:
         last = (("verified", f"{_told(found[-1])}  ({_age(wanted, found[-1])})"),) if found else ()
         sentence = f"{proven} was never verified for this template and code"
@@ -218,7 +219,7 @@ def approval(wanted: Wanted, own: Book) -> Requirement:
         else ()
     )
     for entry in reversed(said):
-        if (entry.digest("template"), entry.digest("code")) != (wanted.template, wanted.code):
+        if not entry.is_about(wanted.template, wanted.code):
             continue
         counts = entry.number in own.vouched and entry.by != wanted.caller
         if counts and may_approve(wanted.config, entry.by) and not _stale(wanted, entry):

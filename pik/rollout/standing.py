@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from pik import ledger
@@ -24,19 +23,18 @@ def book(of: Environment, template: str, code: str) -> Book:
     What is wrong with the files that speak for this template and code is among its problems.
     """
     try:
-        found = ledger.read(of)
-        altered = ledger.check(of, _relied_on(found, template, code))
-        approved = vouched(of, found.entries) if of.config.approvers else frozenset()
-        return Book(of.name, replace(found, problems=(*found.problems, *altered)), vouched=approved)
+        found = ledger.read(of, evidence=lambda book: _relied_on(book, template, code))
+        same = [entry for entry in found.entries if entry.is_about(template, code)]
+        approved = vouched(of, same) if of.config.approvers else frozenset()
+        return Book(of.name, found, vouched=approved)
     except PikError as error:
         return Book(of.name, None, f"{error.message}: {error.reason}" if error.reason else error.message)
 
 
-def _relied_on(found: Ledger, template: str, code: str) -> Iterator[Entry]:
+def _relied_on(found: Ledger, template: str, code: str) -> Iterable[Entry]:
     """The verifications that a gate may go by: the newest of each phase, for this template and code."""
-    entries = found.select(kind=Kind.VERIFICATION)
-    same = [entry for entry in entries if (entry.digest("template"), entry.digest("code")) == (template, code)]
-    yield from {entry.phase: entry for entry in same}.values()
+    same = [entry for entry in found.select(kind=Kind.VERIFICATION) if entry.is_about(template, code)]
+    return {entry.phase: entry for entry in same}.values()
 
 
 def book_called(name: str, template: str, code: str) -> Book | None:

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.environments import Environment
 from pik.rollout import mapping, phases, stack, standing
-from pik.rollout.guard import Place, look
+from pik.rollout.guard import look
 from pik.rollout.inventory import queue_counts
 from pik.rollout.stack import Stack, aws_errors
 from pik.units import DAY, duration, size
@@ -134,17 +134,13 @@ def status(environment: Environment) -> Status:
         state = found.status if found else None
         return Status(**base, phase=phases.OFF.name, stack_status=state, next=(_deploy(environment, phases.INGEST),))
     with aws_errors(environment, "read the state of the stores"):
-        return Status(**base, **_deployed(environment, found), **_evidence(environment, place))
-
-
-def _evidence(environment: Environment, place: Place) -> dict[str, Any]:
-    """Whether what is deployed was verified; a ledger that cannot be read is said to be one."""
-    _, found = standing.evidence(environment, place)
-    return {"evidence": found.sentence, "verified": found.met}
+        there, proven = standing.evidence(environment, place)
+        base |= {"template_digest": there.template, "code_digest": there.code}
+        base |= {"evidence": proven.sentence, "verified": proven.met}
+        return Status(**base, **_deployed(environment, found))
 
 
 def _deployed(environment: Environment, found: Stack) -> dict[str, Any]:
-    digests = stack.digests(environment)
     since = stack.phase_since(environment, found)
     raw_objects, raw_bytes = _raw(environment, found.outputs["RawBucket"])
     mappings = mapping.find(environment, found.outputs)
@@ -156,8 +152,6 @@ def _deployed(environment: Environment, found: Stack) -> dict[str, Any]:
         "dry_run": found.parameters.get("DryRun") == "true",
         "since": since.time if since else None,
         "by": since.who if since else None,
-        "template_digest": digests.template,
-        "code_digest": digests.code,
         "events": _items(environment, found.outputs["EventsTable"]),
         "aggregates": _items(environment, found.outputs["AggregatesTable"]),
         "raw_objects": raw_objects,
