@@ -175,7 +175,7 @@ def _execute(environment: Environment, place: Place, plan: Plan, started: float,
     kept = [(f"{BEFORE}.json", _json(stack.deployed(environment)), "application/json")] if place.stack else []
     changed = _change(environment, plan, place.stack, log, say)
     after = stack.require(environment)
-    changed |= _tap_as_declared(environment, after, say)
+    changed |= mapping.as_declared(environment, after, say)
     digests = stack.digests(environment)
     deployment = Deployment(
         changed=changed,
@@ -268,14 +268,3 @@ def _failure(environment: Environment, follow: stack.Follower, log: Path) -> Aws
         reason=sam.last_error(log),
         next_step=f"mend it and deploy again; everything sam said: {log}",
     )
-
-
-def _tap_as_declared(environment: Environment, found: Stack, say: Say) -> bool:
-    """Open the mapping when the phase wants it open and something (an interrupted rollback) closed it."""
-    if not found.phase.processor or found.parameters.get("DryRun") == "true":
-        return False
-    if all(m.state == "Enabled" for m in mapping.find(environment, found.outputs)):
-        return False
-    seconds = mapping.switch(environment, found.outputs, on=True)
-    say(f"event source mapping enabled again ({seconds:.1f} s)")
-    return True

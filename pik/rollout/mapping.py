@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pik.environments import Environment
 from pik.errors import AwsError
-from pik.rollout.stack import aws_errors
+from pik.rollout.stack import Say, Stack, aws_errors
 
 
 @dataclass(frozen=True)
@@ -56,3 +56,14 @@ def switch(environment: Environment, outputs: dict[str, str], *, on: bool, patie
                 next_step="run the same command again",
             )
         time.sleep(0.1 if environment.embedded else 2.0)
+
+
+def as_declared(environment: Environment, found: Stack, say: Say) -> bool:
+    """Open the mapping when the phase wants it open and something (a rollback) closed it; return whether it did."""
+    if not found.phase.processor or found.parameters.get("DryRun") == "true":
+        return False
+    if all(one.state == "Enabled" for one in find(environment, found.outputs)):
+        return False
+    seconds = switch(environment, found.outputs, on=True)
+    say(f"event source mapping enabled again ({seconds:.1f} s)")
+    return True

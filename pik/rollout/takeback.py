@@ -83,8 +83,7 @@ def take_back(environment: Environment, number: int = 0, *, on_progress: Say | N
         say(str(record(environment, Kind.ROLLBACK, failed, phase=phase, state="failed", deploy=entry.number)))
         say("what was stopped stays stopped: nothing is consumed, nothing is lost")
         raise
-    if now.phase.processor and now.parameters.get("DryRun") != "true":
-        mapping.switch(environment, now.outputs, on=True)
+    mapping.as_declared(environment, now, say)
     there = deployed(environment)
     sentence = f"taken back: the deploy of ledger entry {entry.number}"
     told = record(environment, Kind.ROLLBACK, sentence, phase=there.phase.name, state="done", deploy=entry.number)
