@@ -7,22 +7,16 @@ process (see ``launcher.py``), so it imports nothing of ``pik``.
 
 from __future__ import annotations
 
-import re
 from contextlib import AbstractContextManager, nullcontext
 
-_ADDRESS = re.compile(r"/restapis/([^/]+)/[^/]+/_user_request_(?:/|$)")
 
-
-def home(path: str) -> AbstractContextManager[None]:
-    """Return the scope of the REST API that a path leads to, to serve its request in; a signed one brings its own."""
-    address = _ADDRESS.match(path)
-    if not address:
-        return nullcontext()
+def home(api: str) -> AbstractContextManager[None]:
+    """Return the scope of a REST API, to serve a request to it in; a signed request brings its own."""
     from ministack.core.responses import request_scope
     from ministack.services import apigateway_v1
 
-    for (account, region, api), _ in apigateway_v1._rest_apis.all_items():
-        if api == address[1]:
+    for (account, region, stored), _ in apigateway_v1._rest_apis.all_items():
+        if stored == api:
             scope: AbstractContextManager[None] = request_scope(account, region)
             return scope
     return nullcontext()

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 Scope = dict[str, Any]
@@ -20,6 +21,7 @@ QUIET_SECONDS = 1.0  # no request for so long: a good moment to save
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 # Names that a stranger's DNS cannot point at this machine (against DNS rebinding).
 SAFE_SUFFIXES = (".localhost", ".127.0.0.1", ".amazonaws.com")
+_API_REQUEST = re.compile(r"/restapis/([^/]+)/([^/]+)/_user_request_(/|$)")
 
 
 class Gateway:
@@ -67,14 +69,15 @@ class Gateway:
 
     async def _serve(self, scope: Scope, receive: Any, send: Any) -> None:
         self.in_flight += 1
+        to_api = _API_REQUEST.match(scope.get("path", ""))
 
         async def counted(message: dict[str, Any]) -> None:
             await send(message)
-            if message["type"] == "http.response.start":
-                self.telemetry.request_served(scope["path"], message["status"])
+            if to_api and message["type"] == "http.response.start":
+                self.telemetry.request_served(to_api[1], to_api[2], message["status"])
 
         try:
-            with self.home(scope.get("path", "")):
+            with self.home(to_api[1]) if to_api else nullcontext():
                 await self.app(scope, receive, counted)
         finally:
             self.in_flight -= 1

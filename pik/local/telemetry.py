@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -28,7 +27,6 @@ MERGE_SECONDS = 1.0  # equal values of one metric within this time are one point
 MERGE_TAIL = 8  # how many points back to look for one
 STALE_SECONDS = 14 * 24 * 3600  # CloudWatch refuses older data points
 
-_API_REQUEST = re.compile(r"/restapis/([^/]+)/([^/]+)/_user_request_(/|$)")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "GreaterThanOrEqualToThreshold": lambda value, threshold: value >= threshold,
     "GreaterThanThreshold": lambda value, threshold: value > threshold,
@@ -118,18 +116,15 @@ class Telemetry:
                 self.cloudwatch._evaluate_all_alarms()
         return count
 
-    def request_served(self, path: str, status: int) -> None:
-        """Record one request, if it was one to a REST API. Runs in the request's own (account and region) context."""
-        match = _API_REQUEST.match(path)
-        if not match:
-            return
+    def request_served(self, api: str, stage: str, status: int) -> None:
+        """Record one request to a REST API. Runs in the request's own (account and region) context."""
         from ministack.services import apigateway_v1
 
-        name = (apigateway_v1._rest_apis.get(match[1]) or {}).get("name")
+        name = (apigateway_v1._rest_apis.get(api) or {}).get("name")
         if not name:
             return
         counts = {"Count": 1, "4XXError": int(400 <= status < 500), "5XXError": int(status >= 500)}
-        for dimensions in ({"ApiName": name}, {"ApiName": name, "Stage": match[2]}):
+        for dimensions in ({"ApiName": name}, {"ApiName": name, "Stage": stage}):
             for metric, value in counts.items():
                 self.record("AWS/ApiGateway", metric, value, "Count", dimensions)
 

@@ -58,7 +58,7 @@ class Samples:
     def sample(self) -> int:
         return 3
 
-    def request_served(self, path: str, status: int) -> None:
+    def request_served(self, api: str, stage: str, status: int) -> None:
         raise AssertionError("nothing was served")
 
 
