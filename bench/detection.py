@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from bench import report
 from bench.embedded import embedded
 from pik.simulate import make, simulate
 from pik.simulate.memory import MemoryWorkbench
@@ -26,7 +27,6 @@ from pik.simulate.truth import truth
 
 RESULTS = Path(__file__).parent / "results" / "detection.json"
 DOCS = Path(__file__).parent.parent / "docs" / "incidents.md"
-BEGIN, END = "<!-- detection: generated -->", "<!-- detection: end -->"
 SEEDS = range(20)
 UNSEEN = range(200, 300)  # the thresholds were chosen with lower ones
 MOST_MESSAGES = 1000
@@ -303,12 +303,6 @@ def merged(scores: list[Score]) -> list[Score]:
     return [*renewed, *now.values()]
 
 
-def document(text: str, path: Path = DOCS) -> None:
-    """Replace the generated section of docs/incidents.md."""
-    head, rest = path.read_text(encoding="utf-8").split(BEGIN, 1)
-    path.write_text(f"{head}{BEGIN}\n{text}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
-
-
 def main() -> int:
     """Measure, print, keep the figures, renew the document; exit code 1 when something was not right."""
     parser = argparse.ArgumentParser(prog="python -m bench.detection", description=__doc__)
@@ -324,7 +318,7 @@ def main() -> int:
     print(text)
     if not options.memory:
         RESULTS.write_text(json.dumps([asdict(score) for score in scores], indent=1) + "\n", encoding="utf-8")
-        document(text)
+        report.renew(DOCS, "detection", text)
     return int(any(score.wrong or score.missed for score in scores))
 
 

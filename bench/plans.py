@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import report
 from bench.embedded import embedded
 from bench.sources import edited, replaced
 from pik.environments import Environment
@@ -23,7 +24,6 @@ from pik.rollout.plan import plan
 from pik.rollout.planned import Plan
 
 DOCS = Path(__file__).parent.parent / "docs" / "plan.md"
-BEGIN, END = "<!-- comparison: generated -->", "<!-- comparison: end -->"
 DAY = "2024-02-29"
 EVENTS = 20
 WIDEST = 150
@@ -195,8 +195,7 @@ def _block(lines: list[str]) -> list[str]:
 
 def document(text: str, path: Path = DOCS) -> None:
     """Replace the generated section of docs/plan.md."""
-    head, rest = path.read_text(encoding="utf-8").split(BEGIN, 1)
-    path.write_text(f"{head}{BEGIN}\n{text}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+    report.renew(path, "comparison", text)
 
 
 def main() -> int:

@@ -50,12 +50,20 @@ def save(result: dict[str, Any]) -> Path:
 
 
 def document(result: dict[str, Any], path: Path = DOCS) -> None:
-    """Replace the generated section of docs/bench.md; the text around it is written by hand."""
-    text = path.read_text(encoding="utf-8")
-    begin, end = f"<!-- {result['bench']}: generated -->", f"<!-- {result['bench']}: end -->"
-    head, rest = text.split(begin, 1)
-    tail = rest.split(end, 1)[1]
-    path.write_text(f"{head}{begin}\n{markdown(result)}{end}{tail}", encoding="utf-8")
+    """Replace the generated section of docs/bench.md."""
+    renew(path, result["bench"], markdown(result))
+
+
+def marks(name: str) -> tuple[str, str]:
+    """Return what a generated section stands between."""
+    return f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
+
+
+def renew(path: Path, name: str, section: str) -> None:
+    """Replace what stands between the marks of a name; the text around it is written by hand."""
+    begin, end = marks(name)
+    head, rest = path.read_text(encoding="utf-8").split(begin, 1)
+    path.write_text(f"{head}{begin}\n{section}{end}{rest.split(end, 1)[1]}", encoding="utf-8")
 
 
 def markdown(result: dict[str, Any]) -> str:

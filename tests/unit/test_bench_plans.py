@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import plans, sources
+from bench import plans, report, sources
 from pik import project
 from pik.rollout import sam
 from pik.rollout.diff import changes
 from pik.rollout.evaluation import evaluate
 from pik.rollout.template import parse
 
+BEGIN, END = report.marks("comparison")
 TEMPLATE = project.TEMPLATE.read_text(encoding="utf-8")
 
 
@@ -42,7 +43,7 @@ def test_an_edit_that_does_not_fit_any_more_is_not_made(tmp_path: Path) -> None:
 
 def test_the_document_holds_every_comparison() -> None:
     text = plans.DOCS.read_text(encoding="utf-8")
-    generated = text.split(plans.BEGIN)[1].split(plans.END)[0]
+    generated = text.split(BEGIN)[1].split(END)[0]
     for number, edit in enumerate(plans.EDITS, start=1):
         assert f"### {number}. {edit.title}\n" in generated
     assert generated.count("`sam deploy`:") == generated.count("`pik plan`:") == len(plans.EDITS)
@@ -50,12 +51,12 @@ def test_the_document_holds_every_comparison() -> None:
 
 def test_the_generated_section_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "plan.md"
-    path.write_text(f"before\n{plans.BEGIN}\nold\n{plans.END}\nafter\n")
+    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     told = plans.Told("an edit", ["* Modify  A"], ["~ A", ""], ["an edit", "1", "2", ""])
     plans.document(plans.markdown([told]), path)
     text = path.read_text()
-    assert text.startswith(f"before\n{plans.BEGIN}\n")
-    assert text.endswith(f"{plans.END}\nafter\n")
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
     assert "```text\n~ A\n```" in text
 
