@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from botocore.client import BaseClient
 
-from pik import ledger, project
+from pik import ledger
 from pik.environments import Environment, environment
 from pik.ledger import Entry, Kind
 from pik.rollout import inventory, stack
@@ -78,21 +76,13 @@ def calls(monkeypatch: Any) -> Iterator[list[str]]:
         yield made
 
 
-def checkout(folder: Path, patch: pytest.MonkeyPatch, edits: Mapping[str, tuple[str, str]]) -> None:
-    """Make a copy of the sources the project, with some text replaced (path: what, by what)."""
-    for name in ("template.yaml", "samconfig.toml", "pik", "scripts", "requirements"):
-        source = project.ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, folder / name)
-    for path, (old, new) in edits.items():
-        text = (folder / path).read_text()
-        assert old in text
-        (folder / path).write_text(text.replace(old, new, 1))
-    for name, value in {"ROOT": folder, "TEMPLATE": folder / "template.yaml"}.items():
-        patch.setattr(project, name, value)
+def overwrite(env: Environment, key: str, body: bytes) -> None:
+    """Write over what is in the evidence bucket, as somebody would who takes its policy away first."""
+    s3, bucket = env.client("s3"), env.outputs()["EvidenceBucket"]
+    policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
+    s3.delete_bucket_policy(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key=key, Body=body)
+    s3.put_bucket_policy(Bucket=bucket, Policy=policy)
 
 
 def named(name: str) -> Environment:

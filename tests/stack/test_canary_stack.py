@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.sources import edited, replaced
 from pik import config, ledger, producer
 from pik.environments import Environment
 from pik.errors import CheckFailed
@@ -21,9 +23,10 @@ from pik.rollout.phase2 import ReplayChecks
 from pik.rollout.phase3 import ProcessorChecks, _different
 from pik.rollout.reading import Stores, eventually
 from pik.workbench import connect
-from tests.stack.rehearsal import checkout, named, toml, verified
+from tests.stack.rehearsal import named, toml, verified
 
 pytestmark = pytest.mark.slow
+PROCESSOR = "pik/pipeline/processor.py"
 BROKEN = """    if int(event.event_id[:2], 16) % 4 == 0:
         raise RuntimeError("the new code cannot do this one")
 """
@@ -47,12 +50,22 @@ def staging(embedded_env: Environment, tmp_path: Path, monkeypatch: pytest.Monke
     return env
 
 
-def processor(insert: str) -> dict[str, tuple[str, str]]:
+def processor(insert: str) -> Callable[[Path], None]:
     """Edits after which the processor does something else once it has read an event."""
     line = "        event = read_event(message, config)\n"
     indented = "".join(f"    {part}\n" for part in insert.splitlines())
-    path = "pik/pipeline/processor.py"
-    return {path: (line, line + indented), f"./{path}": ("import json\n", "import dataclasses\nimport json\n")}
+
+    def edit(folder: Path) -> None:
+        replaced(folder, PROCESSOR, line, line + indented)
+        replaced(folder, PROCESSOR, "import json\n", "import dataclasses\nimport json\n")
+
+    return edit
+
+
+def crash(folder: Path) -> None:
+    """Edit the processor so that it cannot even start."""
+    first = "from __future__ import annotations\n"
+    replaced(folder, PROCESSOR, first, f"{first}raise ImportError('it cannot even start')\n")
 
 
 def retried_soon(env: Environment) -> None:
@@ -102,13 +115,12 @@ def counted(env: Environment) -> dict[tuple[str, str], set[str]]:
 
 @pytest.mark.parametrize(("name", "insert"), [("fails", BROKEN), ("sets aside", POISONOUS)])
 def test_a_processor_that_fails_on_a_quarter_is_taken_back_and_nothing_is_lost(
-    name: str, insert: str, staging: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, insert: str, staging: Environment, tmp_path: Path
 ) -> None:
     waiting = replayed(staging)
     checks = ProcessorChecks(staging)
     predicted = checks.predict()
-    with monkeypatch.context() as patch:
-        checkout(tmp_path / "broken", patch, processor(insert))
+    with edited(tmp_path / "broken", processor(insert)):
         deploy(staging, "replay")
         verified(staging)
         retried_soon(staging)
@@ -154,12 +166,9 @@ def test_a_processor_that_fails_on_a_quarter_is_taken_back_and_nothing_is_lost(
     rollback(staging, "replay")
 
 
-def test_a_processor_that_counts_wrongly_is_taken_back(
-    staging: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_processor_that_counts_wrongly_is_taken_back(staging: Environment, tmp_path: Path) -> None:
     replayed(staging)
-    with monkeypatch.context() as patch:
-        checkout(tmp_path / "wrong", patch, processor(WRONG))
+    with edited(tmp_path / "wrong", processor(WRONG)):
         deploy(staging, "replay")
         verified(staging)
         retried_soon(staging)
@@ -169,14 +178,9 @@ def test_a_processor_that_counts_wrongly_is_taken_back(
     assert "pik run queue-and-dlq --env staging" in failed.value.next_step
 
 
-def test_a_processor_that_does_not_start_is_taken_back(
-    staging: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_processor_that_does_not_start_is_taken_back(staging: Environment, tmp_path: Path) -> None:
     waiting = replayed(staging)
-    with monkeypatch.context() as patch:
-        first = "from __future__ import annotations\n"
-        crash = {"pik/pipeline/processor.py": (first, f"{first}raise ImportError('it cannot even start')\n")}
-        checkout(tmp_path / "crash", patch, crash)
+    with edited(tmp_path / "crash", crash):
         deploy(staging, "replay")
         verified(staging)
         retried_soon(staging)

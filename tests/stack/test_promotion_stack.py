@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench.sources import edited, replaced
 from pik import config, ledger, producer
 from pik.environments import Environment
 from pik.errors import AwsError, NotDeployed, Refused, UsageError
@@ -17,10 +18,14 @@ from pik.rollout.approve import approve
 from pik.rollout.deployed import deployed
 from pik.rollout.recording import about
 from pik.rollout.takeback import take_back
-from tests.stack.rehearsal import ROOT_OF_PROD, State, checkout, named, toml, verified
+from tests.stack.rehearsal import ROOT_OF_PROD, State, named, overwrite, toml, verified
 
 pytestmark = pytest.mark.slow
-OTHER = {"template.yaml": ("Messages could not be processed.", "Messages could not be processed!")}
+
+
+def other(folder: Path) -> None:
+    """Make it another template."""
+    replaced(folder, "template.yaml", "Messages could not be processed.", "Messages could not be processed!")
 
 
 @pytest.fixture(scope="module")
@@ -123,19 +128,16 @@ def test_every_transition(staging: Environment) -> None:
     assert kinds.count(Kind.CANARY) == 2
 
 
-def test_evidence_of_one_template_does_not_admit_another(
-    staging: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evidence_of_one_template_does_not_admit_another(staging: Environment, tmp_path: Path) -> None:
     deploy(staging, "ingest")
     verified(staging)
     # Somebody deploys another template past pik: the ledger knows nothing of it, the digests do.
-    checkout(tmp_path / "other", monkeypatch, OTHER)
-    built = sam.build(staging, tmp_path / "log", lambda _: None)
-    wanted = {"Environment": "staging", "Platform": "embedded"}
-    assert sam.run(staging, sam.deploy_arguments(staging, built, wanted), tmp_path / "log") == 0
-    why = refused(staging, "promote", "replay")
-    assert "is of something else than what is deployed" in why
-    monkeypatch.undo()
+    with edited(tmp_path / "other", other):
+        built = sam.build(staging, tmp_path / "log", lambda _: None)
+        wanted = {"Environment": "staging", "Platform": "embedded"}
+        assert sam.run(staging, sam.deploy_arguments(staging, built, wanted), tmp_path / "log") == 0
+        why = refused(staging, "promote", "replay")
+        assert "is of something else than what is deployed" in why
 
     deploy(staging, "ingest")
     assert "has no evidence since deploy" in refused(staging, "promote", "replay")
@@ -154,8 +156,7 @@ def test_a_deploy_is_taken_back_with_one_call(
 ) -> None:
     deploy(staging, "ingest", parameters={"LogLevel": "INFO"})
     before, stores = deployed(staging), State.of(staging).stores
-    with monkeypatch.context() as patch:
-        checkout(tmp_path / "other", patch, OTHER)
+    with edited(tmp_path / "other", other):
         done = deploy(staging, "ingest", parameters={"LogLevel": "DEBUG"})
     assert done.changed
     now = deployed(staging)
@@ -203,11 +204,7 @@ def test_altered_evidence_proves_nothing(staging: Environment) -> None:
     said = {"phase": now.phase.name, "verdict": "passed", "sentence": "all is well", "run": "altered"}
     files = [("executed.ipynb", b"what was really seen", "application/json")]
     entry = ledger.append(staging, Kind.VERIFICATION, subjects=about(now), predicate=said, evidence=files)
-    s3, bucket = staging.client("s3"), staging.outputs()["EvidenceBucket"]
-    policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
-    s3.delete_bucket_policy(Bucket=bucket)
-    s3.put_object(Bucket=bucket, Key=entry.links[0].key, Body=b"what was wished for")
-    s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+    overwrite(staging, entry.links[0].key, b"what was wished for")
     assert "a file that it stands on is not the one it was recorded with" in refused(staging, "promote", "replay")
     verified(staging)  # evidence anew: what is relied on is the newest
     assert [problem.number for problem in ledger.verify(staging)] == [entry.number]
@@ -217,13 +214,10 @@ def test_an_altered_ledger_proves_nothing(staging: Environment) -> None:
     """Edited directly in the store, by somebody who takes the bucket's policy away first."""
     before = ledger.verify(staging)
     verified(staging, "failed")
-    s3, bucket = staging.client("s3"), staging.outputs()["EvidenceBucket"]
     entry = ledger.read(staging).entries[-1]
-    policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
-    s3.delete_bucket_policy(Bucket=bucket)
-    body = s3.get_object(Bucket=bucket, Key=entry.key)["Body"].read()
-    s3.put_object(Bucket=bucket, Key=entry.key, Body=body.replace(b'"failed"', b'"passed"'))
-    s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+    body = ledger.locate(staging).get(entry.key)
+    assert body is not None
+    overwrite(staging, entry.key, body.replace(b'"failed"', b'"passed"'))
     found = [problem for problem in ledger.verify(staging) if problem not in before]
     assert {problem.number for problem in found} == {entry.number}
     assert "the ledger of staging is damaged" in refused(staging, "promote", "replay")
@@ -268,11 +262,11 @@ def test_prod_goes_where_staging_has_been_and_only_there(
     assert promote(prod, "replay").changed
 
     # Other parameters are prod's own affair; another template is not.
-    checkout(tmp_path / "other", monkeypatch, OTHER)
-    assert "was never verified for this template and code" in refused(prod, "deploy", "replay")
-    assert deploy(staging, "replay").changed
-    verified(staging)
-    assert deploy(prod, "replay").changed
+    with edited(tmp_path / "other", other):
+        assert "was never verified for this template and code" in refused(prod, "deploy", "replay")
+        assert deploy(staging, "replay").changed
+        verified(staging)
+        assert deploy(prod, "replay").changed
 
 
 def test_who_approves_is_not_who_promotes(settings: Path, staging: Environment) -> None:
