@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pik.errors import UsageError
+from pik.partitions import partition
 from pik.rollout.artifact import CODE, code_digest
 from pik.rollout.template import ATTRIBUTES, Evaluated, Resource, require_known
 
@@ -35,15 +36,16 @@ def pseudo(region: str, account: str, stack: str, stack_id: str = "") -> dict[st
     >>> pseudo("eu-west-1", "111122223333", "pik-dev")["AWS::Partition"]
     'aws'
     """
-    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(region.rpartition("-")[0].rpartition("-")[0], "aws")
-    new = f"arn:{partition}:cloudformation:{region}:{account}:stack/{stack}/<new>"
+    here = partition(region)
+    new = f"arn:{here.name}:cloudformation:{region}:{account}:stack/{stack}/<new>"
     return {
         "AWS::StackName": stack,
         "AWS::StackId": stack_id or new,
         "AWS::Region": region,
         "AWS::AccountId": account,
-        "AWS::Partition": partition,
-        "AWS::URLSuffix": "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com",
+        # A stack's own ARN knows better than its region: the embedded AWS has one partition for every region.
+        "AWS::Partition": stack_id.split(":")[1] if stack_id.startswith("arn:") else here.name,
+        "AWS::URLSuffix": here.suffix,
     }
 
 

@@ -21,10 +21,10 @@ Holders = dict[str, tuple[str, str]]  # type and physical id of each role and ma
 _ROLE, _MANAGED = "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"
 _REFERENCE = re.compile(r"<([A-Za-z0-9]+)(?:\.([A-Za-z]+))?>")
 _ARNS = {  # what Fn::GetAtt Arn of a resource is, from its physical id
-    "AWS::DynamoDB::Table": "arn:aws:dynamodb:{region}:{account}:table/{name}",
-    "AWS::S3::Bucket": "arn:aws:s3:::{name}",
-    "AWS::SQS::Queue": "arn:aws:sqs:{region}:{account}:{name}",
-    "AWS::Logs::LogGroup": "arn:aws:logs:{region}:{account}:log-group:{name}:*",
+    "AWS::DynamoDB::Table": "arn:{partition}:dynamodb:{region}:{account}:table/{name}",
+    "AWS::S3::Bucket": "arn:{partition}:s3:::{name}",
+    "AWS::SQS::Queue": "arn:{partition}:sqs:{region}:{account}:{name}",
+    "AWS::Logs::LogGroup": "arn:{partition}:logs:{region}:{account}:log-group:{name}:*",
 }
 
 
@@ -81,7 +81,8 @@ def declared(environment: Environment) -> tuple[Holders, Policies]:
             return name
         pattern = _ARNS.get(resources[logical].type, "{name}") if logical in resources else "{name}"
         short = name.rpartition("/")[2] if "SQS" in resources[logical].type else name
-        return pattern.format(region=environment.region, account=place.account, name=short)
+        partition = known["AWS::Partition"]
+        return pattern.format(partition=partition, region=environment.region, account=place.account, name=short)
 
     def resolved(document: Any) -> Any:
         return json.loads(_REFERENCE.sub(stands_for, json.dumps(document)))
@@ -109,12 +110,18 @@ def in_force(environment: Environment, holders: Holders) -> Policies:
             document = iam.get_policy_version(PolicyArn=physical, VersionId=version)["PolicyVersion"]["Document"]
             found[name] = normalised(_parsed(document))
         else:
-            for policy in iam.list_role_policies(RoleName=physical)["PolicyNames"]:
+            for policy in _all(iam, "list_role_policies", "PolicyNames", physical):
                 document = iam.get_role_policy(RoleName=physical, PolicyName=policy)["PolicyDocument"]
                 found[f"{name}/{policy}"] = normalised(_parsed(document))
-            for attached in iam.list_attached_role_policies(RoleName=physical)["AttachedPolicies"]:
+            for attached in _all(iam, "list_attached_role_policies", "AttachedPolicies", physical):
                 found[f"{name}/{attached['PolicyArn']}"] = {}
     return found
+
+
+def _all(iam: Any, operation: str, part: str, role: str) -> Iterator[Any]:
+    """Every policy of a role: IAM answers in pages."""
+    for page in iam.get_paginator(operation).paginate(RoleName=role):
+        yield from page[part]
 
 
 def _parsed(document: Any) -> Any:

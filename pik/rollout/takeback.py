@@ -16,6 +16,7 @@ from pik import ledger
 from pik.environments import Environment
 from pik.errors import AwsError, PikError, Refused, UsageError
 from pik.ledger import Entry, Kind, Ledger
+from pik.partitions import partition
 from pik.rollout import mapping, phases, stack
 from pik.rollout.converge import converge
 from pik.rollout.deployed import TOGGLES, deployed
@@ -118,7 +119,8 @@ def _kept(environment: Environment, entry: Entry) -> tuple[dict[str, Any], str]:
             next_step=f"pik ledger verify --env {environment.name}",
         )
     document: dict[str, Any] = json.loads(body)
-    return document, f"https://s3.{environment.region}.amazonaws.com/{where.bucket}/{link.key}"  # as sam writes it
+    region = environment.region
+    return document, f"https://s3.{region}.{partition(region).suffix}/{where.bucket}/{link.key}"  # as sam writes it
 
 
 def _parameters(entry: Entry, found: Stack, document: dict[str, Any]) -> dict[str, str]:
