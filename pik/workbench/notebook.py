@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -27,6 +28,7 @@ MOST_ROWS = 100  # of a plain table, so that a report stays small
 MOST_CLICKABLE = 2_000  # of one in the browser, so that it stays quick
 _LONG_ID = 40
 _LONG_SENTENCE = 160
+_PLACEHOLDER = "let dt_args = {};"
 _LINK = re.compile(r"<a href=https?://[^>]*>(.*?)</a>", re.DOTALL)  # to the library's help pages
 
 
@@ -70,12 +72,18 @@ class Table:
         return self.plain() if headless() else self.interactive()
 
     def interactive(self) -> str:
-        """Return the table for a browser; without scripts its first rows are still there."""
+        """Return the table for a browser; without scripts its first rows are still there.
+
+        itables escapes cells and column names. It takes the caption for HTML, so the caption is escaped here.
+        """
         from itables import to_html_datatable
 
+        texts = self.texts().head(MOST_CLICKABLE)
+        if any(_PLACEHOLDER in text for text in (self.caption, *_texts(texts))):
+            return self.plain()  # itables fills its template in by this text and would refuse
         html = to_html_datatable(
-            self.texts().head(MOST_CLICKABLE),
-            caption=self._caption or None,
+            texts,
+            caption=escape(self._caption) or None,
             connected=False,
             showIndex=False,
             classes="display compact",
@@ -117,6 +125,12 @@ class Table:
         more = f"<p><em>… and {left:,} more rows</em></p>" if left else ""
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _texts(frame: pd.DataFrame) -> Iterator[str]:
+    yield from map(str, frame.columns)
+    for name in frame.columns:
+        yield from (value for value in frame[name] if isinstance(value, str))
 
 
 def cell_text(value: Any) -> str:
