@@ -12,11 +12,14 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-# API Gateway gives up after 29 s; what hangs must fail and be retried well before.
-_CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 4},
+# API Gateway gives up after 29 s, so a store that hangs must fail well before: three attempts of at most 3 s, and
+# before the second and third botocore waits up to 1 s and 2 s. S3 waits 1 s more in each attempt at a write, for "100
+# Continue". So S3 takes 15 s and DynamoDB 12 s at most, and both one after the other fit as well.
+# https://docs.aws.amazon.com/boto3/latest/guide/retries.html#standard-retry-mode
+CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 3},
     connect_timeout=2,
-    read_timeout=8,
+    read_timeout=3,
     max_pool_connections=10,
     tcp_keepalive=True,
 )
@@ -27,7 +30,7 @@ _deserialize = TypeDeserializer().deserialize
 @cache
 def client(service: str) -> Any:
     """Return the worker's one client for ``service``."""
-    return boto3.client(service, config=_CONFIG)
+    return boto3.client(service, config=CONFIG)
 
 
 def warm(*services: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
 
@@ -25,9 +25,9 @@ from pik.pipeline.parsing import Rejected, parse_event
 from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
 from pik.pipeline.stores import Contended, Stores
+from pik.pipeline.tracing import traced
 
 logger = Logger()
-tracer = Tracer()
 metrics = Metrics(namespace=METRICS_NAMESPACE)
 metrics.set_default_dimensions(environment=settings().environment or "none")
 
@@ -35,7 +35,7 @@ aws.warm("s3", "dynamodb")
 
 
 @metrics.log_metrics
-@tracer.capture_lambda_handler(capture_response=False)
+@traced
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda entry point for ``POST /ingest``."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -25,9 +25,9 @@ from pik.pipeline.parsing import Rejected, parse_event
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_FIELDS, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
+from pik.pipeline.tracing import traced
 
 logger = Logger()
-tracer = Tracer()
 metrics = Metrics(namespace=METRICS_NAMESPACE)
 metrics.set_default_dimensions(environment=settings().environment or "none")
 
@@ -46,7 +46,7 @@ class Poison(Exception):
 
 
 @metrics.log_metrics
-@tracer.capture_lambda_handler(capture_response=False)
+@traced
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda entry point for the queue's event source mapping: a partial batch response."""

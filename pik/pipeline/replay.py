@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
@@ -25,9 +25,9 @@ from pik.pipeline.http import Request, answer, error, guarded, try_again
 from pik.pipeline.parsing import parse_json
 from pik.pipeline.selection import Selection, parse_selection
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
+from pik.pipeline.tracing import traced
 
 logger = Logger()
-tracer = Tracer()
 metrics = Metrics(namespace=METRICS_NAMESPACE)
 metrics.set_default_dimensions(environment=settings().environment or "none")
 
@@ -39,7 +39,7 @@ aws.warm("dynamodb", "sqs")
 
 
 @metrics.log_metrics
-@tracer.capture_lambda_handler(capture_response=False)
+@traced
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda entry point for ``POST /replay``."""
