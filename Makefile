@@ -21,8 +21,8 @@ test: setup  ## all tests (unit, stack, faults, notebooks, browser); the fast on
 test-unit: setup  ## the fast loop: no embedded AWS, seconds
 	@.venv/bin/pytest tests/unit -n 2 -q
 
-lab: setup  ## JupyterLab on notebooks/, with the embedded AWS running
-	@$(PIK) lab
+lab: setup  ## JupyterLab on notebooks/, with the embedded AWS running (STATE=.pik/demo: what the demo left)
+	@$(PIK) lab $(if $(STATE),--state "$(STATE)")
 
 lint: setup  ## ruff, mypy, SAM validation, cfn-lint, checkov
 	@$(PYTHON) scripts/setup.py lint

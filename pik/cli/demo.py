@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pik.cli.output import console
 
-# Says that what the embedded AWS holds is the demo's own, and may be made anew by the next demo.
-_MARKER = "made-by-demo"
+if TYPE_CHECKING:
+    from pik.runbooks import Runbook
 
 
 def register(app: typer.Typer) -> None:
@@ -27,53 +31,70 @@ def demo(
 ) -> None:
     """Run the whole rollout on the embedded AWS: three phases, their checks, and the rollback, on real flights.
 
-    It starts from nothing: an earlier demo's data is replaced, your own is not touched (it refuses instead).
+    It starts from nothing, in a state directory of its own (.pik/demo): what you do in `local` is never touched. An
+    earlier demo's data is deleted unless somebody has opened it since; then it is put aside. Its last lines say how to
+    open what it left.
     """
     from pik import local
+    from pik.local import demo as demos
+    from pik.runbooks import load
 
     started = time.monotonic()
-    state = local.state_dir()
-    _start_from_nothing()
-    info = local.up(owner=0 if keep else os.getpid())
+    book, parameters = load("rollout"), {"events": events, "rehearse_rollback": "true"}
+    _check(book, parameters)
+    state = local.demo_state()
+    begun = demos.begin(state, owner=0 if keep else os.getpid())
+    if begun.kept:
+        console.print(f"! an earlier demo's data was opened since: it is in {_shown(begun.kept)} now", soft_wrap=True)
     try:
-        state.joinpath(_MARKER).touch()
-        console.print(f"✓ embedded AWS on 127.0.0.1:{info.port}, IAM enforced, state in {os.path.relpath(state)}")
-        code = _rollout(events)
+        port = begun.info.port
+        console.print(f"✓ embedded AWS on 127.0.0.1:{port}, IAM enforced, state in {_shown(state)}", soft_wrap=True)
+        os.environ[local.STATE_VARIABLE] = str(state)  # for the notebooks' kernels and for what they start
+        code = _rollout(book, parameters)
     finally:
         if not keep:
-            local.down()
-    console.print(f"  took     {time.monotonic() - started:.0f} s, no process left" if not keep else "")
-    console.print("  next     make lab               open the workbench on what the demo left", markup=False)
-    console.print("           pik local up; pik status --env local", markup=False)
+            local.down(state)
+    if not keep:
+        console.print(f"  took     {time.monotonic() - started:.0f} s, no process left")
+    for line in next_steps(state):
+        console.print(line, markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 
-def _start_from_nothing() -> None:
-    from pik import local
-    from pik.errors import Refused
+def _check(book: Runbook, parameters: dict[str, str]) -> None:
+    """Raise UsageError unless the rollout can begin: before anything is started or deleted."""
+    from pik.errors import UsageError
+    from pik.producer import open_source
+    from pik.runbooks import parameters as declared
 
-    state = local.state_dir()
-    if state.joinpath(_MARKER).exists() or not state.exists():
-        local.reset()
-    elif local.status().state_bytes:
-        raise Refused(
-            f"the embedded AWS in {state} holds work of yours",
-            reason="the demo starts from nothing, and does not delete what it did not make",
-            next_step="pik local reset, then make demo; or PIK_LOCAL_STATE=/tmp/pik-demo make demo",
-        )
+    values = declared.parse(book.parameters, "local", parameters)
+    events = str(values["events"])
+    if next(iter(open_source(events)), None) is None:
+        raise UsageError(f"there is no event in {events}", next_step="--events flights:2013-01-01, or another file")
 
 
-def _rollout(events: str) -> int:
+def next_steps(state: Path) -> list[str]:
+    """Return the demo's last lines: the commands that open what it left."""
+    pik = "pik" if shutil.which("pik") else _shown(Path(sys.executable).with_name("pik"))
+    shown = _shown(state)
+    return [
+        f"  next     {pik} lab --state {shown}          open the workbench on what the demo left",
+        f"           export PIK_LOCAL_STATE={shown}; {pik} local up; {pik} status --env local",
+    ]
+
+
+def _shown(path: Path) -> str:
+    """Return a path for a command line, from the directory that the command was given in."""
+    below = os.path.relpath(path)
+    return shlex.quote(str(path) if below.startswith("..") else below)
+
+
+def _rollout(book: Runbook, parameters: dict[str, str]) -> int:
     from pik import runbooks
     from pik.cli.run import _show
-    from pik.runbooks import load
 
-    book = load("rollout")
     try:
-        _show(
-            lambda tell: runbooks.run(book, "local", {"events": events, "rehearse_rollback": "true"}, on_progress=tell),
-            False,
-        )
+        _show(lambda tell: runbooks.run(book, "local", parameters, on_progress=tell), False)
     except typer.Exit as ended:
         return ended.exit_code
     return 0

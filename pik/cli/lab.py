@@ -11,6 +11,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pik.cli.local import StateOption, demo_hint
+
 _STOP_SECONDS = 15.0
 
 
@@ -26,18 +28,22 @@ def lab(
         Path | None,
         typer.Option(help="Another folder of notebooks, such as a copy to work in.", show_default="notebooks/"),
     ] = None,
+    state: StateOption = None,
 ) -> None:
     """Open JupyterLab on notebooks/start.ipynb, on 127.0.0.1 with a token. Ctrl-C stops it, and what it started."""
     from pik import local, project
 
     signal.signal(signal.SIGTERM, _interrupt)
-    info = local.up(owner=os.getpid())
+    info = local.up(state, owner=os.getpid())
+    os.environ[local.STATE_VARIABLE] = info.state_dir  # the kernels work on the same
     typer.echo(f"✓ embedded AWS on 127.0.0.1:{info.port}" + (" (ran already)" if info.already_running else ""))
+    if state is None and (hint := demo_hint("lab")):
+        typer.echo(hint)
     try:
         code = _serve(_command(port, browser, folder or project.NOTEBOOKS))
     finally:
         if not info.already_running:
-            local.down()
+            local.down(info.state_dir)
             typer.echo("✓ embedded AWS stopped, state saved")
     raise typer.Exit(code if code > 0 else 0)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +16,15 @@ from pik.cli.output import JsonOption, console, emit
 
 if TYPE_CHECKING:
     from pik.local import Status
+
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        help="Another state directory, such as what the demo left.",
+        show_default="$PIK_LOCAL_STATE, else .pik/local",
+    ),
+]
 
 local = typer.Typer(
     no_args_is_help=True,
@@ -31,40 +43,45 @@ def register(app: typer.Typer) -> None:
 
 
 @local.command()
-def up(as_json: JsonOption = False) -> None:
+def up(state: StateOption = None, as_json: JsonOption = False) -> None:
     """Start it, or say where it runs already. State of earlier runs is there again."""
-    from pik.local import up
+    from pik.local import STATE_VARIABLE, state_dir, up
 
-    info = up()
+    info = up(state)
     verb = "runs already" if info.already_running else "is up"
     text = f"✓ embedded AWS {verb} on 127.0.0.1:{info.port}, IAM enforced, state in {info.state_dir}"
     if info.note:
         text += f"\n! {info.note}"
+    if state is None and (hint := demo_hint("local up")):
+        text += f"\n{hint}"
+    if Path(info.state_dir) != state_dir():
+        text += f"\n  to use   export {STATE_VARIABLE}={shlex.quote(info.state_dir)}   (before any other pik command)"
     emit(asdict(info), as_json=as_json, text=text)
 
 
 @local.command()
-def down(as_json: JsonOption = False) -> None:
+def down(state: StateOption = None, as_json: JsonOption = False) -> None:
     """Stop it and everything it started. Its state is kept; a later `up` continues with it."""
     from pik.local import down
 
-    stopped = down()
+    stopped = down(state)
     text = "✓ stopped, state saved, no process left" if stopped else "it was not running"
     emit({"stopped": stopped}, as_json=as_json, text=text)
 
 
 @local.command()
-def status(as_json: JsonOption = False) -> None:
+def status(state: StateOption = None, as_json: JsonOption = False) -> None:
     """Say whether it runs, where, since when, and how much it holds. Changes nothing."""
     from pik.local import status
 
-    now = status()
+    now = status(state)
     emit(asdict(now), as_json=as_json, text=_describe(now))
 
 
 @local.command()
 def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stop it and delete everything in it: stack, tables, objects, queues, logs. Cannot be undone."""
@@ -77,11 +94,21 @@ def reset(
                 reason="standard input is not a terminal",
                 next_step="pik local reset --yes",
             )
-        console.print(f"This deletes everything in the embedded AWS ({state_dir()}).")
+        console.print(f"This deletes everything in the embedded AWS ({state_dir(state)}).")
         if not typer.confirm("Delete it?", err=True):
             raise errors.Refused("not confirmed, nothing was deleted")
-    size = reset()
+    size = reset(state)
     emit({"deleted_bytes": size}, as_json=as_json, text=f"✓ deleted {_bytes(size)}; pik local up starts empty")
+
+
+def demo_hint(command: str) -> str:
+    """Return how to open what the demo left, while ``local`` has nothing saved; an empty text otherwise."""
+    from pik.local import demo_state, state_dir
+
+    own, demo = (any((state / "snapshots").glob("*")) for state in (state_dir(), demo_state()))
+    if own or not demo:
+        return ""
+    return f"  local is empty. What the demo left: pik {command} --state {shlex.quote(os.path.relpath(demo_state()))}"
 
 
 def _describe(now: Status) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pik.local.demo import demo_state
 from pik.local.instance import NONCE_VARIABLE, OWNER_VARIABLE, STATE_VARIABLE, running_endpoint, state_dir
 from pik.local.supervisor import Info, Status, down, embedded, reset, status, up
 
@@ -11,6 +12,7 @@ __all__ = [
     "STATE_VARIABLE",
     "Info",
     "Status",
+    "demo_state",
     "down",
     "embedded",
     "reset",

@@ -27,6 +27,8 @@ from pik.local.instance import (
 from pik.local.starting import answers, healthy, start
 
 STOP_SECONDS = 90.0  # a large state takes a while to save
+LOCK = "lock"
+DEMO_MARK = "left-by-demo"  # only the demo has had this state open: the next demo may delete it
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,20 @@ def up(state: Path | str | None = None, *, owner: int | None = None) -> Info:
         'http://127.0.0.1:43817'
     """
     state = state_dir(state)
-    if not project.EMULATOR_PYTHON.exists():
-        raise errors.AwsError("the embedded AWS is not installed", next_step="make setup")
-    with _lock(state):
+    with locked(state):
+        (state / DEMO_MARK).unlink(missing_ok=True)  # from now on it may hold somebody's work
         old = recorded(state)
         if old and old.alive and answers(old):
             return _info(state, old, already_running=True)
         note = _clean_up_after(state, old) if old else ""
-        return _info(state, start(state, the_owner(owner)), note=note)
+        return start_in(state, the_owner(owner), note=note)
+
+
+def start_in(state: Path, owner: int, note: str = "") -> Info:
+    """Start an instance in ``state``, whose lock the caller holds and in which none runs."""
+    if not project.EMULATOR_PYTHON.exists():
+        raise errors.AwsError("the embedded AWS is not installed", next_step="make setup")
+    return _info(state, start(state, owner), note=note)
 
 
 def down(state: Path | str | None = None) -> bool:
@@ -92,7 +100,7 @@ def down(state: Path | str | None = None) -> bool:
     state = state_dir(state)
     if not state.exists():
         return False
-    with _lock(state):
+    with locked(state):
         return _stop(state)
 
 
@@ -101,14 +109,18 @@ def reset(state: Path | str | None = None) -> int:
     state = state_dir(state)
     if not state.exists():
         return 0
-    with _lock(state):
+    with locked(state):
         _stop(state)
         size = _size(state)
-        for entry in state.iterdir():
-            if entry.name == "lock":
-                continue
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        clear(state)
     return size
+
+
+def clear(state: Path) -> None:
+    """Delete everything in ``state``, whose lock the caller holds, but the lock."""
+    for entry in state.iterdir():
+        if entry.name != LOCK:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def status(state: Path | str | None = None) -> Status:
@@ -194,10 +206,10 @@ def _clean_up_after(state: Path, crashed: Instance) -> str:
 
 
 @contextmanager
-def _lock(state: Path) -> Iterator[None]:
+def locked(state: Path) -> Iterator[None]:
     """Let one command at a time change an instance. The kernel frees the lock with its process."""
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (state / "lock").open("w") as handle:
+    with (state / LOCK).open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

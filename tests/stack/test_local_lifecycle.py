@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import errors, local
 from pik.environments import LOCAL_REGION, Environment
+from pik.local import demo
 from pik.local.instance import is_marked, processes, recorded
 
 
@@ -259,6 +260,22 @@ def test_embedded_stops_whatever_ends_the_block(state: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert processes(marks[0]) == []
+
+
+def test_what_somebody_did_in_what_a_demo_left_opens_where_the_next_demo_put_it(state: Path) -> None:
+    demo.begin(state, owner=os.getpid())
+    local.down(state)
+    put_something(reach(local.up(state)))
+    with pytest.raises(errors.Refused, match="runs in"):
+        demo.begin(state, owner=os.getpid())
+    local.down(state)
+
+    begun = demo.begin(state, owner=os.getpid())
+
+    assert reach(begun.info).client("s3").list_buckets()["Buckets"] == []
+    assert begun.kept
+    with local.embedded(begun.kept) as opened:
+        assert_something(reach(opened))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
