@@ -30,7 +30,9 @@ INDEX_SHARDS = 8
 # An S3 key has at most 1,024 bytes and a DynamoDB sort key as many; three encoded names must fit into one.
 ENCODED_LIMIT = 290
 _LAG_OFFSET_MS = 10**15  # keeps negative lags (a producer's clock ahead of ours) in order
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))?", re.ASCII)
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))?", re.ASCII
+)
 
 
 class Instant(NamedTuple):
@@ -94,8 +96,10 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(rfc8785.dumps(value)).hexdigest()
 
 
-def parse_instant(text: str) -> Instant:
+def parse_instant(text: str, *, most_digits: int | None = None) -> Instant:
     """Parse an RFC 3339 time; without an offset it is taken as UTC, and that is said. Raise ValueError otherwise.
+
+    ``most_digits``: how many digits of a second may be given; None: any number.
 
     >>> parse_instant("2025-12-29T00:59:59.5+01:00").text
     '2025-12-28T23:59:59.500000Z'
@@ -105,16 +109,19 @@ def parse_instant(text: str) -> Instant:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("not an RFC 3339 time such as 2025-12-28T23:59:59.5Z")
-    date, clock, fraction, zulu, sign, hours, minutes = match.groups()
+    *fields, fraction, zulu, sign, hours, minutes = match.groups()
     digits = (fraction or "").ljust(6, "0")
+    if most_digits is not None and len(fraction or "") > most_digits:
+        raise ValueError(f"{len(fraction):,} digits of a second; at most {most_digits} are taken")
     offset = timedelta()
     if sign:
         if int(hours) > 23 or int(minutes) > 59:
             raise ValueError(f"no such offset: {sign}{hours}:{minutes}")
         offset = timedelta(hours=int(hours), minutes=int(minutes)) * (-1 if sign == "-" else 1)
     try:
-        moment = datetime.fromisoformat(f"{date}T{clock}.{digits[:6]}").replace(tzinfo=timezone(offset))
-        normal = format_time(moment)
+        # Not fromisoformat: what it takes differs between versions of Python (24:00:00 is taken by 3.14, not by 3.11).
+        numbers = [int(number) for number in (*fields, digits[:6])]
+        normal = format_time(datetime(*numbers, tzinfo=timezone(offset)))  # type: ignore[misc, arg-type]
     except OverflowError:
         raise ValueError("outside the years 0001 to 9999 in UTC") from None
     beyond = digits[6:].rstrip("0")

@@ -73,7 +73,7 @@ def guarded(request: Request, work: Callable[[], dict[str, Any]], logger: Logger
     try:
         return work()
     except Rejected as reason:
-        return error(400, reason.code, reason.message, reason.do_this)
+        return error(reason.status, reason.code, reason.message, reason.do_this)
     except (ClientError, BotoCoreError) as failure:
         logger.exception("a store did not answer")
         metrics.add_metric("StoreFailures", MetricUnit.Count, 1)

@@ -55,7 +55,7 @@ def ingest(request: Request, config: Settings) -> dict[str, Any]:
     )
     stores = Stores(config)
     try:
-        event = parse_event(request.body, request.headers)
+        event = parse_event(request.body, request.headers, new=True)
         arrival.to_metadata()
     except Rejected as reason:
         return _reject(stores, request.body, arrival, reason, dry_run)
@@ -124,7 +124,7 @@ def _reject(stores: Stores, body: bytes, arrival: Arrival, reason: Rejected, dry
         metrics.add_metric("Rejected", MetricUnit.Count, 1)
     logger.warning("rejected", code=reason.code, reason=reason.message, rejected_id=identifier, dry_run=dry_run)
     return error(
-        400,
+        reason.status,
         reason.code,
         reason.message,
         reason.do_this,

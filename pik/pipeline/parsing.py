@@ -1,119 +1,117 @@
 """From the bytes a producer sent to an :class:`~pik.events.Event`, or a reason why not.
 
 Two forms are read: our own JSON object, and CloudEvents 1.0 in JSON (structured mode: the body is the envelope; binary
-mode: attributes in ``ce-*`` headers), https://github.com/cloudevents/spec. JSON is read strictly (RFC 7493, I-JSON):
-what two readers could understand differently is refused, because the identity of an event rests on it.
+mode: attributes in ``ce-*`` headers), https://github.com/cloudevents/spec. JSON is read strictly
+(:mod:`pik.pipeline.strict_json`): what two readers could understand differently is refused, because the identity of an
+event rests on it.
+
+A new arrival is held to more rules (``new=True``) than a body that is stored already, because a body that was accepted
+once must stay readable for as long as it is kept.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
+import unicodedata
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import unquote
 
 import rfc8785
 
 from pik.events import Event, parse_instant
+from pik.pipeline.strict_json import Rejected, parse_json, shown
+
+__all__ = ["FIELDS", "MAX_BODY", "MAX_NAME", "Rejected", "parse_event", "parse_json"]
 
 MAX_NAME = 256
+# Lambda takes 6 MB a request, and API Gateway hands a binary body over in base64, which adds a third:
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+MAX_BODY = 4_500_000
+MAX_FRACTION = 18  # digits of a second that a new arrival may have: attoseconds
 FIELDS = ("source", "event_type", "entity_id", "event_time", "payload", "idempotency_key")
 _REQUIRED = FIELDS[:-1]
 _CLOUDEVENT = {"source": "source", "type": "event_type", "subject": "entity_id", "time": "event_time"}
 
 
-class Rejected(ValueError):
-    """The body is not an event: ``code`` is stable, the message says why, ``do_this`` what to change."""
-
-    def __init__(self, code: str, message: str, do_this: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.do_this = do_this
-
-
-def parse_event(body: bytes, headers: Mapping[str, str]) -> Event:
+def parse_event(body: bytes, headers: Mapping[str, str], *, new: bool = False) -> Event:
     """Return the event in ``body``; ``headers`` have lower-case names. Raise Rejected.
+
+    Args:
+        body: what was sent, or what is stored.
+        headers: those of the request, or those that the stored object kept.
+        new: hold it also to the rules for new arrivals: size, nesting, numbers that a double holds exactly, names
+            without control characters, at most 18 digits of a second.
 
     >>> parse_event(b'{"source":"s","event_type":"t","entity_id":"e","event_time":"2025-01-01T00:00:00Z",'
     ...             b'"payload":{}}', {}).entity_id
     'e'
     """
-    document = parse_json(body)
+    if new and len(body) > MAX_BODY:
+        do_this = "split it, or keep the large part elsewhere and send a reference to it"
+        raise Rejected("body_too_large", f"{len(body):,} bytes; at most {MAX_BODY:,} are taken", do_this, status=413)
+    document = parse_json(body, new=new)
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if "ce-specversion" in headers:
-        return _event(_from_binary(document, headers))
+        return _event(_from_binary(document, headers, new), new)
     if content_type == "application/cloudevents+json" or (isinstance(document, dict) and "specversion" in document):
-        return _event(_from_structured(document))
+        return _event(_from_structured(document, new), new)
     if not isinstance(document, dict):
         raise Rejected("not_an_object", "the body is not a JSON object", f"send an object with {_list(_REQUIRED)}")
-    for name in document:
-        if name not in FIELDS:
-            near = get_close_matches(name, FIELDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else "put your own fields into payload"
-            raise Rejected("unknown_field", f"unknown field {name!r}", hint)
-    return _event(document)
+    refuse_unknown(document, FIELDS, "put your own fields into payload")
+    return _event(document, new)
 
 
-def parse_json(body: bytes) -> Any:
-    """Parse strict JSON: UTF-8, no repeated names, no NaN, no number that a double cannot hold. Raise Rejected."""
-    try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=_no_repeats, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise Rejected("not_utf8", f"byte {error.start} is not UTF-8", "send JSON encoded as UTF-8") from None
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise Rejected("not_json", f"not JSON: {error.msg} at {where}", "send one JSON object") from None
-    except RecursionError:
-        raise Rejected("too_deep", "nested too deeply", "flatten the payload") from None
-    except ValueError as error:  # an integer of thousands of digits
-        if isinstance(error, Rejected):
-            raise
-        raise Rejected("number_out_of_range", str(error), "send long numbers as strings") from None
+def refuse_unknown(document: Mapping[str, Any], fields: tuple[str, ...], otherwise: str) -> None:
+    """Raise Rejected when ``document`` has a field that is not in ``fields``; the message names the foreign ones."""
+    foreign = [name for name in document if name not in fields]
+    if not foreign:
+        return
+    more = f" and {len(foreign) - 5:,} more" if len(foreign) > 5 else ""
+    message = f"unknown field{'s' if len(foreign) > 1 else ''} {', '.join(map(shown, foreign[:5]))}{more}"
+    near = get_close_matches(foreign[0][:MAX_NAME], fields, n=1)
+    raise Rejected("unknown_field", message, f"did you mean {near[0]}?" if near else otherwise)
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Rejected("repeated_name", f"the name {twice!r} appears twice in one object", "send each name once")
-    return result
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise Rejected("number_out_of_range", f"{name} is not a JSON number", "send null or a string")
-
-
-def _from_structured(document: Any) -> dict[str, Any]:
+def _from_structured(document: Any, new: bool) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Rejected("not_an_object", "a CloudEvent is a JSON object", "see the CloudEvents JSON format")
+    if new and "data" in document and "data_base64" in document:
+        raise Rejected("two_payloads", "the CloudEvent has data and data_base64", "send one of them")
     attributes = {name: value for name, value in document.items() if name not in {"data", "data_base64"}}
     if "data_base64" in document:
         try:
-            payload = parse_json(base64.b64decode(document["data_base64"], validate=True))
+            payload = parse_json(base64.b64decode(document["data_base64"], validate=True), new=new)
         except (binascii.Error, TypeError, ValueError) as error:
             if isinstance(error, Rejected):
                 raise
             raise Rejected("bad_base64", "data_base64 is not base64", "send data as JSON") from None
     else:
         payload = document.get("data")
-    return _from_attributes(attributes, payload)
+    return _from_attributes(attributes, payload, new)
 
 
-def _from_binary(document: Any, headers: Mapping[str, str]) -> dict[str, Any]:
-    attributes = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
-    return _from_attributes(attributes, document)
+def _from_binary(document: Any, headers: Mapping[str, str], new: bool) -> dict[str, Any]:
+    try:
+        # Percent-encoded UTF-8 (CloudEvents HTTP binding, 3.1.3.2). Other bytes would all become the same character.
+        attributes = {
+            name[3:]: unquote(value, errors="strict" if new else "replace")
+            for name, value in headers.items()
+            if name.startswith("ce-")
+        }
+    except UnicodeDecodeError:
+        do_this = "percent-encode the UTF-8 bytes of the value"
+        raise Rejected("bad_unicode", "a ce-* header is not percent-encoded UTF-8", do_this) from None
+    return _from_attributes(attributes, document, new)
 
 
-def _from_attributes(attributes: Mapping[str, Any], payload: Any) -> dict[str, Any]:
+def _from_attributes(attributes: Mapping[str, Any], payload: Any, new: bool) -> dict[str, Any]:
     if attributes.get("specversion") != "1.0":
-        raise Rejected("cloudevents_version", f"CloudEvents {attributes.get('specversion')!r}", "send specversion 1.0")
+        raise Rejected("cloudevents_version", "not a CloudEvent of specversion 1.0", "send specversion 1.0")
     for name in ("id", *_CLOUDEVENT):
-        if name not in attributes:
+        if name not in attributes or (new and name == "id" and attributes[name] is None):
             needed = f"the kit needs id and {_list(tuple(_CLOUDEVENT))}; subject names the entity"
             raise Rejected("missing_field", f"the CloudEvent has no {name!r}", needed)
     fields = {ours: attributes[theirs] for theirs, ours in _CLOUDEVENT.items()}
@@ -121,22 +119,22 @@ def _from_attributes(attributes: Mapping[str, Any], payload: Any) -> dict[str, A
     return {**fields, "payload": payload, "idempotency_key": attributes["id"]}
 
 
-def _event(fields: Mapping[str, Any]) -> Event:
+def _event(fields: Mapping[str, Any], new: bool) -> Event:
     for name in _REQUIRED:
         if name not in fields:
             raise Rejected("missing_field", f"no field {name!r}", f"send {_list(_REQUIRED)}")
     for name in ("source", "event_type", "entity_id"):
-        _check_name(name, fields[name])
+        _check_name(name, fields[name], new)
     key = fields.get("idempotency_key")
     if key is not None:
-        _check_name("idempotency_key", key)
+        _check_name("idempotency_key", key, new)
     payload = fields["payload"]
     if not isinstance(payload, dict | list):
         raise Rejected("payload_type", "payload is neither an object nor an array", "wrap the value in an object")
     if not isinstance(fields["event_time"], str):
         raise Rejected("bad_time", "event_time is not a string", "send RFC 3339, such as 2025-12-28T23:59:59.5Z")
     try:
-        when = parse_instant(fields["event_time"])
+        when = parse_instant(fields["event_time"], most_digits=MAX_FRACTION if new else None)
     except ValueError as error:
         do_this = "send RFC 3339 with an offset, such as 2025-12-28T23:59:59.5Z"
         raise Rejected("bad_time", f"event_time: {error}", do_this) from None
@@ -146,7 +144,7 @@ def _event(fields: Mapping[str, Any]) -> Event:
     return event
 
 
-def _check_name(name: str, value: Any) -> None:
+def _check_name(name: str, value: Any, new: bool) -> None:
     if not isinstance(value, str) or not value:
         raise Rejected("bad_name", f"{name} is not a non-empty string", f"send {name} as a string")
     if len(value) > MAX_NAME:
@@ -155,17 +153,27 @@ def _check_name(name: str, value: Any) -> None:
         value.encode()
     except UnicodeEncodeError:
         raise Rejected("bad_unicode", f"{name} holds half a surrogate pair", "send valid Unicode") from None
+    if new and any(_is_control(character) for character in value):
+        # A terminal obeys them, XML and SVG cannot hold them, and nobody sees that two names differ in them.
+        raise Rejected("bad_name", f"{name} holds a control character", "send printable text")
+
+
+def _is_control(character: str) -> bool:
+    """Whether it is a control character (C0, DEL, C1) or a code point that Unicode reserves as no character."""
+    point = ord(character)
+    return unicodedata.category(character) == "Cc" or point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF
 
 
 def _check_canonical(event: Event) -> None:
     try:
         _ = event.event_id
         _ = event.payload_sha256
-    except (rfc8785.IntegerDomainError, rfc8785.FloatDomainError) as error:
+    except (rfc8785.IntegerDomainError, rfc8785.FloatDomainError):
         # RFC 8785 numbers are doubles: two long integers could become one number, and two events one event.
-        raise Rejected("number_out_of_range", f"payload: {error}", "send such numbers as strings") from None
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
-        raise Rejected("bad_unicode", f"payload: {error}", "send valid Unicode") from None
+        message = "payload: a number that a double cannot hold exactly"
+        raise Rejected("number_out_of_range", message, "send such numbers as strings") from None
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
+        raise Rejected("bad_unicode", "payload holds half a surrogate pair", "send valid Unicode") from None
     except RecursionError:
         raise Rejected("too_deep", "nested too deeply", "flatten the payload") from None
 

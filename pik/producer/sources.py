@@ -7,6 +7,7 @@ error here.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -21,10 +22,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pik.errors import UsageError
+from pik.pipeline.strict_json import shown
 from pik.producer.flights import FIRST_DAY, FLIGHT_COLUMNS, LAST_DAY, event_date, flight_event
 from pik.project import FLIGHTS
 
 EVENT_COLUMNS = ("source", "event_type", "entity_id", "event_time", "payload")
+OPTIONAL_COLUMN = "idempotency_key"
 _JSON_LINES = (".jsonl", ".ndjson")
 _MAX_CELL = 16 * 1024 * 1024  # larger than any body that API Gateway takes (10 MB)
 
@@ -161,6 +164,8 @@ def _parse_day(what: str, day: str) -> date:
 def _json_lines(stream: IO[bytes]) -> Iterator[Item]:
     for number, line in enumerate(stream, start=1):
         body = line.removesuffix(b"\n").removesuffix(b"\r")
+        if number == 1:
+            body = body.removeprefix(codecs.BOM_UTF8)  # the file's, not the event's: RFC 8259 lets no JSON begin so
         if body.strip():
             yield Item(number, body)
 
@@ -176,28 +181,60 @@ def _csv_rows(stream: IO[bytes], name: str, day: date | None) -> Iterator[Item]:
             raise UsageError(
                 f"{name}: columns are missing: {missing}",
                 reason=f"the first line has {', '.join(header) or 'nothing'}",
-                next_step=f"name the columns {', '.join(EVENT_COLUMNS)} (optional: idempotency_key)",
+                next_step=f"name the columns {', '.join(EVENT_COLUMNS)} (optional: {OPTIONAL_COLUMN})",
             )
+        if not flights:
+            _refuse_foreign(header, name)
         for cells in rows:
-            if not cells:
+            if not any(cells):
                 continue
             if len(cells) != len(header):
                 yield Item(rows.line_num, _as_csv(cells))  # not an event: let the pipeline keep it aside
                 continue
             row = dict(zip(header, cells, strict=True))
             if not flights:
-                yield Item(rows.line_num, encode(_csv_event(row)))
+                yield Item(rows.line_num, _csv_event(row))
             elif day is None or event_date(row) == day.isoformat():
                 yield Item(rows.line_num, encode(flight_event(row)))
 
 
-def _csv_event(row: Mapping[str, str]) -> dict[str, Any]:
-    event: dict[str, Any] = {name: row[name] for name in EVENT_COLUMNS}
-    with suppress(ValueError):  # then it stays text, which is not a payload: rejected with its reason, and kept
-        event["payload"] = json.loads(row["payload"], parse_constant=_no_constant)
-    if row.get("idempotency_key"):
-        event["idempotency_key"] = row["idempotency_key"]
-    return event
+def _refuse_foreign(header: list[str], name: str) -> None:
+    """Raise UsageError for a column that no event has, or that is there twice: its values would be dropped."""
+    known = (*EVENT_COLUMNS, OPTIONAL_COLUMN)
+    foreign = [column for column in header if column not in known]
+    if foreign:
+        near = get_close_matches(foreign[0], known, n=1)
+        raise UsageError(
+            f"{name}: unknown columns: {', '.join(map(shown, foreign))}",
+            reason="their values would not become part of any event",
+            next_step=f"did you mean {near[0]}?" if near else "put them into payload, or take them out of the file",
+        )
+    twice = [column for column in known if header.count(column) > 1]
+    if twice:
+        raise UsageError(f"{name}: columns named twice: {', '.join(twice)}", next_step="name each column once")
+
+
+def _csv_event(row: Mapping[str, str]) -> bytes:
+    """Return the event of a row. Its payload is the cell's own JSON, character for character: numbers keep every digit.
+
+    A cell that is not JSON stays text, which is not a payload: the pipeline keeps it aside as rejected.
+    """
+    cell = row["payload"]
+    names = {name: row[name] for name in EVENT_COLUMNS[:-1]}
+    if row.get(OPTIONAL_COLUMN):
+        names[OPTIONAL_COLUMN] = row[OPTIONAL_COLUMN]
+    return b'%b,"payload":%b}' % (
+        encode(names)[:-1],
+        cell.encode() if _is_json(cell) else json.dumps(cell, ensure_ascii=False).encode(),
+    )
+
+
+def _is_json(cell: str) -> bool:
+    try:
+        json.loads(cell, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _no_constant(name: str) -> Any:

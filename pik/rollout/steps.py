@@ -10,7 +10,7 @@ import time
 import altair
 import pandas as pd
 
-from pik.producer import Summary, load, send
+from pik.producer import Summary, open_source, send
 from pik.results import Check, StepResult, Verdict
 from pik.rollout import figures, phases
 from pik.rollout.phase1 import IngestChecks
@@ -55,7 +55,7 @@ class IngestStep(Step):
         """Send the events; return what became of them."""
         if not self.events:
             return facts_frame({"events": "none were asked for (parameter events); the probes below are sent anyway"})
-        self.summary = send(load(self.events), self.environment, concurrency=self.concurrency)
+        self.summary = send(open_source(self.events), self.environment, concurrency=self.concurrency)
         counts = ("total", "accepted", "duplicate", "conflict", "rejected", "failed", "seconds", "events_per_second")
         return pd.DataFrame([{"events": self.events, **{name: getattr(self.summary, name) for name in counts}}])
 

@@ -95,6 +95,35 @@ def test_a_key_used_twice_is_a_conflict_and_both_bodies_are_kept(
     assert send(keyed)[1]["status"] == "DUPLICATE"
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        ("1.000000000000000001", "1.000000000000000002"),
+        ("1161888007138312192.0", "1161888007138312193.0"),
+        ("0.1", "0.10000000000000001"),
+        ("1e-400", "1e-401"),
+    ],
+)
+@pytest.mark.parametrize("key", [{}, {"idempotency_key": "k"}])
+def test_different_numbers_never_become_one_event(
+    send: Send, world: World, numbers: tuple[str, str], key: dict[str, str]
+) -> None:
+    bodies = [json.dumps({**BODY, **key}).replace('"a": 1', f'"a": {number}').encode() for number in numbers]
+    answers = [send(body)[1] for body in bodies]
+    assert "DUPLICATE" not in [answer["status"] for answer in answers]
+    assert set(bodies) == set(world.objects().values())  # each body is kept, stored or refused
+
+
+def test_no_value_of_a_payload_is_logged_or_answered(
+    send: Send, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, answer = send(json.dumps({**BODY, "payload": {"card": 6304123456789012345}}).encode())
+    assert (code, answer["error"]) == (400, "payload.card: a number that a double cannot hold exactly")
+    key = events.rejected_key(answer["rejected_id"])
+    metadata = boto3.client("s3").head_object(Bucket="raw", Key=key)["Metadata"]
+    assert "6304" not in json.dumps([answer, metadata]) + "".join(capsys.readouterr())
+
+
 @pytest.mark.parametrize("sent", [b"\xff\x00", b"{}", b"not json"])
 def test_what_is_rejected_is_kept_with_the_reason_and_found_by_its_id(send: Send, world: World, sent: bytes) -> None:
     code, answer = send(sent)

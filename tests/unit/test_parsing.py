@@ -14,9 +14,13 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pik.pipeline.parsing import Rejected, parse_event
+from pik.pipeline.parsing import MAX_BODY, Rejected, parse_event
 
 BODY = {"source": "s", "event_type": "t", "entity_id": "e", "event_time": "2025-01-01T00:00:00Z", "payload": {"a": 1}}
+
+CLOUDEVENT = json.dumps(
+    {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "subject": "e", "time": BODY["event_time"]}
+).encode()
 
 
 def body(**changes: Any) -> bytes:
@@ -60,6 +64,48 @@ def test_what_is_refused_and_why(sent: bytes, code: str) -> None:
     assert caught.value.code == code
     assert caught.value.message
     assert caught.value.do_this
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (body(payload={"a": 0}).replace(b"0}", b"1.000000000000000001}"), "number_out_of_range"),
+        (body(payload={"a": [[]]}).replace(b"[[]]", b"[" * 100 + b"]" * 100), "too_deep"),
+        (body(source="plc\x07line-4"), "bad_name"),
+        (body(event_type="a\x00"), "bad_name"),
+        (body(entity_id="a\uffff"), "bad_name"),
+        (body(idempotency_key="a\x9b31m"), "bad_name"),
+        (body(event_time="2025-01-01T00:00:00." + "1" * 19 + "Z"), "bad_time"),
+        (body(event_time="2025-01-01T24:00:00Z"), "bad_time"),
+        (body(payload={"a": "x" * MAX_BODY}), "body_too_large"),
+        (CLOUDEVENT.replace(b'"id": "1"', b'"id": null'), "missing_field"),
+        (CLOUDEVENT.replace(b"}", b', "data": {}, "data_base64": "e30="}'), "two_payloads"),
+    ],
+)
+def test_what_is_refused_of_a_new_arrival(sent: bytes, code: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        parse_event(sent, {}, new=True)
+    assert caught.value.code == code
+    assert len(caught.value.message) < 200
+
+
+def test_values_of_headers_that_are_not_utf8_do_not_become_one_name() -> None:
+    headers = {f"ce-{name}": value for name, value in json.loads(CLOUDEVENT).items()}
+    names = {parse_event(b"{}", {**headers, "ce-subject": "caf%C3%A9"}, new=True).entity_id}
+    assert names == {"café"}
+    for subject in ("caf%E9", "caf%E8"):
+        with pytest.raises(Rejected) as caught:
+            parse_event(b"{}", {**headers, "ce-subject": subject}, new=True)
+        assert caught.value.code == "bad_unicode"
+
+
+def test_a_refusal_names_every_foreign_field_and_no_value() -> None:
+    with pytest.raises(Rejected) as caught:
+        parse_event(body(**{"ip": "10.0.0.1", "x" * 4_000_000: 1}, **{f"f{n}": n for n in range(9)}), {}, new=True)
+    assert caught.value.message.startswith("unknown fields 'ip', 'xxx")
+    assert caught.value.message.endswith(" and 6 more")
+    assert len(caught.value.message) < 200
+    assert "10.0.0.1" not in caught.value.message
 
 
 @given(st.binary(max_size=200))

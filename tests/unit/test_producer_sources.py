@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -11,7 +12,7 @@ import pytest
 from pik import producer
 from pik.errors import UsageError
 from pik.events import Event
-from pik.pipeline.parsing import parse_event
+from pik.pipeline.parsing import Rejected, parse_event
 
 
 def bodies(what: str | Path) -> list[bytes]:
@@ -70,6 +71,53 @@ def test_csv_of_events(tmp_path: Path) -> None:
     assert json.loads(bad_payload)["payload"] == "{oops"
     assert "idempotency_key" not in json.loads(bad_payload)
     assert ragged == b"too,few"  # not lost: the pipeline keeps it aside
+
+
+def test_a_csv_cell_reaches_the_pipeline_character_for_character(tmp_path: Path) -> None:
+    cells = [
+        '{"eth": 1.000000000000000001}',
+        '{"eth": 1e400}',
+        '{"qty":1,"qty":2}',
+        '{"a": "\\ud800"}',
+        '{"a": NaN}',
+        "[" * 100_000,
+        '{},"idempotency_key":"k"',
+    ]
+    path = tmp_path / "events.csv"
+    with path.open("w") as file:
+        rows = csv.writer(file)
+        rows.writerow(["source", "event_type", "entity_id", "event_time", "payload"])
+        rows.writerows(["s", "t", "e", "2026-11-20T10:00:00Z", cell] for cell in [*cells, '{"a": 1}'])
+    sent, codes = bodies(path), []
+    assert [body.partition(b'"payload":')[2] for body in sent[:4]] == [f"{cell}}}".encode() for cell in cells[:4]]
+    for body in sent[:-1]:
+        with pytest.raises(Rejected) as caught:
+            parse_event(body, {}, new=True)
+        codes.append(caught.value.code)
+    wanted = ["number_out_of_range"] * 2 + ["repeated_name", "bad_unicode"] + ["payload_type"] * 3
+    assert codes == wanted
+    assert parse_event(sent[-1], {}, new=True).payload == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("more", "hint"),
+    [("idempotencyKey", "did you mean idempotency_key?"), ("amount", "put them into payload"), ("source", "once")],
+)
+def test_a_csv_column_that_would_be_dropped_is_refused(tmp_path: Path, more: str, hint: str) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text(f"source,event_type,entity_id,event_time,payload,{more}\n")
+    with pytest.raises(UsageError) as error:
+        bodies(path)
+    assert hint in error.value.next_step
+
+
+def test_blank_rows_and_the_files_byte_order_mark_are_not_events(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("\ufeffsource,event_type,entity_id,event_time,payload\n,,,,\n\n,,,,\n")
+    assert bodies(path) == []
+    lines = tmp_path / "events.jsonl"
+    lines.write_bytes(b'\xef\xbb\xbf{"n": 1}\n{"n": 2}\n')
+    assert bodies(lines) == [b'{"n": 1}', b'{"n": 2}']
 
 
 def test_csv_with_other_columns_is_refused(tmp_path: Path) -> None:
