@@ -69,12 +69,19 @@ def load() -> dict[str, EnvironmentConfig]:
     """Return the configuration of every environment, checked.
 
     Raises:
-        UsageError: the file is not TOML, or says something that cannot be; names the line's key and what it may be.
+        UsageError: the file that ``PIK_CONFIG`` names is not there; the file is not TOML; or it says something that
+            cannot be: then the key is named and what it may be.
 
     >>> load()["local"].platform
     'embedded'
     """
     file = path()
+    if os.environ.get(CONFIG_VARIABLE) and not file.exists():  # what it says of accounts and protection would not hold
+        raise UsageError(
+            f"there is no file {file}",
+            reason=f"{CONFIG_VARIABLE} names it",
+            next_step=f"correct {CONFIG_VARIABLE}, or unset it for {project.CONFIG.name} of the checkout",
+        )
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     except (OSError, tomllib.TOMLDecodeError) as error:

@@ -59,6 +59,11 @@ class Environment:
         return self.endpoint is not None
 
     @property
+    def rehearsal(self) -> bool:
+        """Whether this is an environment of the user's own, rehearsed on the embedded AWS."""
+        return self.embedded and self.name != "local"
+
+    @property
     def _embedded_key(self) -> str:
         """What the embedded AWS takes for the root of the environment's account."""
         return self.config.account if self.config.account not in ("", LOCAL_ACCOUNT) else "test"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pik.cli.output import EnvOption, JsonOption, console, emit
+from pik.cli.output import EnvOption, JsonOption, console, emit, labelled
 
 if TYPE_CHECKING:
     from pik.environments import Environment
@@ -73,7 +73,7 @@ def run(where: Environment, to: str, *, seen: Plan | None, override: str, as_jso
 
     reason = confirmed(where.name, override)
     done = raise_phase(where, to, seen=seen, override=reason, on_progress=_say)
-    emit(done.as_dict(), as_json=as_json, text=_text(done))
+    emit(done.as_dict() | {"rehearsal": where.rehearsal}, as_json=as_json, text=labelled(where, _text(done)))
 
 
 def confirmed(name: str, reason: str) -> str:
@@ -124,5 +124,7 @@ def approve(
     from pik.rollout.approve import approve as say_yes
     from pik.rollout.plan import Plan
 
-    entry = say_yes(environment(env), to, comment=comment, plan=Plan.read(plan) if plan else None)
-    emit(entry.as_dict(), as_json=as_json, text=f"{entry.sentence}\n{entry}")
+    where = environment(env)
+    entry = say_yes(where, to, comment=comment, plan=Plan.read(plan) if plan else None)
+    data, text = entry.as_dict() | {"rehearsal": where.rehearsal}, labelled(where, f"{entry.sentence}\n{entry}")
+    emit(data, as_json=as_json, text=text)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pik.cli.output import EnvOption, JsonOption, console, emit
+from pik.cli.output import EnvOption, JsonOption, console, emit, labelled
 from pik.cli.promote import OverrideOption, confirmed
 from pik.cli.promote import run as run_promotion
 
@@ -83,16 +83,15 @@ def deploy(
         if given.promotes:
             run_promotion(environment(given.environment), given.phase, seen=given, override=override, as_json=as_json)
             return
-        done = apply(
-            environment(given.environment), given, override=confirmed(given.environment, override), on_progress=say
-        )
+        where = environment(given.environment)
+        done = apply(where, given, override=confirmed(where.name, override), on_progress=say)
     elif phase:
         where = environment(env or "local")
         reason = confirmed(where.name, override)
         done = run(where, phase, dry_run=dry_run, parameters=parameters, override=reason, on_progress=say)
     else:
         raise UsageError("Missing option '--phase' / '-p'.", next_step="pik deploy --help")
-    emit(asdict(done), as_json=as_json, text=done.sentence)
+    emit(asdict(done) | {"rehearsal": where.rehearsal}, as_json=as_json, text=labelled(where, done.sentence))
 
 
 def _agree(given: Plan, env: str | None, phase: str | None, parameters: dict[str, str], dry_run: bool | None) -> None:
@@ -144,8 +143,9 @@ def rollback(
     from pik.errors import CheckFailed
     from pik.rollout import rollback as run
 
-    done = run(environment(env), to or "replay", on_progress=say)
-    emit(done.as_dict(), as_json=as_json, text=done.sentence)
+    where = environment(env)
+    done = run(where, to or "replay", on_progress=say)
+    emit(done.as_dict() | {"rehearsal": where.rehearsal}, as_json=as_json, text=labelled(where, done.sentence))
     if done.lost_nothing is False:
         raise CheckFailed(
             "a store is not what it was before the rollback",
@@ -165,8 +165,9 @@ def _take_back(env: str, to: str | None, deploy_: str, as_json: bool) -> None:
         raise UsageError("--to and --deploy are two ways back", next_step="one after the other")
     if deploy_ != "last" and not deploy_.isdigit():
         raise UsageError(f"no ledger entry: {deploy_}", next_step="--deploy last, or a number of pik ledger list")
-    done = take_back(environment(env), 0 if deploy_ == "last" else int(deploy_), on_progress=say)
-    emit(asdict(done), as_json=as_json, text=done.sentence)
+    where = environment(env)
+    done = take_back(where, 0 if deploy_ == "last" else int(deploy_), on_progress=say)
+    emit(asdict(done) | {"rehearsal": where.rehearsal}, as_json=as_json, text=labelled(where, done.sentence))
 
 
 def status(env: EnvOption = "local", as_json: JsonOption = False) -> None:

@@ -11,7 +11,8 @@ this phase has fresh, passing evidence    told     required   required
 for exactly what is deployed
 ``after`` has it for the same template                        required
 and code, for the phase that comes
-somebody approved it                               where ``approvers`` are named
+somebody approved it                               where ``approvers`` are named,
+                                                   but for the first deploy
 ========================================  =======  =========  ===========
 
 "Told": it is said, and nothing is refused.
@@ -93,12 +94,14 @@ class Book:
     """An environment's ledger, or why it could not be read.
 
     ``vouched``: numbers of the approvals that only an approver can have written (:mod:`pik.rollout.approve`).
+    ``absent``: nothing is deployed, so there is no ledger yet, and nowhere to write an approval.
     """
 
     environment: str
     ledger: Ledger | None
     problem: str = ""
     vouched: frozenset[int] = frozenset()
+    absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,11 @@ def promotion(wanted: Wanted, found: Deployed, own: Book, after: Book | None) ->
 
 
 def deployment(wanted: Wanted, own: Book, after: Book | None) -> Gate:
-    """Decide about deploying a template and code at the phase that an environment is in, or its first. Pure."""
-    asked = [intact(own)] if own.ledger else []  # before the first deploy there is none
+    """Decide about deploying a template and code at the phase that an environment is in, or its first. Pure.
+
+    The first deploy needs no approval: the stores are empty, and no producer knows the address. What follows does.
+    """
+    asked = [] if own.absent else [intact(own)]
     return _gate(wanted, [*asked, *_of_others(wanted, own, after)])
 
 
@@ -142,7 +148,7 @@ def _of_others(wanted: Wanted, own: Book, after: Book | None) -> Iterator[Requir
     if wanted.config.protection == "protected" and after:
         yield intact(after)
         yield proven_before(wanted, after)
-    if wanted.config.approvers:
+    if wanted.config.approvers and not own.absent:
         yield approval(wanted, own)
 
 

@@ -53,8 +53,10 @@ def _head(plan: Plan) -> list[str]:
     came, goes = _phase(plan.previous), _phase(plan.phase)
     phase = goes if came == goes else f"{came} -> {goes}"
     digests = "   ".join(f"{name} {_digests(plan, name)}" for name in ("template", "code"))
+    rehearsed = plan.target.parameters.get("Platform") == "embedded"
+    where = "  REHEARSAL on the embedded AWS, nothing in your account" if rehearsed else ""
     return [
-        f"plan    {plan.environment}  account {plan.account}  {plan.region}  stack {plan.stack}",
+        f"plan    {plan.environment}  account {plan.account}  {plan.region}  stack {plan.stack}{where}",
         f"phase   {phase}   {digests}",
         f"with    {_KINDS[plan.kind]}",
     ]

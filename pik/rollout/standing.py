@@ -73,6 +73,6 @@ def promotion(of: Environment, place: Place, target: Phase) -> Gate:
 
 def deployment(of: Environment, place: Place, target: Phase, template: str, code: str) -> Gate:
     """Return what the gate before deploying this template and code at ``target`` asks, and what it found."""
-    own = book(of, template, code) if place.stack else Book(of.name, None, "nothing is deployed")
+    own = book(of, template, code) if place.stack else Book(of.name, None, "nothing is deployed", absent=True)
     after = book_called(of.config.after, template, code)
     return gates.deployment(wanted(of, place, target, template, code), own, after)

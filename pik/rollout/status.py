@@ -42,6 +42,7 @@ class Status:
     region: str
     stack: str
     phase: str
+    rehearsal: bool = False
     account: str | None = None
     account_alias: str | None = None
     stack_status: str | None = None
@@ -78,6 +79,8 @@ class Status:
         """Return it as a few aligned lines."""
         alias = f" ({self.account_alias})" if self.account_alias else ""
         lines = [f"{self.environment}  account {self.account or 'unknown'}{alias}  {self.region}  stack {self.stack}"]
+        if self.rehearsal:
+            lines.append("REHEARSAL on the embedded AWS: nothing of this is in your account")
         lines += [f"NOT HERE {difference}" for difference in self.differences]
         lines.append(self._phase_line())
         if self._phase is not phases.OFF:
@@ -124,6 +127,7 @@ def status(environment: Environment) -> Status:
     account, alias = place.account, _alias(environment)
     base: dict[str, Any] = {
         "environment": environment.name,
+        "rehearsal": environment.rehearsal,
         "region": environment.region,
         "stack": environment.stack,
         "account": account,

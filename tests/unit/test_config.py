@@ -19,9 +19,18 @@ def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_without_a_file_every_environment_is_as_by_default(toml: Path) -> None:
+def test_without_a_file_every_environment_is_as_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
+    monkeypatch.setattr(project, "CONFIG", tmp_path / "pik.toml")
     assert config.load() == {"local": config.LOCAL, **DEFAULTS}
     assert config.config("prod") == EnvironmentConfig(protection="protected", after="staging", stack="pik-prod")
+
+
+def test_a_file_that_is_named_and_not_there_is_an_error(toml: Path) -> None:
+    """What it says of accounts and protection would not hold, and nobody would know."""
+    with pytest.raises(UsageError, match=f"there is no file {toml}") as raised:
+        config.load()
+    assert "PIK_CONFIG names it" in raised.value.reason
 
 
 def test_the_committed_file_says_what_the_defaults_are(monkeypatch: pytest.MonkeyPatch) -> None:

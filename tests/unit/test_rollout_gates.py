@@ -262,3 +262,19 @@ def test_who_may_approve_is_a_pattern_of_arns() -> None:
     assert gates.may_approve(config, "arn:aws:sts::111122223333:assumed-role/Approvers/ana")
     assert not gates.may_approve(config, "arn:aws:sts::111122223333:assumed-role/Developers/ana")
     assert not gates.may_approve(EnvironmentConfig(), ANA)
+
+
+def test_the_first_deploy_needs_no_approval_and_what_follows_does() -> None:
+    """Before it there is no bucket to write an approval into: deploy would send to approve, and approve to deploy."""
+    config = EnvironmentConfig(protection="protected", after="staging", approvers=("arn:aws:iam::*:user/ben",))
+    wanted, absent = asked(phases.INGEST, config), Book("prod", None, "nothing is deployed", absent=True)
+    staging = book(entry(1, Kind.VERIFICATION, "ingest", verdict="passed"))
+    assert gates.deployment(wanted, absent, staging).open
+    assert not gates.deployment(wanted, absent, book()).open  # what staging has proven is asked for all the same
+    assert not gates.deployment(wanted, book(), staging).open
+
+
+def test_a_ledger_that_cannot_be_read_closes_the_gate_of_a_deploy() -> None:
+    unread = Book("staging", None, "AccessDenied")
+    gate = gates.deployment(asked(config=GUARDED), unread, None)
+    assert (gate.open, gate.message) == (False, "the ledger of staging cannot be read: AccessDenied")

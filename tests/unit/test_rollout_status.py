@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from pik import project
+from pik.cli.output import labelled
 from pik.cli.rollout import parse_parameters
+from pik.environments import Environment
 from pik.errors import UsageError
-from pik.rollout import phases
+from pik.rollout import phases, planview
 from pik.rollout.banner import Banner
 from pik.rollout.status import Queue, Status
 from pik.units import duration, size
+from tests.unit.plan_world import a_plan
 
 
 def test_status_of_nothing_says_how_to_begin() -> None:
@@ -100,3 +103,19 @@ def test_the_documentation_shows_every_phase() -> None:
         assert phase.label in text
         for proof in phase.proof:
             assert proof in text, f"{phase.label}: {proof}"
+
+
+@pytest.mark.parametrize(("name", "rehearsed"), [("prod", True), ("local", False)])
+def test_a_rehearsal_is_never_taken_for_the_real_environment(name: str, rehearsed: bool) -> None:
+    env = Environment(name, region="eu-west-1", endpoint="http://127.0.0.1:1")
+    assert env.rehearsal is rehearsed
+    assert not Environment(name, region="eu-west-1").rehearsal
+    assert labelled(env, "prod is at phase 1 ingest").startswith("REHEARSAL") is rehearsed
+    status = Status(name, "eu-west-1", "pik-prod", "ingest", rehearsal=env.rehearsal)
+    assert ("REHEARSAL on the embedded AWS" in status.to_text()) is rehearsed
+
+
+def test_a_plan_of_a_rehearsal_says_so() -> None:
+    assert "REHEARSAL on the embedded AWS" in planview.text(a_plan(Platform="embedded"))
+    assert "REHEARSAL" in planview.html(a_plan(Platform="embedded"))
+    assert "REHEARSAL" not in planview.text(a_plan())
