@@ -81,6 +81,24 @@ class Environment:
             return boto3.Session(key, key, region_name=self.region, botocore_session=_deaf_session())
         return _own_session(self.name, self.region, self.config.profile)
 
+    @cached_property
+    def ca_bundle(self) -> str:
+        """File of the certificates to trust instead of the system's; empty: the system's.
+
+        The same that boto3 uses: ``AWS_CA_BUNDLE``, ``ca_bundle`` of the profile, ``REQUESTS_CA_BUNDLE``. Companies set
+        it where a proxy reads TLS. The embedded AWS speaks no TLS. Raises AwsError when the file is not there.
+        """
+        if self.embedded:
+            return ""
+        found = self.session._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or ""
+        if found and not os.path.isfile(found):
+            raise errors.AwsError(
+                f"{self.name}: there is no file of certificates {found}",
+                reason="AWS_CA_BUNDLE, ca_bundle of the profile or REQUESTS_CA_BUNDLE names it",
+                next_step="correct it, or unset it to trust the certificates of this machine",
+            )
+        return str(found)
+
     def client(self, service: str, **options: Any) -> Any:
         """Return a boto3 client, the same one for the same arguments, safe to use from several threads.
 

@@ -40,7 +40,7 @@ def request(
     if signed:
         sent = sign(environment, method, target, body, sent)
     try:
-        with httpx.Client(verify=_tls(), trust_env=not environment.embedded, timeout=timeout) as client:
+        with httpx.Client(verify=tls(environment), trust_env=not environment.embedded, timeout=timeout) as client:
             return client.request(method, target, content=body, headers=sent)
     except httpx.TransportError as error:
         raise AwsError(
@@ -70,7 +70,12 @@ def _target(environment: Environment, url: str) -> str:
     return environment.address(url)
 
 
+def tls(environment: Environment) -> ssl.SSLContext:
+    """Return the certificates that an environment's requests trust: the same as its boto3 clients do."""
+    return _context(environment.ca_bundle)
+
+
 @cache
-def _tls() -> ssl.SSLContext:
+def _context(bundle: str) -> ssl.SSLContext:
     # Loading the certificate store takes longer than a local request: once per process.
-    return ssl.create_default_context()
+    return ssl.create_default_context(cafile=bundle or None)

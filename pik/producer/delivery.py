@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -76,7 +75,7 @@ class Delivery:
         self.stop = threading.Event()
         self._http = httpx.Client(
             trust_env=not environment.embedded,  # a proxy of the shell has no business between us and the embedded AWS
-            verify=ssl.create_default_context(),
+            verify=signed.tls(environment),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -62,6 +63,8 @@ class Objects:
         # Everything that obstore would take from the shell is given: the environment decides where we talk to.
         endpoint = environment.client("s3").meta.endpoint_url
         options: dict[str, Any] = {"allow_http": environment.embedded, "timeout": "60s"}
+        if environment.ca_bundle:
+            options["root_certificate"] = Path(environment.ca_bundle).read_bytes()
         if environment.embedded:  # a proxy of one's own, used for nothing, turns the shell's off
             options |= {"proxy_url": endpoint, "proxy_excludes": urlsplit(endpoint).hostname}
         self._store = S3Store(
