@@ -30,6 +30,9 @@ INDEX_SHARDS = 8
 # An S3 key has at most 1,024 bytes and a DynamoDB sort key as many; three encoded names must fit into one.
 ENCODED_LIMIT = 290
 _LAG_OFFSET_MS = 10**15  # keeps negative lags (a producer's clock ahead of ours) in order
+_REPLAY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+# Sort key of an events row: a first arrival's, or, with an arrival's time and request behind it, a later one's.
+_ROW_SK = re.compile(r"TS#(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)#EID#[0-9a-f]{64}(#ARR#[\x21-\x7e]+)?", re.ASCII)
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))?", re.ASCII
 )
@@ -76,6 +79,15 @@ class Event:
     def date(self) -> str:
         """UTC date of the event, ``YYYY-MM-DD``."""
         return self.event_time[:10]
+
+
+def is_replay_id(text: object) -> bool:
+    """Whether it may name a replay: it stands in keys, on pages and in file names, so it is plain text.
+
+    >>> is_replay_id("rp-20250101T000000-1a2b3c4d"), is_replay_id("<b>"), is_replay_id("../x"), is_replay_id("..")
+    (True, False, False, False)
+    """
+    return isinstance(text, str) and _REPLAY_ID.fullmatch(text) is not None and bool(text.strip("."))
 
 
 def is_probe(entity_id: str) -> bool:
@@ -210,6 +222,14 @@ def event_sk(event: Event) -> str:
 def arrival_sk(first_sk: str, ingest_time: str, request_id: str) -> str:
     """Sort key of a later arrival: next to the first one, never in its place."""
     return f"{first_sk}#ARR#{ingest_time}#{encode(request_id)}"
+
+
+def time_of_sk(sk: str) -> str:
+    """Return the event time in the sort key of an events row; raise ValueError for what is not such a key."""
+    match = _ROW_SK.fullmatch(sk)
+    if match is None or len(sk) > 1024:  # DynamoDB's limit for a sort key
+        raise ValueError("not the sort key of an events row")
+    return match[1]
 
 
 def source_pk(source: str, event_type: str, date: str, shard: int) -> str:

@@ -17,20 +17,22 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from botocore.exceptions import ClientError
 
-from pik.events import RAW_FOLDERS, Event
+from pik.events import RAW_FOLDERS, Event, is_replay_id
 from pik.pipeline import aws
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.aggregators import fold
-from pik.pipeline.parsing import Rejected, parse_event
+from pik.pipeline.parsing import parse_event
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_FIELDS, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
+from pik.pipeline.strict_json import Rejected, is_unicode, shown
 from pik.pipeline.tracing import traced
 
 logger = Logger()
 metrics = Metrics(namespace=METRICS_NAMESPACE)
 metrics.set_default_dimensions(environment=settings().environment or "none")
 
+_MAX_KEY = 1024  # bytes, S3's limit: a longer key is an error of its own there, and not a missing object
 _MISSING = {"NoSuchKey", "404"}  # a role without s3:ListBucket would get 403 instead; ours has it
 
 aws.warm("s3", "dynamodb", "sqs")
@@ -77,32 +79,34 @@ def process(record: SQSRecord, config: Settings) -> None:
 
 
 def parse_message(body: str) -> dict[str, Any]:
-    """Return a replay message; raise Poison."""
+    """Return a replay message; raise Poison. Anybody who may send to the queue can write one."""
     try:
         message = json.loads(body)
-    except ValueError as error:
-        raise Poison("not_json", f"the message is not JSON: {error}") from None
-    if not isinstance(message, dict) or message.get("v") != 1:
+    except (ValueError, RecursionError) as error:
+        raise Poison("not_json", f"the message is not JSON: {type(error).__name__}") from None
+    if not isinstance(message, dict) or type(message.get("v")) is not int or message["v"] != 1:
         raise Poison("not_a_replay_message", "the message is not a replay message of version 1")
     for name in ("replay_id", "s3_bucket", *MESSAGE_FIELDS):
-        if not isinstance(message.get(name), str) or not message[name]:
-            raise Poison("bad_message", f"the message has no {name}")
-    if not message["s3_key"].startswith(RAW_FOLDERS):
+        if not isinstance(message.get(name), str) or not message[name] or not is_unicode(message[name]):
+            raise Poison("bad_message", f"the message has no {name}, or not a valid one")
+    if not is_replay_id(message["replay_id"]):
+        raise Poison("bad_message", f"{shown(message['replay_id'])} is not the id of a replay")
+    if not message["s3_key"].startswith(RAW_FOLDERS) or len(message["s3_key"].encode()) > _MAX_KEY:
         # The processor may read nothing else, so S3 would say "forbidden", for ever, and never "missing".
-        raise Poison("foreign_key", f"{message['s3_key']} is not where raw objects are kept")
+        raise Poison("foreign_key", f"{shown(message['s3_key'])} is not where raw objects are kept")
     return message
 
 
 def read_event(message: Mapping[str, Any], config: Settings) -> Event:
     """Return the event a message refers to, proven to be the one it names; raise Poison."""
     if message["s3_bucket"] != config.raw_bucket:
-        raise Poison("foreign_bucket", f"{message['s3_bucket']} is not this environment's raw bucket")
+        raise Poison("foreign_bucket", f"{shown(message['s3_bucket'])} is not this environment's raw bucket")
     try:
         found = aws.client("s3").get_object(Bucket=config.raw_bucket, Key=message["s3_key"])
     except ClientError as error:
         if aws.error_code(error) not in _MISSING:
             raise
-        raise Poison("raw_missing", f"there is no raw object {message['s3_key']}") from None
+        raise Poison("raw_missing", f"there is no raw object {shown(message['s3_key'], 1024)}") from None
     body = found["Body"].read()
     try:
         event = parse_event(body, Arrival.from_object(found["Metadata"], found["ContentType"], body).event_headers)
@@ -159,7 +163,7 @@ def _set_aside(record: SQSRecord, poison: Poison, config: Settings) -> None:
 
 def _named(body: str) -> dict[str, str]:
     """The event and the replay that a message, which may be anything, names: so its event can be explained."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         message = json.loads(body)
         if isinstance(message, dict):
             return {name: message[name] for name in ("event_id", "replay_id") if isinstance(message.get(name), str)}

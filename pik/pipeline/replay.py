@@ -21,10 +21,10 @@ from botocore.exceptions import ClientError
 
 from pik import events
 from pik.pipeline import aws, queue
-from pik.pipeline.http import Request, answer, error, guarded, try_again
-from pik.pipeline.parsing import parse_json
+from pik.pipeline.http import STORE_FAILURES, Request, answer, error, guarded, store_unavailable, try_again
 from pik.pipeline.selection import Selection, parse_selection
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
+from pik.pipeline.strict_json import parse_json
 from pik.pipeline.tracing import traced
 
 logger = Logger()
@@ -34,6 +34,7 @@ metrics.set_default_dimensions(environment=settings().environment or "none")
 _RESERVE_MS = 5_000  # time kept back to send the last batch and to answer
 _MOST_ROWS = 500  # rows looked at before the cursor moves, when few of them match
 _HEAD = "HEAD"
+_GO_ON = "send the same selection again with this replay_id and cursor; without them it is another replay"
 
 aws.warm("dynamodb", "sqs")
 
@@ -53,7 +54,7 @@ def _has_time(context: Any) -> bool:
 
 @dataclass
 class _Progress:
-    """How far one request has come. ``after`` never runs ahead of what the queue has taken."""
+    """How far one request has come. Nothing here runs ahead of what the queue has taken."""
 
     after: str
     scanned: int = 0
@@ -67,31 +68,46 @@ class _Progress:
 def replay(request: Request, config: Settings, has_time: Callable[[], bool]) -> dict[str, Any]:
     """Answer one replay request; ``has_time`` says whether another batch may begin. Raise Rejected."""
     selection = parse_selection(parse_json(request.body), dry_run=request.dry_run or config.dry_run)
-    if not selection.dry_run and not _claim(selection, request, config):
-        do_this = "leave replay_id out for a new one, or repeat the selection it was made for"
-        return error(409, "replay_id_taken", f"{selection.replay_id} replays another selection", do_this)
     progress = _Progress(after=selection.after)
-    _run(selection, config, has_time, progress)
+    try:
+        if not selection.dry_run and not _claim(selection, request, config):
+            do_this = "leave replay_id out for a new one, or repeat the selection it was made for"
+            return error(409, "replay_id_taken", f"{selection.replay_id} replays another selection", do_this)
+        _run(selection, config, has_time, progress)
+        if not selection.dry_run:
+            _record(selection, progress, request, config)
+    except STORE_FAILURES as failure:
+        return _interrupted(selection, progress, request, config, failure)
     body = _body(selection, progress)
-    if not selection.dry_run:
-        _record(selection, progress, request, config)
-        metrics.add_metric("ReplaySent", MetricUnit.Count, progress.sent)
+    metrics.add_metric("ReplaySent", MetricUnit.Count, progress.sent)
     logger.info("replay", **body)
     if progress.failed:
-        return try_again("queue_unavailable", f"the queue did not take {progress.failed} messages", **body)
+        message = f"the queue did not take {progress.failed} messages"
+        return try_again("queue_unavailable", message, _GO_ON, **body)
     return answer(200, body)
+
+
+def _interrupted(
+    selection: Selection, progress: _Progress, request: Request, config: Settings, failure: Exception
+) -> dict[str, Any]:
+    """Answer that a store failed half-way, with all that is needed to go on: without it, a repeat is another replay."""
+    if not selection.dry_run and progress.after != selection.after:
+        try:
+            _record(selection, progress, request, config)
+        except STORE_FAILURES:
+            progress = _Progress(after=selection.after)  # not written down, so the next request begins where we began
+    return store_unavailable(failure, logger, metrics, do_this=_GO_ON, **_body(selection, progress))
 
 
 def _run(selection: Selection, config: Settings, has_time: Callable[[], bool], progress: _Progress) -> None:
     batch: list[dict[str, Any]] = []
-    in_batch = 0
+    in_batch = matched = 0
     epoch = events.epoch(events.now())
     for row in selection.rows(config.events_table):
         wanted = selection.matches(row, epoch)
-        if wanted and selection.limit == progress.matched:
+        if wanted and selection.limit == matched:
             break  # there is more: the limit counts matches, and this one is beyond it
-        progress.scanned += 1
-        progress.matched += wanted
+        matched += wanted
         batch.append({**row, "wanted": wanted})
         in_batch += wanted
         if in_batch == queue.BATCH or len(batch) == _MOST_ROWS:
@@ -121,6 +137,8 @@ def _send(selection: Selection, config: Settings, batch: list[dict[str, Any]], p
             progress.failed = len(failed)
             return False
         progress.after = row["SK"]
+        progress.scanned += 1
+        progress.matched += row["wanted"]
         if row["wanted"] and row["status"] == events.ACCEPTED:
             progress.days[row["event_time"][:10]] += 1
     return True
@@ -175,6 +193,10 @@ def _claim(selection: Selection, request: Request, config: Settings) -> bool:
 
 
 def _record(selection: Selection, progress: _Progress, request: Request, config: Settings) -> None:
+    """Write down how far the request came. A repeat that came less far changes nothing, and goes on where it ended.
+
+    The row of a place says where the next request begins; a repeat with a smaller limit must not take it back.
+    """
     row = {
         "PK": events.replay_pk(selection.replay_id),
         "SK": f"PAGE#{selection.after or 'START'}",
@@ -187,4 +209,18 @@ def _record(selection: Selection, progress: _Progress, request: Request, config:
         "request_id": request.request_id,
         "finished": events.now(),
     }
-    aws.client("dynamodb").put_item(TableName=config.replays_table, Item=aws.to_item(row))
+    try:
+        aws.client("dynamodb").put_item(
+            TableName=config.replays_table,
+            Item=aws.to_item(row),
+            ConditionExpression="attribute_not_exists(PK) OR #next < :next OR (#next = :next AND complete = :no)",
+            ExpressionAttributeNames={"#next": "next"},
+            ExpressionAttributeValues=aws.to_item({":next": progress.after, ":no": False}),
+        )
+    except ClientError as failure:
+        if aws.error_code(failure) != "ConditionalCheckFailedException":
+            raise
+        key = aws.to_item({"PK": row["PK"], "SK": row["SK"]})
+        found = aws.client("dynamodb").get_item(TableName=config.replays_table, Key=key, ConsistentRead=True)
+        earlier = aws.from_item(found["Item"])
+        progress.after, progress.complete = earlier["next"], earlier["complete"]

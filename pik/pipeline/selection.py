@@ -8,16 +8,17 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 from uuid import uuid4
 
 from pik import events
 from pik.events import ACCEPTED, DUPLICATE
 from pik.pipeline import aws
-from pik.pipeline.parsing import Rejected
+from pik.pipeline.parsing import Rejected, refuse_unknown
+from pik.pipeline.strict_json import is_unicode
 
 MAX_LIMIT = 100_000
+_MAX_CURSOR = 2_000  # characters; the longest sort key, 1,024 bytes, in base64, with a digest and a replay id
 _FIELDS = (
     "entity_id",
     "start_time",
@@ -89,12 +90,7 @@ def parse_selection(document: Any, *, dry_run: bool) -> Selection:
     """Return the selection in a replay request's body; ``dry_run`` is what the deployment demands. Raise Rejected."""
     if not isinstance(document, dict):
         raise Rejected("not_an_object", "the body is not a JSON object", "send entity_id, start_time and end_time")
-    for name in document:
-        if name not in _FIELDS:
-            near = get_close_matches(name, _FIELDS, n=1)
-            raise Rejected(
-                "unknown_field", f"unknown field {name!r}", f"did you mean {near[0]}?" if near else "drop it"
-            )
+    refuse_unknown(document, _FIELDS, "drop it")
     start, end = _time(document, "start_time"), _time(document, "end_time")
     if start >= end:
         raise Rejected("empty_window", f"start_time {start} is not before end_time {end}", "the end is left out")
@@ -105,7 +101,7 @@ def parse_selection(document: Any, *, dry_run: bool) -> Selection:
         include_duplicates=_flag(document, "include_duplicates"),
         limit=_limit(document.get("limit")),
         dry_run=dry_run or _flag(document, "dry_run"),
-        replay_id=_string(document, "replay_id", r"[A-Za-z0-9._-]{1,64}") if "replay_id" in document else "",
+        replay_id=_replay_id(document),
     )
     if document.get("cursor") is not None:
         return _continue(selection, document["cursor"])
@@ -118,14 +114,34 @@ def new_replay_id() -> str:
 
 
 def _continue(selection: Selection, cursor: Any) -> Selection:
-    try:
-        digest, replay_id, after = json.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError):
-        raise Rejected("bad_cursor", "not a cursor of ours", "send the cursor of the answer before, as it is") from None
+    digest, replay_id, after = _opened(cursor, selection)
     if digest != selection.digest or selection.replay_id not in {"", replay_id}:
         do_this = "repeat the selection (and replay_id) that the cursor came from"
         raise Rejected("bad_cursor", "the cursor belongs to another selection", do_this)
     return _with(selection, replay_id=replay_id, after=after)
+
+
+def _opened(cursor: Any, selection: Selection) -> tuple[str, str, str]:
+    """Return a cursor's parts. Anybody can write one, so each part is held to what ours hold."""
+    try:
+        if not isinstance(cursor, str) or len(cursor) > _MAX_CURSOR:
+            raise ValueError("not a short string")
+        digest, replay_id, after = json.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
+        inside = not after or selection.start_time <= events.time_of_sk(after) < selection.end_time
+        if not isinstance(digest, str) or not events.is_replay_id(replay_id) or not inside:
+            raise ValueError("not what a cursor of ours holds")
+    except (binascii.Error, ValueError, TypeError, RecursionError):
+        raise Rejected("bad_cursor", "not a cursor of ours", "send the cursor of the answer before, as it is") from None
+    return digest, replay_id, after
+
+
+def _replay_id(document: Mapping[str, Any]) -> str:
+    if "replay_id" not in document:
+        return ""
+    if not events.is_replay_id(document["replay_id"]):
+        do_this = "send 1 to 64 letters, digits, dots, dashes or underscores"
+        raise Rejected("bad_replay_id", "replay_id is not a valid string", do_this)
+    return str(document["replay_id"])
 
 
 def _with(selection: Selection, **changes: str) -> Selection:
@@ -134,14 +150,15 @@ def _with(selection: Selection, **changes: str) -> Selection:
 
 def _string(document: Mapping[str, Any], name: str, pattern: str) -> str:
     value = document.get(name)
-    if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
+    if not isinstance(value, str) or re.fullmatch(pattern, value) is None or not is_unicode(value):
         raise Rejected(f"bad_{name}", f"{name} is missing or not a valid string", f"send {name}, matching {pattern}")
     return value
 
 
 def _time(document: Mapping[str, Any], name: str) -> str:
     try:
-        return events.parse_instant(_string(document, name, r".+")).text
+        # Rows are in the order of microseconds: a window that begins or ends between two of them cannot be selected.
+        return events.parse_instant(_string(document, name, r".+"), most_digits=6).text
     except ValueError as error:
         if isinstance(error, Rejected):
             raise

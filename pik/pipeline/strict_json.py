@@ -57,13 +57,22 @@ def parse_json(body: bytes, *, new: bool = True) -> Any:
         raise Rejected("number_out_of_range", "a number is too long", "send long numbers as strings") from None
 
 
-def shown(name: str) -> str:
-    """Return a name as a message may show it: quoted, escaped, and cut when it is long.
+def shown(name: str, most: int = _MAX_SHOWN) -> str:
+    """Return a name as a message may show it: quoted, escaped, and cut when it has more than ``most`` characters.
 
     >>> shown("a" * 100)[-6:]
     "aaa…'"
     """
-    return repr(name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}…")
+    return repr(name if len(name) <= most else f"{name[:most]}…")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it holds no half of a surrogate pair, which JSON can spell and UTF-8 cannot.
+
+    >>> is_unicode("\\U0001f600"), is_unicode("\\ud83d")
+    (True, False)
+    """
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class _Inexact(ValueError):

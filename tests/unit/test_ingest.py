@@ -16,6 +16,7 @@ from pik import events
 from pik.pipeline import aws, ingest, stores
 from pik.pipeline.http import Request
 from pik.pipeline.settings import Settings
+from pik.pipeline.strict_json import Rejected
 from tests.unit.world import World
 
 BODY = {"source": "s", "event_type": "t", "entity_id": "e", "event_time": "2025-01-01T00:00:00Z", "payload": {"a": 1}}
@@ -180,6 +181,36 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(
     assert dry(keyed)["status"] == "DUPLICATE"
     assert dry({**keyed, "payload": {}})["status"] == "CONFLICT"
     assert (world.table("events"), world.table("dedupe"), world.objects()) == before
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"dry_run": "on"},
+        {"dry_run": "y"},
+        {"dry_run": "1"},
+        {"dry_run": ""},
+        {"DRY_RUN": "true"},
+        {"dryRun": "true"},
+        {"dry-run": "true"},
+        {"dry_rnu": "true"},
+        {"dryrun": "true", "dry_run": "true"},
+    ],
+)
+def test_a_dry_run_that_is_not_clearly_asked_for_stores_nothing(
+    send: Send, world: World, query: dict[str, str]
+) -> None:
+    code, answer = send(None, None, **query)
+    assert (code, answer["code"]) == (400, "bad_dry_run" if "dry_run" in query and len(query) == 1 else answer["code"])
+    assert "dry_run" in answer["do_this"]
+    assert (world.objects(), world.table("events"), world.table("dedupe")) == ({}, [], [])
+
+
+def test_every_value_of_a_parameter_counts() -> None:
+    event = {"queryStringParameters": {"dry_run": "true", "x": "1"}, "multiValueQueryStringParameters": None}
+    assert Request.of(event).dry_run
+    with pytest.raises(Rejected, match="neither true nor false"):
+        _ = Request.of({**event, "multiValueQueryStringParameters": {"dry_run": ["false", "true"]}}).dry_run
 
 
 def test_a_raw_object_without_rows_is_finished_by_the_next_arrival(send: Send, world: World) -> None:

@@ -131,6 +131,14 @@ def test_two_workers_adding_to_one_version_lose_nothing(
             "foreign_key",
         ),
         (lambda body: json.dumps({**json.loads(body), "s3_key": "raw/nothing"}), "raw_missing"),
+        (lambda body: json.dumps({**json.loads(body), "s3_key": "raw/\x00\uffff"}), "raw_missing"),
+        (lambda body: json.dumps({**json.loads(body), "s3_key": "raw/" + "x" * 1021}), "foreign_key"),
+        (lambda body: json.dumps({**json.loads(body), "s3_key": "\x1b]52;c;\x07\u202e"}), "foreign_key"),
+        (lambda body: json.dumps({**json.loads(body), "s3_key": "raw/\ud800"}), "bad_message"),
+        (lambda body: json.dumps({**json.loads(body), "replay_id": "<img src=x onerror=alert(1)>"}), "bad_message"),
+        (lambda body: json.dumps({**json.loads(body), "replay_id": "../../etc"}), "bad_message"),
+        (lambda body: json.dumps({**json.loads(body), "v": True}), "not_a_replay_message"),
+        (lambda body: "[" * 100_000, "not_json"),
         (lambda body: json.dumps({**json.loads(body), "payload_sha256": "0" * 64}), "hash_mismatch"),
         (lambda body: json.dumps({**json.loads(body), "event_id": "0" * 64}), "hash_mismatch"),
     ],
@@ -146,6 +154,7 @@ def test_poison_goes_to_the_dead_letter_queue_with_its_reason(
     assert dead["Body"] == poison
     assert attributes["pik_code"] == code
     assert attributes["pik_reason"]
+    assert attributes["pik_reason"].isprintable()
     assert attributes["pik_message_id"] == "m1"
     assert logged.call_args.kwargs.get("event_id") == (json.loads(poison)["event_id"] if "event_id" in poison else None)
     assert sum(count for _, count in written(world).values()) == 2

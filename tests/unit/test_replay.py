@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from unittest.mock import patch
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from pik import events
 from pik.pipeline import aws, ingest, queue, replay
@@ -194,6 +196,43 @@ def test_when_the_queue_refuses_for_good_the_answer_says_how_far_it_got(fill: An
     assert sorted(sent(world)) == sorted(ids)
 
 
+@pytest.mark.parametrize("operation", ["query", "put_item"])
+def test_a_store_that_fails_half_way_does_not_start_another_replay(
+    fill: Any, ask: Ask, world: World, operation: str
+) -> None:
+    ids = fill(*[f"2025-01-01T00:00:{second:02d}Z" for second in range(25)])
+    client = aws.client("dynamodb")
+    real, calls = getattr(client, operation), []
+
+    def fail(**call: Any) -> Any:
+        calls.append(call)
+        if len(calls) > 1:
+            raise ClientError({"Error": {"Code": "InternalServerError"}}, operation)
+        return real(**call, **({"Limit": 20} if operation == "query" else {}))
+
+    with patch.object(client, operation, fail):
+        first = ask()
+    assert (first["http"], first["code"]) == (503, "store_unavailable")
+    assert "replay_id" in first["do_this"]
+    rest = ask({**WINDOW, "replay_id": first["replay_id"], "cursor": first["cursor"]})
+    assert (rest["http"], rest["complete"], rest["replay_id"]) == (200, True, first["replay_id"])
+    assert set(sent(world)) == set(ids)
+    head, *pages = world.table("replays")
+    assert {row["PK"] for row in pages} == {head["PK"]}
+    assert sum(page["matched"] for page in pages) == sum(page["days"]["2025-01-01"] for page in pages) == 25
+
+
+def test_a_repeat_with_a_smaller_limit_does_not_break_the_chain_of_requests(fill: Any, ask: Ask, world: World) -> None:
+    fill(*[f"2025-01-01T00:00:{second:02d}Z" for second in range(25)])
+    named = {**WINDOW, "replay_id": "rp-1"}
+    far = ask({**named, "limit": 20})
+    again = ask({**named, "limit": 5})
+    assert again["cursor"] == far["cursor"]
+    assert ask({**named, "cursor": again["cursor"]})["complete"]
+    _, *pages = world.table("replays")
+    assert sum(page["days"]["2025-01-01"] for page in pages) == 25
+
+
 def test_when_time_runs_out_the_answer_is_partial_and_says_so(fill: Any, ask: Ask) -> None:
     fill(*[f"2025-01-01T00:00:{second:02d}Z" for second in range(25)])
     answer = ask(remaining=1_000)
@@ -242,6 +281,10 @@ def test_a_replay_id_stands_for_one_selection(fill: Any, ask: Ask) -> None:
         ({"replay_id": "a b"}, "bad_replay_id"),
         ({"cursor": "???"}, "bad_cursor"),
         ({"cursor": 5}, "bad_cursor"),
+        ({"entity_id": "\ud800"}, "bad_entity_id"),
+        ({"start_time": "2025-01-01T00:00:59.9999995Z"}, "bad_time"),
+        ({"replay_id": ".."}, "bad_replay_id"),
+        ({"x" * 4_000_000: 1}, "unknown_field"),
         ({"entity": "e"}, "unknown_field"),
     ],
 )
@@ -249,6 +292,45 @@ def test_bad_requests_are_refused_with_a_next_step(ask: Ask, change: dict[str, A
     answer = ask({**WINDOW, **change})
     assert (answer["http"], answer["code"]) == (400, code)
     assert answer["do_this"]
+
+
+SK = f"TS#2025-01-01T00:00:00.000000Z#EID#{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda digest, _, after: [digest, "<img src=x onerror=alert(1)>", after],
+        lambda digest, _, after: [digest, "", after],
+        lambda digest, _, after: [digest, "../../etc", after],
+        lambda digest, _, after: [digest, "x" * 65, after],
+        lambda digest, _, after: [digest, 5, after],
+        lambda digest, replay_id, _: [digest, replay_id, 5],
+        lambda digest, replay_id, _: [digest, replay_id, "HEAD"],
+        lambda digest, replay_id, _: [digest, replay_id, "x" * 3000],
+        lambda digest, replay_id, _: [digest, replay_id, SK.replace("2025", "2024")],
+        lambda digest, replay_id, _: [digest, replay_id, SK.replace("01-01", "01-02")],
+        lambda digest, replay_id, _: [digest, replay_id, f"{SK}\ud800"],
+        lambda digest, replay_id, after: [digest, replay_id, after, ""],
+        lambda digest, replay_id, after: {"digest": digest},
+        lambda digest, replay_id, after: [[digest], replay_id, after],
+    ],
+)
+def test_a_cursor_that_we_did_not_write_is_refused(fill: Any, ask: Ask, world: World, change: Any) -> None:
+    fill("2025-01-01T00:00:00Z", "2025-01-01T00:00:01Z")
+    ours = json.loads(base64.urlsafe_b64decode(ask({**WINDOW, "limit": 1})["cursor"]))
+    before = world.table("replays")
+    world.messages(world.config.queue_url)
+    cursor = base64.urlsafe_b64encode(json.dumps(change(*ours)).encode()).decode()
+    answer = ask({**WINDOW, "cursor": cursor})
+    assert (answer["http"], answer["code"]) == (400, "bad_cursor")
+    assert (world.table("replays"), sent(world)) == (before, [])
+
+
+def test_a_cursor_nested_deeper_than_python_reads_is_refused(ask: Ask) -> None:
+    cursor = base64.urlsafe_b64encode(b"[" * 1_400).decode()
+    assert ask({**WINDOW, "cursor": cursor})["code"] == "bad_cursor"
+    assert ask({**WINDOW, "cursor": base64.urlsafe_b64encode(b"[" * 100_000).decode()})["code"] == "bad_cursor"
 
 
 def test_a_cursor_of_another_selection_is_refused(fill: Any, ask: Ask) -> None:
