@@ -19,7 +19,6 @@ is over are left out: DynamoDB deletes them some days later.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ import pyarrow.compute as pc
 from pik import events as keys
 from pik.errors import Refused, UsageError
 from pik.rollout.stack import aws_errors
-from pik.workbench import frames, times
+from pik.workbench import batch, frames, times
 from pik.workbench.dynamodb import PARALLEL, Progress, Reader, Request
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
 
 STATUSES = (keys.ACCEPTED, keys.DUPLICATE, keys.CONFLICT)
-_BATCH = 100  # what BatchGetItem takes
 _SCAN_SEGMENTS = 16
 _MOST_QUERIES = 20_000  # of an index for one question; half a capacity unit each, even when they find nothing
 _KINDS = {"lag_ms": "N", "size_bytes": "N", "expires_at": "N", "assumed_utc": "BOOL"}
@@ -231,9 +229,14 @@ def event_types(wb: Workbench, source: str) -> list[str]:
 
 def _by_id(wb: Workbench, ids: Sequence[str], reader: Reader, attrs: dict[str, Any]) -> tuple[list[Request], str]:
     """Find where the events are; their later arrivals are beside them, so each event is a query of its own."""
-    batches = [ids[n : n + _BATCH] for n in range(0, len(ids), _BATCH)]
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        found = [row for rows in pool.map(lambda batch: _places(wb, batch, reader), batches) for row in rows]
+    client = wb.environment.client("dynamodb", max_pool_connections=PARALLEL)
+    found = batch.items(
+        client,
+        wb.outputs["DedupeTable"],
+        [{"event_id": {"S": event_id}} for event_id in ids],
+        projection="event_id, pk, sk",
+        answered=reader.consumed.add,
+    )
     attrs["not_found"] = sorted(set(ids) - {row["event_id"]["S"] for row in found})
     requests = [
         (
@@ -248,25 +251,6 @@ def _by_id(wb: Workbench, ids: Sequence[str], reader: Reader, attrs: dict[str, A
         for row in found
     ]
     return requests, f"{len(ids)} ids, {len(found)} known"
-
-
-def _places(wb: Workbench, ids: Sequence[str], reader: Reader) -> list[dict[str, Any]]:
-    table, client = wb.outputs["DedupeTable"], wb.environment.client("dynamodb", max_pool_connections=PARALLEL)
-    wanted: Any = {
-        table: {
-            "Keys": [{"event_id": {"S": event_id}} for event_id in ids],
-            "ProjectionExpression": "event_id, pk, sk",
-            "ConsistentRead": True,
-        }
-    }
-    found: list[dict[str, Any]] = []
-    while wanted:
-        answer = client.batch_get_item(RequestItems=wanted, ReturnConsumedCapacity="TOTAL")
-        rows = answer["Responses"].get(table, [])
-        reader.consumed.add(len(rows), sum(c["CapacityUnits"] for c in answer.get("ConsumedCapacity", [])))
-        found += rows
-        wanted = answer.get("UnprocessedKeys")
-    return found
 
 
 def _conform(table: pa.Table) -> pa.Table:

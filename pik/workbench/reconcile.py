@@ -4,6 +4,9 @@
 class                meaning
 ===================  ==================================================================================================
 orphan_raw           a raw object without rows: never acknowledged, or its rows are gone
+unusable_raw         a raw object that cannot become rows, and has none: never acknowledged
+stray                a second raw object of an event, left when one idempotency key came with several event times at
+                     once: answered with a conflict and kept as one; harmless
 missing_metadata     a raw object and its dedupe row, but no row in the events table
 missing_dedupe       a raw object and its events row, but no dedupe row: a repeat would be taken for new
 dangling_metadata    an events row whose raw object is gone
@@ -17,7 +20,9 @@ aggregate_partial    an aggregate that counts fewer events than its replay sent
 aggregate_excess     an aggregate that counts more
 ===================  ==================================================================================================
 
-When a row expires is not compared: the retention may have been changed since. Both tables are scanned.
+A stray is told, and is no disagreement. When a row expires is not compared: the retention may have been changed since.
+Both tables are scanned. The stores are read one after the other, while producers send: whatever looks wrong is read a
+second time, from all three stores, and named only if it looks the same.
 """
 
 from __future__ import annotations
@@ -25,12 +30,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 
+from pik import events
 from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
 from pik.rollout.inventory import messages
@@ -38,7 +44,7 @@ from pik.rollout.reading import Stores
 from pik.rollout.stack import aws_errors
 from pik.workbench import replays
 from pik.workbench.frames import frame
-from pik.workbench.snapshot import Kept, Progress, Row, Snapshot, take
+from pik.workbench.snapshot import Kept, Progress, Row, Snapshot, again, take
 from pik.workbench.times import days, moment
 
 if TYPE_CHECKING:
@@ -52,6 +58,8 @@ _REINDEX = "pik reindex shows, and pik reindex --apply writes, the rows that the
 _VERSIONS = "restore the version before from the bucket's history (aws s3api list-object-versions --prefix KEY)"
 REMEDIES = {
     "orphan_raw": _REINDEX,
+    "unusable_raw": "none: the object can stay; ask the producer to send the event in a form that is accepted",
+    "stray": "none: keep it",
     "missing_metadata": _REINDEX,
     "missing_dedupe": _REINDEX,
     "dangling_metadata": _VERSIONS,
@@ -64,6 +72,8 @@ REMEDIES = {
     "aggregate_partial": "look at the dead-letter queue (wb.dlq.peek()), mend the cause, redrive or replay again",
     "aggregate_excess": "compare the version with another replay of the window (wb.aggregate_diff)",
 }
+HARMLESS = frozenset({"stray"})
+SETTLED = timedelta(minutes=2)  # after which SQS's count of a queue, which is approximate, knows of a message
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Reconciliation:
     """What the stores disagree on.
 
     Attributes:
-        frame: one row a disagreement (:data:`DISAGREEMENTS`).
+        frame: one row a disagreement (:data:`DISAGREEMENTS`), and one a stray.
         start: of the window of event time, in the kit's format.
         end: its end, left out.
         compared: how much was looked at, by store.
@@ -86,8 +96,8 @@ class Reconciliation:
 
     @property
     def clean(self) -> bool:
-        """Whether all stores agree."""
-        return self.frame.empty
+        """Whether all stores agree; strays are none of their disagreements."""
+        return not self.counts.keys() - HARMLESS
 
     @property
     def counts(self) -> dict[str, int]:
@@ -106,9 +116,9 @@ class Reconciliation:
     def sentences(self) -> list[str]:
         """What was found, one sentence a class."""
         looked = ", ".join(f"{number:,} {name}" for name, number in self.compared.items())
-        if self.clean:
-            return [f"All stores agree on {self.start[:19]} to {self.end[:19]} UTC ({looked}).", *self.notes]
         told = [f"{number:,} {name}: {REMEDIES[name]}." for name, number in self.counts.items()]
+        if self.clean:
+            told.insert(0, f"All stores agree on {self.start[:19]} to {self.end[:19]} UTC ({looked}).")
         return [*told, *self.notes]
 
 
@@ -138,7 +148,7 @@ def reconcile(
     with aws_errors(wb.environment, "compare replays and aggregates"):
         known = [replay for replay in replays.known(wb).values() if _touches(replay, begin, stop)]
         counted, notes = _aggregates(wb, known, days(begin, stop))
-    told = [*disagreements(seen), *_halves(known), *counted]
+    told = [*_confirmed(wb, seen), *_halves(known), *counted]
     return Reconciliation(
         frame=frame(DISAGREEMENTS, sorted(told, key=lambda row: (row["class"], row["where"], row["event_id"] or ""))),
         start=begin,
@@ -152,6 +162,20 @@ def reconcile(
         },
         notes=notes,
     )
+
+
+def _confirmed(wb: Workbench, seen: Snapshot) -> list[Row]:
+    """What the stores disagree on, as far as a second look at all of them says the same."""
+    told = list(disagreements(seen))
+    suspects = {row["event_id"] for row in told}
+    if not suspects:
+        return []
+    still = {_about(row) for row in disagreements(again(wb, seen, suspects))}
+    return [row for row in told if _about(row) in still]
+
+
+def _about(row: Row) -> tuple[str, str, str]:
+    return row["class"], row["event_id"], row["where"]
 
 
 def disagreements(seen: Snapshot) -> Iterator[Row]:
@@ -181,11 +205,12 @@ def _of_object(kept: Kept, seen: Snapshot, row: Row | None, dedupe: Row | None) 
         yield _told("hash_mismatch", about, kept.key, kept.problem)
         return
     expected_dedupe, expected_row = kept.rows(seen.retention_days)
-    if dedupe and dedupe["s3_key"] != kept.key:
-        yield _told("orphan_raw", expected_row, kept.key, f"the event's rows name another object: {dedupe['s3_key']}")
+    if why := seen.strays.get(kept.key):
+        yield _told("stray", expected_row, kept.key, why)
         return
     if not row and not dedupe:
-        yield _told("orphan_raw", expected_row, kept.key, "a raw object without rows")
+        why = kept.unusable
+        yield _told("unusable_raw" if why else "orphan_raw", expected_row, kept.key, why or "a raw object without rows")
     elif not row:
         yield _told("missing_metadata", expected_row, kept.key, "a raw object and a dedupe row, but no events row")
     elif not dedupe:
@@ -237,23 +262,29 @@ def _aggregates(wb: Workbench, known: list[replays.Replay], wanted: list[str]) -
     }
     if not expected:
         return [], ()
-    stores = Stores(wb.environment)
-    stores.__dict__["outputs"] = wb.outputs  # a cached property: what the workbench knows already
     waiting = messages(wb.environment, wb.outputs["QueueUrl"])
-    versions, told = stores.versions(expected), list[Row]()
+    why = f"{waiting:,} messages wait in the queue" if waiting else "the processor is off"
     processing = wb.outputs["Phase"] == "processor" and not waiting
+    notes = [] if processing else [f"Aggregates with fewer events than sent are not judged: {why}."]
+    recent = events.format_time(datetime.now(UTC) - SETTLED)
+    young = {replay.replay_id for replay in known if (replay.row()["finished"] or "") > recent}
+    versions, told = Stores(wb.environment, wb.outputs).versions(expected), list[Row]()
+    late = 0
     for (entity, day, replay_id), number in expected.items():
         version = versions[entity, day, replay_id]
         count = version["input_count"] if version else 0
-        where = f"aggregate {entity} {day} {replay_id}"
+        about, where = {"entity_id": entity}, f"aggregate {entity} {day} {replay_id}"
         if count > number:
-            detail = f"counts {count} events of {number} sent"
-            told.append(_told("aggregate_excess", {"entity_id": entity}, where, detail))
+            told.append(_told("aggregate_excess", about, where, f"counts {count} events of {number} sent"))
+        elif count < number and processing and replay_id in young:
+            late += 1
         elif count < number and processing:
             detail = f"counts {count} of {number} events, and nothing waits in the queue"
-            told.append(_told("aggregate_partial", {"entity_id": entity}, where, detail))
-    why = f"{waiting:,} messages wait in the queue" if waiting else "the processor is off"
-    return told, () if processing else (f"Aggregates with fewer events than sent are not judged: {why}.",)
+            told.append(_told("aggregate_partial", about, where, detail))
+    if late:
+        minutes = SETTLED // timedelta(minutes=1)
+        notes.append(f"{late:,} aggregates are not judged: their messages were sent in the last {minutes} minutes.")
+    return told, tuple(notes)
 
 
 def _told(kind: str, about: Row, where: str, detail: str) -> Row:

@@ -1,21 +1,26 @@
 """Rebuild metadata and dedupe rows from the raw objects alone. Shows first; writes only what is absent.
 
 What comes back: the first arrival of every event, and every conflict whose body was kept. What cannot: the rows of
-duplicates, which left nothing in the bucket. An object whose hash is wrong is left alone.
+duplicates, which left nothing in the bucket. An object whose hash is wrong, or that cannot become rows, is left alone
+and named. Which of several objects of an event is its first arrival is what its dedupe row says, wherever that is; a
+stray (:mod:`pik.workbench.reconcile`) gets no rows.
 """
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from pik.events import CONFLICT
-from pik.pipeline.aws import to_item
+from pik.errors import AwsError
+from pik.events import CONFLICT, epoch, now
+from pik.pipeline.aws import cancellation_codes, error_code, to_item
 from pik.pipeline.rows import arrival_row
 from pik.rollout import records
 from pik.rollout.stack import aws_errors
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
 
 FIRST, LAST = "0001-01-01", "9999-12-31"
+_ATTEMPTS = 6
+_KEYS = {"DedupeTable": "event_id", "EventsTable": "PK"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Reindexed:
     Attributes:
         events: absent rows of the events table.
         dedupe: absent rows of the dedupe table.
-        skipped: raw objects that are not what was received, by key, and why.
+        skipped: objects that are not what was received, or that cannot become rows, by key, and why.
         objects: how many raw objects were read.
         applied: whether it was written.
         written: rows that were written; fewer than were absent when somebody else wrote them first.
@@ -105,44 +112,54 @@ def reindex(
         >>> reindex(connect("local"), "2013-01-01", "2013-01-02").to_text()  # doctest: +SKIP
     """
     seen = take(wb, moment(start, "start"), moment(end, "end"), progress)
-    absent = list(_absent(seen))
+    skipped = {kept.key: kept.problem for kept in seen.raw.values() if kept.problem}
+    absent = list(_absent(seen, skipped))
+    rows = [(table, row) for one in absent for table, row in one.rows.items()]
     found = Reindexed(
-        events=[row for table, row in absent if table == "EventsTable"],
-        dedupe=[row for table, row in absent if table == "DedupeTable"],
-        skipped={kept.key: kept.problem for kept in seen.raw.values() if kept.problem},
+        events=[row for table, row in rows if table == "EventsTable"],
+        dedupe=[row for table, row in rows if table == "DedupeTable"],
+        skipped=skipped,
         objects=len(seen.raw),
     )
     if not apply or not absent:
         return found
     with aws_errors(wb.environment, "write the rows"), ThreadPoolExecutor(PARALLEL) as pool:
-        written = sum(pool.map(lambda pair: _put(wb, *pair), absent))
-    done = Reindexed(found.events, found.dedupe, found.skipped, found.objects, applied=True, written=written)
+        written = sum(pool.map(lambda one: _write(wb, one, skipped), absent))
+    done = replace(found, applied=True, written=written)
     log = records.new(wb.environment, "reindex")
-    record = records.write(log, wb.environment, "reindex", done.to_dict())
-    return Reindexed(**{**vars(done), "record": str(record)})
+    return replace(done, record=str(records.write(log, wb.environment, "reindex", done.to_dict())))
 
 
-def _absent(seen: Snapshot) -> Iterator[tuple[str, Row]]:
+@dataclass(frozen=True)
+class _Absent:
+    """The absent rows of one object, by table; ``known``: its dedupe row is there, and must still name the object."""
+
+    key: str
+    event_id: str
+    rows: dict[str, Row]
+    known: bool = False
+
+
+def _absent(seen: Snapshot, skipped: dict[str, str]) -> Iterator[_Absent]:
+    """What is absent of each object that is its event's first arrival, and of each conflict; skips what cannot be."""
     there = {(row["PK"], row["SK"]) for row in seen.rows}
     firsts = dict(seen.dedupe)
     for kept in seen.raw.values():
-        known = seen.dedupe.get(kept.event_id)
-        if kept.problem or (known and known["s3_key"] != kept.key):
-            continue  # altered; or a second object of an event whose rows name the first one
+        if kept.problem or kept.key in seen.strays:
+            continue
+        known = kept.event_id in seen.dedupe
         dedupe, row = kept.rows(seen.retention_days)
         firsts.setdefault(kept.event_id, dedupe)
-        if known is None:
-            yield "DedupeTable", dedupe
-        if (row["PK"], row["SK"]) not in there:
-            yield "EventsTable", row
-    yield from (("EventsTable", row) for row in _conflicts(seen, firsts, there))
-
-
-def _conflicts(seen: Snapshot, firsts: dict[str, Row], there: set[tuple[str, str]]) -> Iterator[Row]:
+        lacking = {} if known else {"DedupeTable": dedupe}
+        lacking |= {} if (row["PK"], row["SK"]) in there else {"EventsTable": row}
+        if lacking and (why := kept.unusable):
+            skipped[kept.key] = why
+        elif lacking:
+            yield _Absent(kept.key, kept.event_id, lacking, known)
     for kept in seen.conflicts.values():
-        row = _conflict(kept, firsts.get(kept.event_id), seen.retention_days)
-        if row and (row["PK"], row["SK"]) not in there:
-            yield row
+        conflict = _conflict(kept, firsts.get(kept.event_id), seen.retention_days)
+        if conflict and (conflict["PK"], conflict["SK"]) not in there:
+            yield _Absent(kept.key, kept.event_id, {"EventsTable": conflict})
 
 
 def _conflict(kept: Kept, first: Row | None, retention_days: int) -> Row | None:
@@ -151,14 +168,51 @@ def _conflict(kept: Kept, first: Row | None, retention_days: int) -> Row | None:
     return arrival_row(kept.event, kept.arrival, retention_days, CONFLICT, kept.key, first)
 
 
-def _put(wb: Workbench, table: str, row: Row) -> bool:
-    key = "event_id" if table == "DedupeTable" else "PK"
-    try:
-        wb.environment.client("dynamodb", max_pool_connections=PARALLEL).put_item(
-            TableName=wb.outputs[table], Item=to_item(row), ConditionExpression=f"attribute_not_exists({key})"
-        )
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-            return False
-        raise
-    return True
+def _write(wb: Workbench, one: _Absent, skipped: dict[str, str]) -> int:
+    """Write the rows of one object together, or none: somebody else may have written another first arrival since."""
+    client = wb.environment.client("dynamodb", max_pool_connections=PARALLEL)
+    actions = [_put(wb.outputs[table], table, row) for table, row in one.rows.items()]
+    if one.known:
+        actions.insert(0, _still(wb.outputs["DedupeTable"], one))
+    for attempt in range(_ATTEMPTS):
+        try:
+            client.transact_write_items(TransactItems=actions)
+            return len(one.rows)
+        except ClientError as error:
+            codes = cancellation_codes(error)
+            if "ConditionalCheckFailed" in codes:
+                return 0
+            if "ValidationError" in codes or error_code(error) == "ValidationException":
+                skipped[one.key] = f"DynamoDB does not take its rows: {error}"
+                return 0
+            if not codes:
+                raise
+            time.sleep(random.uniform(0.5, 1) * 0.1 * 2**attempt)  # noqa: S311 - jitter, not a secret
+    raise AwsError(
+        f"{wb.environment.name}: could not write the rows of {one.key}",
+        reason=f"the transaction was cancelled {_ATTEMPTS} times: {', '.join(codes)}",
+        next_step="run the same again; what was written until then stays",
+    )
+
+
+def _put(name: str, table: str, row: Row) -> Row:
+    """A write that happens only where there is no row, or one whose retention is over (TTL deletes late)."""
+    return {
+        "Put": {
+            "TableName": name,
+            "Item": to_item(row),
+            "ConditionExpression": f"attribute_not_exists({_KEYS[table]}) OR expires_at <= :now",
+            "ExpressionAttributeValues": {":now": {"N": str(epoch(now()))}},
+        }
+    }
+
+
+def _still(name: str, one: _Absent) -> Row:
+    return {
+        "ConditionCheck": {
+            "TableName": name,
+            "Key": {"event_id": {"S": one.event_id}},
+            "ConditionExpression": "s3_key = :key",
+            "ExpressionAttributeValues": {":key": {"S": one.key}},
+        }
+    }

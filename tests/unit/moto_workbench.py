@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import boto3
@@ -12,6 +12,7 @@ from pik.pipeline import ingest, replay
 from pik.pipeline.http import Request
 from pik.pipeline.settings import Settings
 from pik.workbench import Workbench
+from pik.workbench.objects import Listed, Object
 
 DAY = "2025-01-01"
 
@@ -20,7 +21,35 @@ class MotoEnvironment(Environment):
     """An environment whose clients are plain ones, which moto answers."""
 
     def client(self, service: str, **_: Any) -> Any:
-        return boto3.client(service)
+        clients: dict[str, Any] = self.__dict__.setdefault("clients", {})
+        return clients.get(service) or clients.setdefault(service, boto3.client(service))
+
+
+class MotoObjects:
+    """The raw bucket read with boto3, which moto answers; as :class:`pik.workbench.objects.Objects`."""
+
+    def __init__(self, bucket: str) -> None:
+        self.bucket, self.s3 = bucket, boto3.client("s3")
+
+    def get(self, key: str) -> Object | None:
+        try:
+            found = self.s3.get_object(Bucket=self.bucket, Key=key)
+        except self.s3.exceptions.NoSuchKey:
+            return None
+        return Object(key, found["Body"].read(), found["ContentType"], found["Metadata"], found["ETag"])
+
+    def many(self, keys: Iterable[str], each: Callable[[str, Object | None], Any]) -> Iterator[Any]:
+        return (each(key, self.get(key)) for key in keys)
+
+    def below(self, prefix: str) -> list[Listed]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [Listed(o["Key"], o["ETag"], o["Size"]) for page in pages for o in page.get("Contents", [])]
+
+    def folders(self, prefix: str) -> tuple[list[str], list[Listed]]:
+        pages = self.s3.get_paginator("list_objects_v2")
+        found = list(pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"))
+        objects = [Listed(o["Key"], o["ETag"], o["Size"]) for page in found for o in page.get("Contents", [])]
+        return [one["Prefix"] for page in found for one in page.get("CommonPrefixes", [])], objects
 
 
 def workbench(config: Settings) -> Workbench:
@@ -37,11 +66,14 @@ def workbench(config: Settings) -> Workbench:
         "RawBucket": config.raw_bucket,
         "QueueUrl": config.queue_url,
         "DeadLetterQueueUrl": config.dead_letter_queue_url,
+        "Phase": "processor",
         **groups,
     }
     environment = MotoEnvironment("dev", "us-east-1")
     environment.outputs = lambda: outputs  # type: ignore[method-assign]
-    return Workbench(environment, "123456789012", "3 processor", outputs)
+    wb = Workbench(environment, "123456789012", "3 processor", outputs)
+    wb.__dict__["objects"] = MotoObjects(config.raw_bucket)
+    return wb
 
 
 def ingested(config: Settings, request_of: Callable[..., Any], count: int, entity: str = "e") -> None:

@@ -72,10 +72,10 @@ def test_altered_bytes_are_one_disagreement_whatever_the_rows_say() -> None:
     assert [row["class"] for row in disagreements(replace(seen, raw=bad, rows=[], dedupe={}))] == ["hash_mismatch"]
 
 
-def test_a_second_object_of_an_event_is_an_orphan() -> None:
+def test_a_second_object_of_an_event_is_a_stray() -> None:
     seen = snapshot()
     (one,) = seen.raw.values()
     other = replace(one, key=one.key.replace("hour=10", "hour=11"))
     (found,) = disagreements(replace(seen, raw={one.key: one, other.key: other}))
-    assert (found["class"], found["where"]) == ("orphan_raw", other.key)
+    assert (found["class"], found["where"]) == ("stray", other.key)
     assert key_id(other.key) == one.event_id

@@ -10,12 +10,14 @@ from pik.results import Verdict
 from pik.workbench import charts
 from pik.workbench.charts import records
 from pik.workbench.findings import Finding
-from pik.workbench.investigations.base import Investigation
+from pik.workbench.investigations.base import Investigation, plural
 from pik.workbench.notebook import Table
+from pik.workbench.reconcile import HARMLESS
 
 if TYPE_CHECKING:
     from pik.workbench.reconcile import Reconciliation
 
+STRAY = "the key came with several event times at once, and all but one request were answered with a conflict"
 QUESTION = "do all stores agree?"
 
 
@@ -31,7 +33,7 @@ class StoresReconciliation(Investigation):
 
     def chart(self) -> altair.Chart:
         """Which disagreements are there, and how many?"""
-        found = self.reconciliation.counts
+        found = self._counts
         return charts.counts(found, self._headline(), what="disagreement", unit="events", bad=found)
 
     def table(self) -> Table:
@@ -47,10 +49,13 @@ class StoresReconciliation(Investigation):
             Finding(Verdict.INCONCLUSIVE, note, question="what could not be judged?", blocking=False)
             for note in told.notes
         ]
+        if strays := sum(told.counts.get(kind, 0) for kind in HARMLESS):
+            sentence = f"{plural(strays, 'raw object')} of an event that is kept twice can stay: {STRAY}."
+            notes.append(Finding(Verdict.PASSED, sentence, question="what lies beside?", blocking=False))
         if told.clean:
             return [Finding(Verdict.PASSED, self._headline(), told.compared, question=QUESTION), *notes]
         findings = []
-        for kind, count in sorted(told.counts.items()):
+        for kind, count in sorted(self._counts.items()):
             rows = told.frame[told.frame["class"] == kind]
             first = next((str(row["event_id"]) for row in records(rows) if row["event_id"]), "")
             look = f"; {self.commands.explain(first)}" if first else ""
@@ -71,9 +76,14 @@ class StoresReconciliation(Investigation):
         looked = ", ".join(f"{number:,} {name}" for name, number in told.compared.items())
         if told.clean:
             return f"All stores agree {self.span} ({looked})."
-        kinds = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in sorted(told.counts.items()))
+        kinds = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in sorted(self._counts.items()))
         return f"The stores disagree {self.span}: {kinds}."
 
     def facts(self) -> dict[str, Any]:
         """Figures for the summary."""
-        return {**self.reconciliation.compared, "disagreements": len(self.reconciliation.frame)}
+        return {**self.reconciliation.compared, "disagreements": sum(self._counts.values())}
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        """Disagreements by class, without what is harmless."""
+        return {kind: count for kind, count in self.reconciliation.counts.items() if kind not in HARMLESS}
