@@ -8,17 +8,20 @@ minutes later), counts and states from the aggregates table, messages from the q
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from itertools import takewhile
 from typing import Any
 
+from pik import clock
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.results import Verdict
 from pik.rollout import stack
-from pik.rollout.inventory import queue_counts
+from pik.rollout.inventory import SETTLE_SECONDS, queue_counts, settling
 from pik.rollout.probe import Probe, exchange
 from pik.rollout.reading import Row, Stores
 from pik.rollout.replaying import Group, Selection, predict, read_raws, replay_all, select
@@ -27,7 +30,11 @@ from pik.rollout.status import queue as queue_status
 from pik.rollout.trials import Prediction
 
 PREFIX = "canary-"
-_FAILURES = ("ERROR", "Task timed out")  # our own lines say the first, the Lambda runtime both
+# What lines of failures hold: our own say ERROR; the Lambda runtime says that too when code raises, and has other words
+# when it is the runtime that ends: a timeout, too little memory, a process that was killed.
+# https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
+_FAILURES = ("ERROR", "Task timed out", "Runtime.OutOfMemory", "Runtime.ExitError", "Runtime exited")
+_REQUEST = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Limits:
 
     Attributes:
         least: seconds it is watched at the least; log lines may come that late.
+        settle: seconds for which the queue must have been seen empty; SQS's counts may be that old.
         patience: seconds after which it is judged by what there is.
         every: seconds between two looks.
         enough: messages that are enough to go by, when more are waiting.
@@ -44,6 +52,7 @@ class Limits:
     """
 
     least: float = 120.0
+    settle: float = SETTLE_SECONDS
     patience: float = 900.0
     every: float = 10.0
     enough: int = 1000
@@ -53,7 +62,7 @@ class Limits:
     @classmethod
     def of(cls, environment: Environment) -> Limits:
         """The usual ones; on the embedded AWS nothing comes late."""
-        return cls(least=3.0, patience=90.0, every=0.5) if environment.embedded else cls()
+        return cls(least=3.0, settle=settling(environment), patience=90.0, every=0.5) if environment.embedded else cls()
 
 
 @dataclass(frozen=True)
@@ -108,11 +117,16 @@ def judge(samples: Sequence[Sample], expected: int, limits: Limits) -> tuple[Ver
     fault = _fault(last, limits)
     if fault:
         return Verdict.FAILED, fault
-    drained = not last.waiting + last.in_flight
-    done = last.counted >= min(expected, limits.enough) or drained
+    done = last.counted >= min(expected, limits.enough) or _drained(samples, limits.settle)
     if last.counted and done and last.seconds >= limits.least:
         return Verdict.PASSED, f"{last.counted} of {_messages(expected)} counted as predicted, {last.failed} failed"
     return _out_of_patience(last, expected) if last.seconds >= limits.patience else None
+
+
+def _drained(samples: Sequence[Sample], settle: float) -> bool:
+    """Whether the queue has been seen empty, without a break, for as long as its counts may be old."""
+    empty = list(takewhile(lambda sample: not sample.waiting + sample.in_flight, reversed(samples)))
+    return bool(empty) and empty[0].seconds - empty[-1].seconds >= settle
 
 
 def _fault(last: Sample, limits: Limits) -> str:
@@ -152,7 +166,7 @@ class Canary:
         self.expected = sum(
             max(0, count - self.before.get(group, 0)) for group, (_, count) in self.prediction.aggregates.items()
         )
-        self.since = datetime.now(UTC) - timedelta(seconds=1)
+        self.since = clock.now(environment) - timedelta(seconds=2)
 
     def watch(self, on_progress: Say | None = None) -> Outcome:
         """Look until it can be judged; call ``on_progress`` with a sentence whenever something moved."""
@@ -229,7 +243,7 @@ def _wrong(prediction: Prediction, found: dict[Group, Row | None]) -> Iterator[s
             continue
         if row["input_count"] > count:
             yield f"{' · '.join(group)} counts {row['input_count']} of {count}"
-        elif row["state"] != json.loads(json.dumps(state)):
+        elif row["state"] != json.loads(json.dumps(state)) and group not in prediction.unsure:
             yield f"{' · '.join(group)} has another state"
 
 
@@ -238,7 +252,9 @@ def _failed(lines: Iterator[str]) -> Iterator[str]:
         try:
             said = json.loads(line)
         except ValueError:
-            yield line  # the Lambda runtime's own: a crash, a timeout
+            # The Lambda runtime's own, of a crash or a timeout: several lines speak of one invocation.
+            request = _REQUEST.search(line)
+            yield request[0] if request else line
             continue
         if isinstance(said, dict) and said.get("level") == "ERROR" and said.get("message") != "set aside":
             yield str(said.get("message_id") or line)

@@ -26,8 +26,7 @@ class Spec:
         remedy: what to do when it does not pass; ``{env}`` is the environment.
         investigate: the runbook that looks into a failure, with its parameters; empty: the remedy says all.
         blocking: whether the gate stays closed unless it passes; an advisory one is only shown.
-        patience: seconds that what comes late is waited for; looked at again every ``every`` seconds.
-        every: seconds between two looks.
+        patience: seconds that what comes late is waited for on AWS, at the least; ``-p patience`` makes it longer.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Spec:
     investigate: str = ""
     blocking: bool = True
     patience: float = 0.0
-    every: float = 0.5
 
     def command(self, env: str) -> str:
         """Return the command that looks into a failure in an environment; empty when there is none."""
@@ -128,7 +126,7 @@ CHECKS = (
         (REPLAY,),
         "somebody else reads the queue, or it was purged: list its event source mappings and consumers",
         "queue-and-dlq",
-        patience=60,
+        patience=180,
     ),
     Spec(
         "messages resolve to raw objects",
@@ -165,7 +163,7 @@ CHECKS = (
         (PROCESSOR,),
         "pik rollback --env {env}, then compare the versions",
         "aggregate-drift",
-        patience=60,
+        patience=120,
     ),
     Spec(
         "every input is counted",
@@ -180,7 +178,7 @@ CHECKS = (
         (PROCESSOR,),
         "pik rollback --env {env}: something is counted twice",
         "aggregate-drift",
-        patience=60,
+        patience=300,
     ),
     Spec(
         "a poison message is set aside with its reason",
@@ -188,7 +186,7 @@ CHECKS = (
         (PROCESSOR,),
         "read the processor's log group; the probe may come later: look into the dead-letter queue",
         "queue-and-dlq",
-        patience=60,
+        patience=120,
     ),
     Spec(
         "a processor's dry run predicts the same",
@@ -242,14 +240,14 @@ CHECKS = (
         "Is what this step did in the log group of the function that did it?",
         (INGEST, REPLAY, PROCESSOR),
         "CloudWatch may be late: run the step again; then look at the function's LoggingConfig",
-        patience=60,
+        patience=300,
     ),
     Spec(
         "metrics arrive",
         "Do the pipeline's own metrics count what this step did?",
         (INGEST, REPLAY, PROCESSOR),
         "CloudWatch may take minutes: run the step again",
-        patience=60,
+        patience=300,
     ),
     Spec(
         "dead-letter queue is empty",
@@ -264,6 +262,7 @@ CHECKS = (
         (INGEST, REPLAY, PROCESSOR),
         "pik status --env {env}, then the alarm's own description",
         "daily-health",
+        patience=240,
     ),
     Spec(
         "permissions are as declared",
@@ -277,6 +276,7 @@ CHECKS = (
         "Is what runs exactly what the phase says: functions, APIs and mappings?",
         (INGEST, REPLAY, PROCESSOR, ROLLBACK),
         "pik rollback --env {env} if something runs that must not",
+        patience=120,
     ),
 )
 BY_NAME = {spec.name: spec for spec in CHECKS}

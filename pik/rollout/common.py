@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from pik import clock
 from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.results import Check
 from pik.rollout import mapping, stack
-from pik.rollout.checks import BY_NAME
 from pik.rollout.permissions import permissions
 from pik.rollout.probe import Probe, exchange
 from pik.rollout.reading import Stores, eventually
-from pik.rollout.verdicts import check, every, missing
+from pik.rollout.trials import POISON_PREFIX
+from pik.rollout.verdicts import check, every, later, missing, patience
 
+POISON_REMEMBERED = timedelta(minutes=15)  # an alarm looks at minutes and needs some more to fall silent
 KINDS = {
     "AWS::Lambda::Function": "functions",
     "AWS::ApiGateway::RestApi": "APIs",
@@ -22,19 +24,19 @@ KINDS = {
 }
 
 
-def questions(stores: Stores) -> dict[str, Callable[[], Check]]:
+def questions(stores: Stores, asked: float) -> dict[str, Callable[[], Check]]:
     """Return what every phase is asked, by its name."""
     return {
-        "no alarm": lambda: no_alarm(stores),
+        "no alarm": lambda: no_alarm(stores, asked),
         "permissions are as declared": lambda: permissions(stores.environment),
-        "only this phase is on": lambda: components(stores),
+        "only this phase is on": lambda: components(stores, asked),
     }
 
 
-def logs(stores: Stores, group: str, text: str, since: datetime, patience: float) -> Check:
+def logs(stores: Stores, group: str, text: str, since: datetime, asked: float) -> Check:
     """Check that ``text`` is in the log group that the output ``group`` names; wait for it as the spec says."""
     name = "logs exist"
-    wait = min(BY_NAME[name].patience, patience) if text else 0
+    wait = patience(name, stores.environment, asked) if text else 0
     lines = eventually(lambda: stores.log_lines(group, text, since) if text else [], bool, wait)
     return check(
         name,
@@ -42,14 +44,18 @@ def logs(stores: Stores, group: str, text: str, since: datetime, patience: float
         yes=f"{text} is in {len(lines)} log line{'' if len(lines) == 1 else 's'}",
         no="",
         unknown=f"no log line with {text} within {wait:.0f} s" if text else "nothing was done that could be logged",
+        remedy=f"CloudWatch may be late: {later(stores.environment, _phase(stores), wait)}" if text else "",
         evidence={"log group": stores.outputs[group], "looked for": text, "line": (lines or [""])[-1]},
     )
 
 
-def metrics(stores: Stores, metric: str, service: str, since: datetime, patience: float) -> Check:
-    """Check that one of the pipeline's metrics has data points since a moment; wait for them as the spec says."""
-    name = "metrics arrive"
-    wait = min(BY_NAME[name].patience, patience)
+def metrics(stores: Stores, metric: str, service: str, asked: float) -> Check:
+    """Check that one of the pipeline's metrics has data points since the last deploy; wait for them as the spec says.
+
+    CloudWatch may take minutes; points that came too late for an earlier run count in this one.
+    """
+    name, since = "metrics arrive", stack.require(stores.environment).updated
+    wait = patience(name, stores.environment, asked)
     total = eventually(lambda: stores.metric_sum(metric, service, since), lambda value: value > 0, wait)
     return check(
         name,
@@ -57,6 +63,7 @@ def metrics(stores: Stores, metric: str, service: str, since: datetime, patience
         yes=f"{metric} of service {service} counts {total:g}",
         no="",
         unknown=f"no data point of {metric} within {wait:.0f} s",
+        remedy=f"CloudWatch may be late: {later(stores.environment, _phase(stores), wait)}",
         evidence={
             "metric": f"{METRICS_NAMESPACE} {metric} service={service} environment={stores.environment.name}",
             "since": f"{since:%Y-%m-%d %H:%M:%SZ}",
@@ -65,10 +72,21 @@ def metrics(stores: Stores, metric: str, service: str, since: datetime, patience
     )
 
 
-def no_alarm(stores: Stores) -> Check:
-    """None of the stack's alarms is in ALARM. One without data is shown, and is no alarm."""
+def _phase(stores: Stores) -> str:
+    return stack.require(stores.environment).phase.name
+
+
+def no_alarm(stores: Stores, asked: float = 0.0) -> Check:
+    """None of the stack's alarms is in ALARM. One without data is shown, and is no alarm.
+
+    An alarm that rang for the poison which an earlier verification sent, and removed, is waited for: it must fall
+    silent.
+    """
     states = stores.alarms()
-    ringing = sorted(name for name, state in states.items() if state == "ALARM")
+    if _ringing(states) == ["DeadLetterQueueAlarm"] and _our_poison_only(stores):
+        wait = patience("no alarm", stores.environment, asked)
+        states = eventually(stores.alarms, lambda seen: not _ringing(seen), wait, every=5.0)
+    ringing = _ringing(states)
     return check(
         "no alarm",
         not ringing if states else None,
@@ -77,6 +95,17 @@ def no_alarm(stores: Stores) -> Check:
         unknown="the stack has no alarms",
         evidence={"states": ", ".join(f"{name} {state}" for name, state in sorted(states.items()))},
     )
+
+
+def _ringing(states: dict[str, str]) -> list[str]:
+    return sorted(name for name, state in states.items() if state == "ALARM")
+
+
+def _our_poison_only(stores: Stores) -> bool:
+    """Whether all that was set aside lately was sent by a verification to be set aside."""
+    since = clock.now(stores.environment) - POISON_REMEMBERED
+    lines = stores.log_lines("ProcessorLogGroup", "set aside", since)
+    return bool(lines) and all(POISON_PREFIX in line for line in lines)
 
 
 def dead_letters_empty(stores: Stores) -> Check:
@@ -91,10 +120,11 @@ def dead_letters_empty(stores: Stores) -> Check:
     )
 
 
-def components(stores: Stores) -> Check:
+def components(stores: Stores, asked: float = 0.0) -> Check:
     """What runs is exactly what the phase says: functions, APIs and mappings, counted in the stack and at Lambda."""
-    environment = stores.environment
-    phase = stack.require(environment).phase
+    environment, name = stores.environment, "only this phase is on"
+    there = stack.require(environment)
+    phase, wanted = there.phase, _wanted_mappings(there)
     expected = {
         "functions": 1 + phase.replay + phase.processor,
         "APIs": 1 + phase.replay,
@@ -108,11 +138,17 @@ def components(stores: Stores) -> Check:
             if item["ResourceType"] in KINDS and item["ResourceStatus"] != "DELETE_COMPLETE":
                 found[KINDS[item["ResourceType"]]] += 1
                 names[item["LogicalResourceId"]] = item["PhysicalResourceId"]
-    reading = mapping.find(environment, stores.outputs)
+    reading = eventually(
+        lambda: mapping.find(environment, stores.outputs),
+        lambda seen: [one.state for one in seen] == wanted,
+        patience(name, environment, asked),
+    )
+    # One that is being deleted is asked again, for a while; it is gone soon, and reads no more.
+    states = [one.state for one in reading if one.state != "Deleting"]
     seen = {kind: found[kind] == count for kind, count in expected.items()}
-    seen["mappings that read the queue"] = len(reading) == expected["mappings"]
+    seen["mappings that read the queue"] = states == wanted
     return check(
-        "only this phase is on",
+        name,
         every(seen),
         yes=f"phase {phase.label} and no more: "
         + ", ".join(f"{count} {kind if count != 1 else kind[:-1]}" for kind, count in expected.items()),
@@ -122,6 +158,13 @@ def components(stores: Stores) -> Check:
             "mappings of the queue": ", ".join(f"{m.function} {m.state}" for m in reading) or "none",
         },
     )
+
+
+def _wanted_mappings(there: stack.Stack) -> list[str]:
+    """The states of the queue's mappings: one that reads in phase 3 (a dry run keeps it disabled), none before."""
+    if not there.phase.processor:
+        return []
+    return ["Disabled" if there.parameters.get("DryRun") == "true" else "Enabled"]
 
 
 def ingest_answers(stores: Stores, name: str = "ingest still answers") -> Check:

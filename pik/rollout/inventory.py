@@ -22,6 +22,9 @@ QUEUE_COUNTS = (
     "ApproximateNumberOfMessagesDelayed",
 )
 MAX_ITEMS = 500_000
+# SQS's counts are approximate and may not be consistent before a minute has passed since the last message was sent:
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+SETTLE_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ def inventory(environment: Environment, *, max_items: int = MAX_ITEMS) -> Invent
 def messages(environment: Environment, queue_url: str) -> int:
     """Return how many messages a queue holds, waiting, in flight and delayed (approximate on AWS)."""
     return sum(queue_counts(environment, queue_url).values())
+
+
+def settling(environment: Environment) -> float:
+    """Return how many seconds a count of a queue must have lasted to be believed; the embedded AWS counts exactly."""
+    return 0.0 if environment.embedded else SETTLE_SECONDS
 
 
 def queue_counts(environment: Environment, queue_url: str) -> dict[str, int]:

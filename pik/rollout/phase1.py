@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from pik import events
+from pik import clock, events
 from pik.environments import Environment
 from pik.results import Check, words
 from pik.rollout import common
@@ -25,7 +25,7 @@ class IngestChecks:
         self.stores = Stores(environment)
         self.patience = patience
         self.probe = Probe()
-        self.since = datetime.now(UTC) - timedelta(seconds=2)
+        self.since = clock.now(environment) - timedelta(seconds=2)
         first = self.probe.body(1)
         self.unsigned = self._send(first, sign=False)
         self.dry = self._send(first, dry_run=True)
@@ -68,7 +68,7 @@ class IngestChecks:
             "a rejected body is kept": self.rejections,
             "logs exist": self.logs,
             "metrics arrive": self.metrics,
-            **common.questions(self.stores),
+            **common.questions(self.stores, self.patience),
         }
 
     def api_answers(self) -> Check:
@@ -211,7 +211,7 @@ class IngestChecks:
 
     def metrics(self) -> Check:
         """The pipeline's own metrics count the probe that is no event."""
-        return common.metrics(self.stores, "Rejected", "ingest", self.since, self.patience)
+        return common.metrics(self.stores, "Rejected", "ingest", self.patience)
 
     def _send(self, body: bytes, *, dry_run: bool = False, sign: bool = True) -> Exchange:
         return exchange(self.environment, self.stores.outputs["IngestUrl"], body, dry_run=dry_run, sign=sign)

@@ -9,24 +9,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeVar
 
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
-from pik import events
+from pik import clock, events
 from pik.environments import Environment
 from pik.events import Event
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import METRICS_NAMESPACE
+from pik.replays.records import Replay, replays_of
 from pik.rollout import stack
-from pik.rollout.inventory import messages
+from pik.rollout.inventory import messages, settling
 
 T = TypeVar("T")
 Row = dict[str, Any]
 _deserialize = TypeDeserializer().deserialize
 PARALLEL = 16
+METRIC_WINDOW = timedelta(hours=3)
 
 
 def eventually(look: Callable[[], T], good: Callable[[T], bool], patience: float, every: float = 0.5) -> T:
@@ -35,6 +38,30 @@ def eventually(look: Callable[[], T], good: Callable[[T], bool], patience: float
     while not good(seen := look()) and time.monotonic() < deadline:
         time.sleep(every)
     return seen
+
+
+class Steady:
+    """A count that is believed once it has lasted (:func:`pik.rollout.inventory.settling`), watched from now on.
+
+    >>> Steady(environment, stores.waiting).count()                   # doctest: +SKIP
+    (120, True)
+    """
+
+    def __init__(self, environment: Environment, look: Callable[[], int], *, every: float = 5.0) -> None:
+        self._seconds, self._look, self._every = settling(environment), look, every
+        self._since, self._seen = time.monotonic(), look()
+
+    def count(self) -> tuple[int, bool]:
+        """Return the count and whether it lasted; wait for that, at the most twice as long as it must last."""
+        deadline = time.monotonic() + 2 * self._seconds
+        while True:
+            now, seen = time.monotonic(), self._look()
+            if seen != self._seen:
+                self._since, self._seen = now, seen
+            lasted = now - self._since >= self._seconds
+            if lasted or now >= deadline:
+                return seen, lasted
+            time.sleep(self._every)
 
 
 @dataclass(frozen=True)
@@ -97,21 +124,23 @@ class Stores:
         )
         return _row(found["Item"]) if "Item" in found else None
 
-    def arrivals(self, entity_id: str, start: str = "", end: str = "") -> list[Row]:
-        """Return every row of an entity, in the order of event time; ``start`` and ``end`` are the kit's times."""
+    def arrivals(self, entity_id: str, start: str = "", end: str = "", most: int | None = None) -> list[Row]:
+        """Return every row of an entity (or the first ``most``) in the order of event time.
+
+        ``start`` and ``end`` are the kit's times.
+        """
         between = [f"TS#{start}", f"TS#{end}" if end else "TS$"]
-        return list(
-            self._query(
-                "EventsTable",
-                KeyConditionExpression="PK = :pk AND SK BETWEEN :start AND :end",
-                ExpressionAttributeValues={
-                    ":pk": {"S": events.entity_pk(entity_id)},
-                    ":start": {"S": between[0]},
-                    ":end": {"S": between[1]},
-                },
-                ConsistentRead=True,
-            )
+        rows = self._query(
+            "EventsTable",
+            KeyConditionExpression="PK = :pk AND SK BETWEEN :start AND :end",
+            ExpressionAttributeValues={
+                ":pk": {"S": events.entity_pk(entity_id)},
+                ":start": {"S": between[0]},
+                ":end": {"S": between[1]},
+            },
+            ConsistentRead=True,
         )
+        return list(islice(rows, most))
 
     def recent(self, days: int, limit: int) -> list[Row]:
         """Return rows by ingest time, the newest days first, at most about ``limit`` of them."""
@@ -130,11 +159,21 @@ class Stores:
                 break
         return found
 
-    def replays(self) -> list[Row]:
-        """Return what is known of every replay: the head rows, oldest first."""
+    def replays(self) -> dict[str, Replay]:
+        """Return what is recorded of every replay, by its id, oldest first."""
         pages = self.environment.client("dynamodb").get_paginator("scan")
-        rows = [_row(i) for p in pages.paginate(TableName=self.outputs["ReplaysTable"]) for i in p["Items"]]
-        return sorted((row for row in rows if row["SK"] == "HEAD"), key=lambda row: str(row["created"]))
+        found = pages.paginate(TableName=self.outputs["ReplaysTable"], ConsistentRead=True)
+        return replays_of(_row(item) for page in found for item in page["Items"])
+
+    def replay(self, replay_id: str) -> Replay | None:
+        """Return what is recorded of one replay, or None."""
+        rows = self._query(
+            "ReplaysTable",
+            KeyConditionExpression="PK = :pk",
+            ExpressionAttributeValues={":pk": {"S": events.replay_pk(replay_id)}},
+            ConsistentRead=True,
+        )
+        return replays_of(rows).get(replay_id)
 
     def replay_pages(self, replay_id: str) -> list[Row]:
         """Return what each request of a replay did, in order."""
@@ -196,12 +235,16 @@ class Stores:
         return [event["message"] for page in found for event in page["events"] if text in event["message"]]
 
     def metric_sum(self, name: str, service: str, since: datetime) -> float:
-        """Return the sum of one of the pipeline's metrics since a moment; 0 without data points."""
+        """Return the sum of one of the pipeline's metrics since a moment, but not of more than the last three hours.
+
+        0 without data points. CloudWatch answers at most 1,440 points a question, and older ones prove nothing.
+        """
         if self.environment.embedded:
             from pik.local.metrics import extract_metrics
 
             extract_metrics(self.environment)
-        start = since.replace(second=0, microsecond=0)
+        now = clock.now(self.environment)
+        start = max(since, now - METRIC_WINDOW).replace(second=0, microsecond=0)
         points = self.environment.client("cloudwatch").get_metric_statistics(
             Namespace=METRICS_NAMESPACE,
             MetricName=name,
@@ -210,7 +253,7 @@ class Stores:
                 {"Name": "environment", "Value": self.environment.name},
             ],
             StartTime=start,
-            EndTime=datetime.now(UTC) + timedelta(minutes=1),
+            EndTime=now + timedelta(minutes=1),
             Period=60,
             Statistics=["Sum"],
         )["Datapoints"]

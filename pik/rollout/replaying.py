@@ -1,4 +1,9 @@
-"""Choosing what to replay, replaying it through the operator's API, predicting the aggregates from the raw objects."""
+"""Choosing what to replay, replaying it through the operator's API, predicting the aggregates from the raw objects.
+
+Producers send meanwhile. So a window ends in the past (:func:`pik.clock.settled`) and is fixed once; and as late events
+arrive in it all the same, what a replay sent is what its record says (:mod:`pik.replays.sent`), not what the window
+holds when one looks.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +14,19 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
-from pik import events
+from pik import clock, events
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.events import Event
 from pik.pipeline.aggregators import fold
+from pik.replays.records import Replay as Record
+from pik.replays.sent import sent as sent_of
 from pik.rollout import stack
 from pik.rollout.probe import Exchange, exchange
 from pik.rollout.reading import RawObject, Row, Stores
@@ -27,18 +35,24 @@ from pik.rollout.stack import Say, silent
 PREFIX = "rollout-"
 PARALLEL = 6
 THROTTLED_ATTEMPTS = 20
+MOST_OF_ONE = 2_000  # events of one entity that a check replays
 
 Group = tuple[str, str, str]  # entity, day, replay
 
 
 @dataclass(frozen=True)
 class Selection:
-    """One entity's events in a half-open window, as the metadata table lists them: what a replay of it must send."""
+    """One entity's events in a half-open window.
+
+    ``rows``: those that a replay must send, or has sent; ``unsure``: days of which one cannot say for certain which
+    (:class:`pik.replays.sent.Sent`).
+    """
 
     entity_id: str
     start_time: str
     end_time: str
     rows: tuple[Row, ...] = field(repr=False)
+    unsure: frozenset[str] = frozenset()
 
     @property
     def event_ids(self) -> set[str]:
@@ -53,12 +67,20 @@ class Selection:
 
 @dataclass(frozen=True)
 class Replay:
-    """One replay as the operator's API answered it: ``plan`` is the dry run, ``pages`` the requests that sent."""
+    """One replay as the operator's API answered it: ``plan`` is the dry run, ``pages`` the requests that sent.
+
+    Attributes:
+        selection: what the metadata listed before anything was asked.
+        later: what it listed after the last answer; None when nobody looked again.
+        carried: what was sent, as the replay's record says; None when there is no record.
+    """
 
     replay_id: str
     selection: Selection
     plan: Exchange
     pages: tuple[Exchange, ...]
+    later: Selection | None = None
+    carried: Selection | None = None
 
     @property
     def sent(self) -> int:
@@ -69,6 +91,32 @@ class Replay:
     def complete(self) -> bool:
         """Whether the last answer says that the window was read to its end."""
         return bool(self.pages) and self.pages[-1]["complete"] is True
+
+    @property
+    def events(self) -> Selection:
+        """The events that were sent, as far as is known."""
+        return self.carried or self.selection
+
+    @cached_property
+    def bounds(self) -> tuple[int, int]:
+        """How many events the window held at the least and at the most while it was planned and sent.
+
+        The two differ by what arrived late, and what expired, meanwhile.
+        """
+        before = self.selection.event_ids
+        after = self.later.event_ids if self.later else before
+        return len(before - self._expired), len(before | after)
+
+    @cached_property
+    def lost(self) -> set[str]:
+        """Events that were listed before, are not any more, and have not expired."""
+        after = self.later.event_ids if self.later else self.selection.event_ids
+        return self.selection.event_ids - after - self._expired
+
+    @cached_property
+    def _expired(self) -> set[str]:
+        now = time.time()
+        return {str(row["event_id"]) for row in self.selection.rows if row.get("expires_at", now + 1) <= now}
 
 
 @dataclass(frozen=True)
@@ -81,31 +129,54 @@ class Raws:
 
 def select(stores: Stores, entity_id: str, start_time: str, end_time: str) -> Selection:
     """Return what the metadata table lists for one entity and window: first arrivals that have not expired."""
+    return _listed(stores.arrivals(entity_id, start_time, end_time), entity_id, start_time, end_time)
+
+
+def _listed(rows: Iterable[Row], entity_id: str, start_time: str, end_time: str) -> Selection:
     now = int(time.time())
-    rows = stores.arrivals(entity_id, start_time, end_time)
     kept = [row for row in rows if row["status"] == events.ACCEPTED and row["expires_at"] > now]
     return Selection(entity_id, start_time, end_time, tuple(kept))
 
 
-def busiest(stores: Stores, entities: int, days: int = 3, rows: int = 40_000) -> list[Selection]:
-    """Return a selection for each of the entities with the most events among those ingested last; probes left out."""
+def busiest(
+    stores: Stores, entities: int, days: int = 3, rows: int = 40_000, most: int = MOST_OF_ONE
+) -> list[Selection]:
+    """Return a selection for each of the entities with the most events among those ingested last; probes left out.
+
+    Each window begins with the day of the entity's oldest event that was ingested lately and ends at the same moment,
+    now and in whatever is asked of it later: a moment in the past, so that what producers send meanwhile is behind it.
+    An entity with more than ``most`` events there gets a shorter window; one with none in the past is left out.
+    """
     seen: dict[str, dict[str, str]] = defaultdict(dict)
     for row in stores.recent(days, rows):
         if row["source"] != events.PROBE_SOURCE:
             seen[str(row["entity_id"])][str(row["event_id"])] = str(row["event_time"])
     chosen = sorted(seen, key=lambda entity: (-len(seen[entity]), entity))[:entities]
-    if not chosen:
-        return []
-    times = [moment for entity in chosen for moment in seen[entity].values()]
-    start, end = min(times)[:10], max(times)[:10]
-    window = (_midnight(start, 0), _midnight(end, 1))
+    settled = events.format_time(clock.settled(stores.environment)) if chosen else ""
+    windows = [(entity, *_window(seen[entity].values(), settled)) for entity in chosen]
     with ThreadPoolExecutor(PARALLEL) as pool:
-        return list(pool.map(lambda entity: select(stores, entity, *window), chosen))
+        found = pool.map(lambda window: _bounded(stores, most, *window), [w for w in windows if w[1] < w[2]])
+        return [selection for selection in found if selection.rows]
 
 
-def _midnight(day: str, days_later: int) -> str:
-    moment = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=days_later)
-    return events.format_time(moment)
+def _window(times: Iterable[str], settled: str) -> tuple[str, str]:
+    """Return the window from the day of the first to the day of the last of some times, never beyond ``settled``."""
+    known = sorted(times)
+    last = known[-1][:10]
+    end = f"{date.fromisoformat(last) + timedelta(days=1)}T00:00:00.000000Z" if last < settled[:10] else settled
+    return f"{known[0][:10]}T00:00:00.000000Z", end
+
+
+def _bounded(stores: Stores, most: int, entity_id: str, start_time: str, end_time: str) -> Selection:
+    """Return a selection of at most ``most`` rows, by ending its window earlier; more when all have the same time."""
+    rows = stores.arrivals(entity_id, start_time, end_time, most + 1)
+    if len(rows) > most:
+        earlier = str(rows[-1]["event_time"])
+        if earlier == str(rows[0]["event_time"]):
+            return select(stores, entity_id, start_time, end_time)
+        end_time = earlier
+        rows = [row for row in rows if str(row["event_time"]) < end_time]
+    return _listed(rows, entity_id, start_time, end_time)
 
 
 def batch_stamp(prefix: str = PREFIX) -> str:
@@ -165,16 +236,40 @@ def _ask(environment: Environment, url: str, body: bytes) -> Exchange:
     return asked
 
 
-def latest_batch(stores: Stores) -> dict[str, Selection]:
-    """Return the replays of the last batch that a rollout sent (by replay id), and what the metadata lists for each."""
-    heads = [row for row in stores.replays() if str(row["replay_id"]).startswith(PREFIX)]
-    if not heads:
-        return {}
-    stamp = max(str(row["replay_id"]).rpartition("-")[0] for row in heads)
-    ours = [row for row in heads if str(row["replay_id"]).rpartition("-")[0] == stamp]
+def looked_at_again(stores: Stores, replays: Iterable[Replay]) -> list[Replay]:
+    """Return replays with what the metadata lists now, and with what their records say that they sent."""
+
+    def again(replay: Replay) -> Replay:
+        chosen, record = replay.selection, stores.replay(replay.replay_id)
+        window = (chosen.entity_id, chosen.start_time, chosen.end_time)
+        rows = stores.arrivals(*window)
+        carried = _carried(record, rows) if record else None
+        return replace(replay, later=_listed(rows, *window), carried=carried)
+
     with ThreadPoolExecutor(PARALLEL) as pool:
-        found = pool.map(lambda r: select(stores, str(r["entity_id"]), str(r["start_time"]), str(r["end_time"])), ours)
-        return {str(row["replay_id"]): selection for row, selection in zip(ours, found, strict=True)}
+        return list(pool.map(again, replays))
+
+
+def latest_batch(stores: Stores) -> dict[str, Selection]:
+    """Return what each replay of the last batch that a rollout sent has sent, by replay id."""
+    records = {name: record for name, record in stores.replays().items() if name.startswith(PREFIX)}
+    if not records:
+        return {}
+    stamp = max(name.rpartition("-")[0] for name in records)
+    ours = {name: record for name, record in records.items() if name.rpartition("-")[0] == stamp}
+
+    def sent(record: Record) -> Selection:
+        head = record.head
+        return _carried(record, stores.arrivals(head["entity_id"], head["start_time"], head["end_time"]))
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return dict(zip(ours, pool.map(sent, ours.values()), strict=True))
+
+
+def _carried(record: Record, window: Iterable[Row]) -> Selection:
+    found = sent_of(record, window)
+    head = record.head
+    return Selection(str(head["entity_id"]), str(head["start_time"]), str(head["end_time"]), found.rows, found.unsure)
 
 
 def read_raws(stores: Stores, rows: Iterable[Row]) -> Raws:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pik import clock
 from pik.environments import Environment
 from pik.events import PROBE_SOURCE
 from pik.pipeline import queue
 from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.results import Check
-from pik.rollout import stack
+from pik.rollout import peek, stack
 from pik.rollout.probe import Probe
 from pik.rollout.reading import Row, Stores, eventually
 from pik.rollout.replaying import Group, Raws, Selection, predict
-from pik.rollout.verdicts import check, every, missing
+from pik.rollout.verdicts import check, every, later, missing, patience
 
 SAMPLE = 20  # messages that are sent, or asked about, again
+MOST_DEAD_LETTERS = 100  # are held, for seconds, to find the one that was sent to be set aside
+POISON_PREFIX = "poison-"  # of the replay ids of what is sent to be set aside
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class Prediction:
         """Events of all those replays."""
         return sum(len(selection.rows) for selection in self.replays.values())
 
+    @property
+    def unsure(self) -> set[Group]:
+        """Aggregates of which it is not certain which events were sent (:mod:`pik.replays.sent`)."""
+        return {(one.entity_id, day, replay_id) for replay_id, one in self.replays.items() for day in one.unsure}
+
     def sample(self, most: int = SAMPLE) -> dict[str, Selection]:
         """Return the first events of these replays, as replays."""
         found: dict[str, Selection] = {}
@@ -46,13 +55,20 @@ class Prediction:
         return found
 
 
-class Trials:
-    """Tries things out on one environment's processor; ``wait`` says how many seconds one of them may wait."""
+def uncounted(wanted: dict[Group, tuple[dict[str, Any], int]], found: dict[Group, Row | None]) -> dict[Group, int]:
+    """Return how many events each aggregate does not count yet; those that count all are left out."""
+    counts = {group: row["input_count"] if row else 0 for group, row in found.items()}
+    return {group: count - counts.get(group, 0) for group, (_, count) in wanted.items() if counts.get(group, 0) < count}
 
-    def __init__(self, environment: Environment, wait: Callable[[], float]) -> None:
+
+class Trials:
+    """Tries things out on one environment's processor; ``asked``: how many seconds somebody wants to wait for each."""
+
+    def __init__(self, environment: Environment, asked: float) -> None:
         self.environment = environment
-        self.wait = wait
+        self.asked = asked
         self.poisoned = ""  # the message that was sent to be set aside
+        self.since = datetime.now(UTC)  # when that was, by AWS's clock
 
     @property
     def stores(self) -> Stores:
@@ -65,27 +81,59 @@ class Trials:
         return stack.require(self.environment).parameters.get("DryRun") == "true"
 
     def redelivery(self, predicted: Prediction) -> Check:
-        """Messages that were processed already are sent again: every sum stays as it was."""
+        """Messages that were processed already are sent again: every sum stays as it was.
+
+        That they were delivered is proven by the processor's log lines, which name each message: an empty queue, by its
+        approximate counts, would also be one to which they have not come yet.
+        """
         name, stores, again = "redelivery changes nothing", self.stores, self._copies(predicted)
         if not again or self.dry:
             return check(name, None, yes="", no="", unknown="no message to send again")
         before = stores.versions(predicted.aggregates)
-        client, url = self.environment.client("sqs"), stores.outputs["QueueUrl"]
-        for start in range(0, len(again), queue.BATCH):
-            part = again[start : start + queue.BATCH]
-            client.send_message_batch(
-                QueueUrl=url, Entries=[{"Id": str(n), "MessageBody": body} for n, body in enumerate(part)]
-            )
-        left = eventually(stores.waiting, lambda count: count == 0, self.wait())
+        if left := uncounted(predicted.aggregates, before):
+            unknown = f"{sum(left.values())} predicted events are not counted yet: what is sent again may be the first"
+            return check(name, None, yes="", no="", unknown=unknown)
+        since = clock.now(self.environment) - timedelta(seconds=2)
+        ids, wait = self._send(stores, again), patience(name, self.environment, self.asked)
+        lines = eventually(lambda: self._handled(stores, ids, since), lambda seen: len(seen) == len(ids), wait)
         changed = [group for group, row in stores.versions(predicted.aggregates).items() if row != before[group]]
+        twice = [message for message, text in lines.items() if text != "counted before"]
+        delivered = len(lines) == len(ids) == len(again)
         return check(
             name,
-            None if left else not changed,
+            False if changed or twice else True if delivered else None,
             yes=f"{len(again)} messages delivered again, no aggregate changed",
-            no=f"{len(changed)} aggregates changed",
-            unknown=f"{left} messages are still in the queue",
-            evidence={"sent again": len(again), "changed": changed[:3] or "none"},
+            no=f"{len(changed)} aggregates changed, {len(twice)} messages were not taken for counted before",
+            unknown=f"of {len(again)} messages sent again the processor's log names {len(lines)} as delivered",
+            remedy="" if delivered else f"{later(self.environment, 'processor', wait)}; LogLevel must be INFO or DEBUG",
+            evidence={
+                "sent again": len(ids),
+                "delivered": len(lines),
+                "log group": stores.outputs.get("ProcessorLogGroup"),
+                "changed": changed[:3] or "none",
+            },
         )
+
+    def _send(self, stores: Stores, bodies: list[str]) -> set[str]:
+        """Send messages to the queue; return the ids of those that it took."""
+        client, url, ids = self.environment.client("sqs"), stores.outputs["QueueUrl"], set[str]()
+        for start in range(0, len(bodies), queue.BATCH):
+            part = bodies[start : start + queue.BATCH]
+            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(part)]
+            taken = client.send_message_batch(QueueUrl=url, Entries=entries).get("Successful", [])
+            ids |= {str(entry["MessageId"]) for entry in taken}
+        return ids
+
+    @staticmethod
+    def _handled(stores: Stores, ids: set[str], since: datetime) -> dict[str, str]:
+        """What the processor's log says of these messages, by their id: the first line that speaks of each."""
+        found: dict[str, str] = {}
+        for line in stores.log_lines("ProcessorLogGroup", "counted", since):
+            with suppress(ValueError):
+                said = json.loads(line)
+                if isinstance(said, dict) and said.get("message_id") in ids:
+                    found.setdefault(said["message_id"], str(said.get("message")))
+        return found
 
     def dry_run(self, predicted: Prediction) -> Check:
         """A dry run of the processor itself predicts what was predicted here, and hands every message back."""
@@ -115,24 +163,26 @@ class Trials:
         if self.dry:
             return check(name, None, yes="", no="", unknown="DRY_RUN: nothing is consumed")
         body = queue.dumps(_poison(probe, stores.outputs["RawBucket"]))
-        before = stores.dead_letters()
+        wait = patience(name, self.environment, self.asked)
+        self.since = clock.now(self.environment) - timedelta(seconds=2)
         sent = self.environment.client("sqs").send_message(QueueUrl=stores.outputs["QueueUrl"], MessageBody=body)
         self.poisoned = str(sent["MessageId"])
-        found = eventually(lambda: self._take(body), bool, self.wait())
-        after = eventually(stores.dead_letters, lambda count: count == before, self.wait())
+        found = eventually(lambda: self._take(body), bool, wait)
+        logged = found is None and stores.log_lines("ProcessorLogGroup", self.poisoned, self.since)
         attributes = {key: value["StringValue"] for key, value in (found or {}).get("MessageAttributes", {}).items()}
         seen = {
-            "arrived": found is not None,
-            "has a code": bool(attributes.get(CODE_ATTRIBUTE)),
-            "has a reason": bool(attributes.get(REASON_ATTRIBUTE)),
-            "queue left as found": after == before,
+            "arrived": None if logged else found is not None,
+            "has a code": bool(attributes.get(CODE_ATTRIBUTE)) if found else None,
+            "has a reason": bool(attributes.get(REASON_ATTRIBUTE)) if found else None,
         }
         return check(
             name,
             every(seen),
-            yes=f"set aside as {attributes.get(CODE_ATTRIBUTE)}; the dead-letter queue is left as it was found",
+            yes=f"set aside as {attributes.get(CODE_ATTRIBUTE)}; the probe is removed from the dead-letter queue again",
             no=f"not as it must be: {missing(seen)}",
-            evidence={"sent": body, "found": attributes or "nothing", "dead letters": f"{before}, then {after}"},
+            unknown="the log says that it was set aside, and it is not among the dead letters looked at",
+            remedy="mend or redrive what is in the dead-letter queue, then run the step again" if logged else "",
+            evidence={"sent": body, "message": self.poisoned, "found": attributes or "nothing"},
         )
 
     def _copies(self, predicted: Prediction) -> list[str]:
@@ -153,21 +203,15 @@ class Trials:
         return said if isinstance(said, dict) else {}
 
     def _take(self, body: str) -> Row | None:
-        """Remove our own probe from the dead-letter queue and return it; everything else goes back at once."""
+        """Remove our own probe from the dead-letter queue and return it; everything else goes back."""
         client, url = self.environment.client("sqs"), self.stores.outputs["DeadLetterQueueUrl"]
-        received = client.receive_message(
-            QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=20, WaitTimeSeconds=1, MessageAttributeNames=["All"]
-        ).get("Messages", [])
-        ours: Row | None = None
-        for message in received:
-            if message["Body"] == body:
-                client.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-                ours = message
-            else:
-                client.change_message_visibility(
-                    QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
-                )
-        return ours
+        with peek.held(self.environment, url, MOST_DEAD_LETTERS) as held:
+            for name, message in held.messages.items():
+                if message["Body"] == body:
+                    client.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+                    held.gone.add(name)
+                    return message
+        return None
 
 
 def _groups(said: dict[str, Any]) -> dict[Group, tuple[Any, int]]:
@@ -192,4 +236,4 @@ def _poison(probe: Probe, bucket: str) -> dict[str, Any]:
         "s3_key": f"raw/source={PROBE_SOURCE}/there-is-no-such-object-{probe.id}.json",
         "payload_sha256": "0" * 64,
     }
-    return queue.message(row, replay_id=f"poison-{probe.id}", entity_id=probe.entity_id, bucket=bucket)
+    return queue.message(row, replay_id=f"{POISON_PREFIX}{probe.id}", entity_id=probe.entity_id, bucket=bucket)

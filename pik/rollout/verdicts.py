@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pik.environments import Environment
 from pik.errors import AwsError
 from pik.results import Check, Evidence, Verdict, words
 from pik.rollout.checks import BY_NAME
@@ -51,6 +52,21 @@ def every(answers: Mapping[str, bool | None]) -> bool | None:
 def missing(answers: Mapping[str, bool | None]) -> str:
     """Name the answers that are not yes, for a sentence."""
     return ", ".join(name for name, value in answers.items() if value is not True) or "nothing"
+
+
+def patience(name: str, environment: Environment, asked: float) -> float:
+    """Return how many seconds a check waits for what comes late.
+
+    On AWS at least as long as its spec says, and longer when a person asks for it. The embedded AWS is not late: there
+    the two are upper limits.
+    """
+    usual = BY_NAME[name].patience
+    return min(usual, asked) if environment.embedded else max(usual, asked)
+
+
+def later(environment: Environment, phase: str, waited: float) -> str:
+    """Return what helps when something had not come after ``waited`` seconds: more patience."""
+    return f"pik run verify-{phase} --env {environment.name} -p patience={max(600, round(2 * waited))}"
 
 
 def ask(questions: Mapping[str, Callable[[], Check]], env: str) -> tuple[Check, ...]:

@@ -15,10 +15,11 @@ import pyarrow as pa
 from pik import events
 from pik.events import Event
 from pik.pipeline.aggregators import fold
+from pik.replays.records import Replay
 from pik.rollout.reading import Stores
 from pik.rollout.stack import aws_errors
 from pik.workbench import frames
-from pik.workbench.replays import Replay, known
+from pik.workbench.replays import known
 from pik.workbench.versions import (
     CONTRIBUTIONS,
     Key,

@@ -22,6 +22,7 @@ from pik import events
 from pik.errors import AwsError, UsageError
 from pik.events import ACCEPTED, CONFLICT
 from pik.pipeline.aws import from_item
+from pik.replays.records import Replay
 from pik.rollout.inventory import messages
 from pik.rollout.stack import aws_errors
 from pik.workbench import replays, telemetry
@@ -48,7 +49,7 @@ class _Found:
     raw: Kept | None = None
     raw_key: str = ""
     conflicts: dict[str, Kept | None] = field(default_factory=dict)
-    replays: dict[str, replays.Replay] = field(default_factory=dict)
+    replays: dict[str, Replay] = field(default_factory=dict)
     aggregates: list[Row] = field(default_factory=list)
     logs: list[dict[Any, Any]] = field(default_factory=list)
     logs_problem: str = ""

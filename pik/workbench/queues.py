@@ -20,12 +20,14 @@ import pyarrow as pa
 from pik import events
 from pik.errors import UsageError
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
+from pik.replays.records import Replay
+from pik.replays.sent import sent
 from pik.rollout import peek as looking
 from pik.rollout.inventory import queue_counts
 from pik.rollout.reading import Stores
 from pik.rollout.stack import aws_errors
 from pik.workbench import frames
-from pik.workbench.replays import Replay, known
+from pik.workbench.replays import known
 from pik.workbench.telemetry import logs
 from pik.workbench.versions import contributions
 
@@ -226,13 +228,13 @@ def expected(wb: Workbench, limit: int) -> tuple[list[dict[str, Any]], bool]:
 def _outstanding(wb: Workbench, stores: Stores, replay: Replay) -> list[dict[str, Any]]:
     """The messages of one replay whose event is not counted: what was dealt with, less the contributions."""
     entity, head = str(replay.head["entity_id"]), replay.head
-    wanted = {events.ACCEPTED, events.DUPLICATE} if head["include_duplicates"] else {events.ACCEPTED}
     counted = {row["event_id"] for day in replay.expected for row in contributions(wb, entity, day, replay.replay_id)}
     finished = replay.row()["finished"]
+    window = stores.arrivals(entity, str(head["start_time"]), str(head["end_time"]))
     return [
         {**row, "replay_id": replay.replay_id, "sent": finished, "basis": "expected", "age_s": None}
-        for row in stores.arrivals(entity, str(head["start_time"]), str(head["end_time"]))
-        if row["status"] in wanted and row["SK"] <= replay.after and row["event_id"] not in counted
+        for row in sent(replay, window).rows
+        if row["event_id"] not in counted
     ]
 
 

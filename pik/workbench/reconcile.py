@@ -39,6 +39,7 @@ import pyarrow as pa
 from pik import events
 from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
+from pik.replays.records import Replay
 from pik.rollout.inventory import messages
 from pik.rollout.reading import Stores
 from pik.rollout.stack import aws_errors
@@ -241,11 +242,11 @@ def _later(seen: Snapshot, explained: set[str]) -> Iterator[Row]:
                 yield _told("hash_mismatch", row, row["s3_key"], kept.problem or "not the body that was received")
 
 
-def _touches(replay: replays.Replay, start: str, end: str) -> bool:
+def _touches(replay: Replay, start: str, end: str) -> bool:
     return bool(replay.head["start_time"] < end and replay.head["end_time"] > start)
 
 
-def _halves(known: list[replays.Replay]) -> Iterator[Row]:
+def _halves(known: list[Replay]) -> Iterator[Row]:
     for replay in known:
         if not replay.complete:
             sent, reach = replay.total("sent"), replay.after or "its start"
@@ -253,7 +254,7 @@ def _halves(known: list[replays.Replay]) -> Iterator[Row]:
             yield _told("half_replay", replay.head, f"replay {replay.replay_id}", detail)
 
 
-def _aggregates(wb: Workbench, known: list[replays.Replay], wanted: list[str]) -> tuple[list[Row], tuple[str, ...]]:
+def _aggregates(wb: Workbench, known: list[Replay], wanted: list[str]) -> tuple[list[Row], tuple[str, ...]]:
     expected = {
         (replay.head["entity_id"], day, replay.replay_id): number
         for replay in known

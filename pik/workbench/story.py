@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pik import events
 from pik.events import ACCEPTED, CONFLICT
+from pik.replays.records import Replay
 from pik.workbench.explanation import Explanation, Line
 from pik.workbench.lateness import span
-from pik.workbench.replays import Replay
 
 if TYPE_CHECKING:
     from pik.workbench.explain import _Found

@@ -161,7 +161,7 @@ def test_a_processor_that_fails_on_a_quarter_is_taken_back_and_nothing_is_lost(
     found = eventually(
         lambda: stores.versions(predicted.aggregates), lambda seen: not _different(predicted.aggregates, seen), 60
     )
-    assert _different(predicted.aggregates, found) == []
+    assert _different(predicted.aggregates, found) == {}
     assert stores.dead_letters() == 0
     rollback(staging, "replay")
 

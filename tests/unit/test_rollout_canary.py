@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pik.results import Verdict
-from pik.rollout.canary import Limits, Outcome, Sample, _failed, _some, _wrong, judge
+from pik.rollout.canary import _FAILURES, Limits, Outcome, Sample, _failed, _some, _wrong, judge
 from pik.rollout.replaying import Raws
 from pik.rollout.trials import Prediction
 
-LIMITS = Limits(least=10, patience=60, every=1)
+LIMITS = Limits(least=10, settle=5, patience=60, every=1)
 
 
 def sample(seconds: float = 20, **seen: Any) -> Sample:
@@ -41,9 +42,21 @@ def sample(seconds: float = 20, **seen: Any) -> Sample:
     ],
 )
 def test_a_canary_is_judged_by_what_is_seen(last: Sample, verdict: Verdict | None, says: str) -> None:
-    judged = judge([sample(0, waiting=100), last], 100, LIMITS)
+    before = replace(last, seconds=last.seconds - 6)  # what is seen has lasted
+    judged = judge([sample(0, waiting=100), before, last], 100, LIMITS)
     assert (judged[0] if judged else None) is verdict
     assert judged is None or says in judged[1]
+
+
+def test_one_look_at_an_empty_queue_ends_nothing() -> None:
+    """SQS's counts are approximate and up to a minute old: 40 of 100 counted and a 0 may be 60 still to come."""
+    one = [sample(0, waiting=100), sample(14, waiting=60, counted=40), sample(20, counted=40)]
+    assert judge(one, 100, LIMITS) is None
+    back = [*one, sample(24, waiting=60, counted=40), sample(26, counted=40)]
+    assert judge(back, 100, LIMITS) is None  # it must be empty without a break
+    judged = judge([*back, sample(31, counted=40)], 100, LIMITS)
+    assert judged is not None
+    assert judged[0] is Verdict.PASSED
 
 
 def test_of_many_messages_some_are_enough() -> None:
@@ -60,6 +73,18 @@ def test_a_failure_is_a_message_that_went_back_or_a_crash_once_each() -> None:
         "2026-11-24 Task timed out after 30.00 seconds",
     ]
     assert set(_failed(iter(lines))) == {"m1", lines[4], lines[5]}
+
+
+ID = "1c1bd6e8-97e8-4ae1-8f8b-3b3f0e9f5a11"
+
+
+def test_running_out_of_memory_is_a_failure_and_its_lines_speak_of_one_invocation() -> None:
+    lines = [
+        f"RequestId: {ID} Error: Runtime exited with error: signal: killed\nRuntime.ExitError",
+        f"REPORT RequestId: {ID}\tMax Memory Used: 128 MB\tStatus: error\tError Type: Runtime.OutOfMemory",
+    ]
+    assert all(any(text in line for text in _FAILURES) for line in lines)
+    assert set(_failed(iter(lines))) == {ID}
 
 
 GROUP = ("N1", "2013-01-01", "r")

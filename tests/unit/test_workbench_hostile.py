@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
+from pik.replays.records import Replay
 from pik.results import Check, Evidence, StepResult, Verdict
 from pik.rollout import figures
 from pik.rollout.banner import Banner
@@ -78,9 +79,9 @@ def hostile(schema: pa.Schema, **values: Any) -> pd.DataFrame:
     return frames.frame(schema, [row | values, row | values])
 
 
-def replay_of(identifier: str) -> replays.Replay:
+def replay_of(identifier: str) -> Replay:
     head = {"start_time": "2013-01-01T00:00:00.000000Z", "end_time": "2013-01-02T00:00:00.000000Z", "entity_id": EVIL}
-    return replays.Replay(identifier, head, {})
+    return Replay(identifier, head, {})
 
 
 class HostileWorkbench:
