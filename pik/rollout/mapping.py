@@ -1,13 +1,21 @@
-"""The processor's event source mapping: the tap between the queue and the processor. Closing it takes seconds."""
+"""The processor's event source mapping: it reads the queue for the processor. Disabling it takes seconds."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
+from botocore.exceptions import ClientError
+
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.rollout.stack import Say, Stack, aws_errors
+from pik.rollout.watching import transient
+
+# Lambda refuses a change while an earlier one is under way.
+# https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html#API_UpdateEventSourceMapping_Errors
+_BUSY = frozenset({"ResourceInUseException", "ResourceConflictException"})
+_GONE = "ResourceNotFoundException"
 
 
 @dataclass(frozen=True)
@@ -33,33 +41,52 @@ def find(environment: Environment, outputs: dict[str, str]) -> list[Mapping]:
 def switch(environment: Environment, outputs: dict[str, str], *, on: bool, patience: float = 120.0) -> float:
     """Enable or disable every mapping of the queue and wait until AWS says so; return the seconds it took.
 
-    Raises AwsError when a mapping has not reached the state after ``patience`` seconds.
+    Asks again when a mapping is back in the other state: an update of the stack may have enabled it meanwhile. A
+    throttled or lost answer, and Lambda being busy with an earlier change, are tried again; a mapping that is gone
+    reads nothing.
+
+    Raises:
+        AwsError: a mapping has not reached the state after ``patience`` seconds, or AWS refused.
     """
-    started = time.monotonic()
-    wanted = "Enabled" if on else "Disabled"
-    client = environment.client("lambda")
-    asked: set[str] = set()
+    started, problem, state = time.monotonic(), "", "unknown"
+    wanted, other = ("Enabled", "Disabled") if on else ("Disabled", "Enabled")
+    gone: set[str] = set()
     while True:
-        waiting = [found for found in find(environment, outputs) if found.state != wanted]
-        if not waiting:
-            return time.monotonic() - started
-        for tap in waiting:
-            # AWS refuses an update while an earlier one (Creating, Enabling, Disabling) is under way.
-            if tap.uuid not in asked and tap.state in {"Enabled", "Disabled"}:
-                with aws_errors(environment, "switch the event source mapping"):
-                    client.update_event_source_mapping(UUID=tap.uuid, Enabled=on)
-                asked.add(tap.uuid)
+        try:
+            waiting = [one for one in find(environment, outputs) if one.state != wanted and one.uuid not in gone]
+            if not waiting:
+                return time.monotonic() - started
+            state = waiting[0].state
+            gone |= {one.uuid for one in waiting if one.state == other and not _asked(environment, one, on)}
+        except AwsError as error:
+            if not transient(error):
+                raise
+            problem = f"; {error.reason}"
         if time.monotonic() - started > patience:
             raise AwsError(
-                f"{environment.name}: the event source mapping is still {waiting[0].state}",
-                reason=f"waited {patience:.0f} s for {wanted}",
+                f"{environment.name}: the event source mapping is still {state}",
+                reason=f"waited {patience:.0f} s for {wanted}{problem}",
                 next_step="run the same command again",
             )
         time.sleep(0.1 if environment.embedded else 2.0)
 
 
+def _asked(environment: Environment, one: Mapping, on: bool) -> bool:
+    """Ask for the other state; return False when the mapping is not there any more, and was to be disabled."""
+    with aws_errors(environment, "switch the event source mapping"):
+        try:
+            environment.client("lambda").update_event_source_mapping(UUID=one.uuid, Enabled=on)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code == _GONE and not on:
+                return False
+            if code not in _BUSY:
+                raise
+    return True
+
+
 def as_declared(environment: Environment, found: Stack, say: Say) -> bool:
-    """Open the mapping when the phase wants it open and something (a rollback) closed it; return whether it did."""
+    """Enable the mapping when the phase wants it and something (a rollback) disabled it; return whether it did."""
     if not found.phase.processor or found.parameters.get("DryRun") == "true":
         return False
     if all(one.state == "Enabled" for one in find(environment, found.outputs)):
