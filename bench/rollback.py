@@ -24,7 +24,7 @@ PIK = Path(sys.executable).with_name("pik")
 COLUMNS = ["seconds since the command was started", "median", "smallest", "largest"]
 FIGURES = {
     "last_message": "last message consumed, as the aggregates table has it",
-    "done": "the whole command: stack converged, stores compared item by item, recorded in the ledger",
+    "done": "the whole command: stack converged, stores proven the same, recorded in the ledger",
 }
 
 

@@ -146,10 +146,10 @@ def rollback(
     where = environment(env)
     done = run(where, to or "replay", on_progress=say)
     emit(done.as_dict() | {"rehearsal": where.rehearsal}, as_json=as_json, text=labelled(where, done.sentence))
-    if done.lost_nothing is False:
+    if done.stores_intact is False:
         raise CheckFailed(
             "a store is not what it was before the rollback",
-            reason=str({name: vars(d) for name, d in done.differences.items() if not d.lost_nothing}),
+            reason="; ".join(f"{one.store}: {one.sentence}" for one in done.stores if one.intact is False),
             next_step=f"read {done.log}; versions and point-in-time recovery are on in every store",
         )
 

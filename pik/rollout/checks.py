@@ -203,14 +203,14 @@ CHECKS = (
     ),
     Spec(
         "the queue's messages are kept",
-        "Does what waited in the queue still wait?",
+        "Is the queue the same one, does nothing read it, and does what waited in it still wait?",
         (ROLLBACK,),
         "replay the window again: raw objects and metadata are the truth, messages only refer to them",
         "queue-and-dlq",
     ),
     Spec(
         "every store is untouched",
-        "Has every table, bucket and queue all that it had, item by item?",
+        "Is every table, bucket and queue the same one as before, with what was sampled of it?",
         (ROLLBACK,),
         "bucket versions and point-in-time recovery of the tables hold what was there",
         "stores-reconciliation",

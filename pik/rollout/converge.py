@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.environments import Environment
-from pik.errors import AwsError
+from pik.errors import AwsError, PikError
 from pik.rollout import stack
 from pik.rollout.stack import Say, Stack, aws_errors
+from pik.rollout.watching import patiently, transient
 
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
+SETTING_OUT = 30.0  # seconds until a request that CloudFormation accepted shows in the stack's status
 _NOTHING_TO_DO = "No updates are to be performed"
 
 
@@ -51,8 +53,8 @@ def converge(
             if _NOTHING_TO_DO not in str(error):
                 raise
             return found
-        now = at_rest(environment, say=say, look=follow)
-    follow()
+        now = _settled(environment, found, say, follow)
+    _looked(follow)
     there = all(now.parameters.get(key) == value for key, value in parameters.items() if key in found.parameters)
     if not there or not now.healthy or now.status == "UPDATE_ROLLBACK_COMPLETE":
         failure = follow.failure()
@@ -64,28 +66,55 @@ def converge(
     return now
 
 
+def _settled(environment: Environment, found: Stack, say: Say, look: Callable[[], None]) -> Stack:
+    """Wait for the end of the update that was accepted a moment ago, also when it does not show at once."""
+    began = time.monotonic()
+    while True:
+        now = at_rest(environment, say=say, look=look)
+        shows = (now.status, now.updated, now.parameters) != (found.status, found.updated, found.parameters)
+        if shows or time.monotonic() - began > SETTING_OUT:
+            return now
+        time.sleep(0.3 if environment.embedded else 3.0)
+
+
 def at_rest(
     environment: Environment,
     *,
     say: Say = stack.silent,
     look: Callable[[], None] = lambda: None,
     patience: float = 3600.0,
+    leaving: str = "",
 ) -> Stack:
-    """Wait until CloudFormation is not at work on the stack; call ``look`` meanwhile. Raise AwsError in the end."""
-    deadline = time.monotonic() + patience
-    now = stack.require(environment)
-    said = ""
-    while now.in_progress:
+    """Wait until CloudFormation is not at work on the stack; call ``look`` meanwhile, as far as AWS answers.
+
+    ``leaving``: the status that a request made a moment ago makes the stack leave: such a request is only accepted, and
+    the stack may go on showing it for a while (:data:`SETTING_OUT` seconds are waited).
+    Raises AwsError after ``patience`` seconds, or when AWS has not answered for :data:`pik.rollout.watching.SILENCE`.
+    """
+    began, said = time.monotonic(), ""
+    while True:
+        now = patiently(environment, lambda: stack.require(environment), say=say)
+        elapsed = time.monotonic() - began
+        if not now.in_progress and (now.status != leaving or elapsed > SETTING_OUT):
+            return now
         if now.status != said:
             say(f"{environment.stack} is {now.status}")
             said = now.status
-        if time.monotonic() > deadline:
+        leaving = leaving if now.status == leaving else ""
+        if elapsed > patience:
             raise AwsError(
                 f"{environment.name}: the stack is {now.status}",
                 reason=now.reason or f"waited {patience:.0f} s",
                 next_step=f"pik status --env {environment.name}",
             )
-        look()
+        _looked(look)
         time.sleep(0.3 if environment.embedded else 3.0)
-        now = stack.require(environment)
-    return now
+
+
+def _looked(look: Callable[[], None]) -> None:
+    """Look, and let a throttled or lost answer pass: the next look is seconds away."""
+    try:
+        look()
+    except (PikError, ClientError, BotoCoreError) as error:
+        if not transient(error):
+            raise

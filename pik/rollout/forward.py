@@ -58,14 +58,26 @@ def refuse_unless_ready(environment: Environment, found: Stack) -> None:
             next_step=f"wait for `pik status --env {environment.name}` to say COMPLETE, then again",
         )
     if not found.healthy:
-        delete = f"aws cloudformation delete-stack --stack-name {environment.stack} --region {environment.region}"
-        stuck = found.status == "UPDATE_ROLLBACK_FAILED"
-        fix = f"pik rollback --env {environment.name}" if stuck else f"{delete}, then again"
         raise Refused(
             f"{environment.stack} is {found.status}",
             reason=found.reason or "a stack in this state cannot be updated",
-            next_step=fix,
+            next_step=f"{way_out(environment, found)}, then again",
         )
+
+
+def way_out(environment: Environment, found: Stack) -> str:
+    """Return the command that helps a stack out of a state in which it cannot be updated.
+
+    Only a stack whose creation failed, or whose deletion did, is deleted: its stores are retained. What failed to
+    update is rolled back.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
+    """
+    name = f"--stack-name {environment.stack} --region {environment.region}"
+    if found.status in ("UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED"):
+        return f"pik rollback --env {environment.name}"
+    if found.status in ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
+        return f"aws cloudformation delete-stack {name} (its stores are retained)"
+    return f"aws cloudformation describe-stack-events {name} says what failed; mend that"
 
 
 def wanted(

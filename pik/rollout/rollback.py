@@ -1,4 +1,4 @@
-"""Take an environment back to a lower phase: the tap first (seconds), then the stack, then the proof.
+"""Take an environment back to a lower phase: stop consumption first (seconds), then the stack, then the proof.
 
 The stack converges on the template and the code that are *deployed* (``UsePreviousTemplate``), with the toggles
 changed: going back never ships what happens to lie in somebody's checkout, and needs neither a build nor ``sam``.
@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.environments import Environment
 from pik.errors import AwsError, PikError, Refused, UsageError
 from pik.ledger import Kind
-from pik.rollout import mapping, phases, records, stack
+from pik.rollout import intact, mapping, phases, records, stack
 from pik.rollout.converge import at_rest, converge
+from pik.rollout.forward import way_out
 from pik.rollout.guard import guard
-from pik.rollout.inventory import Difference, Inventory, inventory, messages, queue_counts
+from pik.rollout.intact import Comparison
+from pik.rollout.inventory import messages, queue_counts
 from pik.rollout.recording import record
 from pik.rollout.stack import Say, Stack, aws_errors, silent
+from pik.rollout.watching import patiently
 
 TARGETS = (phases.REPLAY.name, phases.INGEST.name)
-# What a running function holds is done by then, or failed: the function's timeout, and slack. What failed stays in
-# flight until its visibility timeout ends, and nothing is consumed meanwhile: there is no use in waiting for it.
+# How long is waited on the embedded AWS for what is in flight, and on AWS where the function's timeout cannot be read.
+# What failed stays in flight until its visibility timeout ends, and nothing is consumed meanwhile: no use in waiting.
 DRAIN_SECONDS = 35.0
 
 
@@ -34,9 +37,9 @@ DRAIN_SECONDS = 35.0
 class Rollback:
     """What a rollback did and what it found.
 
-    ``stopped_after``: seconds until nothing consumed the queue any more; ``queue_before`` and ``queue_after``: messages
-    kept; ``before`` and ``after``: inventories of every store taken once consumption had stopped and at the end, None
-    when there was too much to read.
+    ``stopped_after``: seconds until nothing consumed the queue any more, counted on AWS as the function's timeout after
+    the event source mapping was disabled; ``queue_before`` and ``queue_after``: messages in the queue (approximate on
+    AWS: evidence, not a verdict); ``stores``: what became of each store.
     """
 
     changed: bool
@@ -45,64 +48,42 @@ class Rollback:
     previous: str
     seconds: float
     stopped_after: float
-    queue_before: int
-    queue_after: int
-    dead_letters: int
+    queue_before: int | None
+    queue_after: int | None
+    dead_letters: int | None
     stack_status: str
     mappings_left: int
-    before: Inventory | None = field(default=None, repr=False)
-    after: Inventory | None = field(default=None, repr=False)
+    stores: tuple[Comparison, ...] = field(default=(), repr=False)
     log: str = ""
     recorded: str = ""
 
     @property
-    def differences(self) -> dict[str, Difference]:
-        """How each store changed; empty when no inventory could be taken."""
-        return self.before.difference(self.after) if self.before and self.after else {}
-
-    @property
-    def lost_nothing(self) -> bool | None:
-        """Whether every store still has all it had; None when that could not be looked at."""
-        if not self.differences:
-            return None
-        return all(difference.lost_nothing for difference in self.differences.values())
+    def stores_intact(self) -> bool | None:
+        """Whether every store is the same one with all that was sampled; None when that could not be looked at."""
+        found = [one.intact for one in self.stores]
+        if False in found:
+            return False
+        return True if found and None not in found else None
 
     @property
     def sentence(self) -> str:
         """What happened, in one sentence."""
         where = f"{self.environment} is at phase {phases.phase(self.phase).label}"
-        if not self.changed:
+        if not self.changed and not self.stopped_after:
             return f"{where}; nothing to roll back"
-        untouched = {True: "every store untouched", False: "STORES CHANGED", None: "stores not compared"}
+        stores = {True: "every store is the same", False: "STORES CHANGED", None: "stores not compared"}
+        before = f", before: {self.previous}" if self.changed else ""
+        kept = "an unknown number of" if self.queue_after is None else f"{self.queue_after}"
         return (
-            f"{where}, before: {self.previous}; consumption stopped after {self.stopped_after:.1f} s, "
-            f"{self.queue_after} messages kept in the queue, {untouched[self.lost_nothing]} ({self.seconds:.1f} s)"
+            f"{where}{before}; consumption stopped after {self.stopped_after:.1f} s, "
+            f"{kept} messages kept in the queue, {stores[self.stores_intact]} ({self.seconds:.1f} s)"
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything but the inventories' items, JSON-able."""
-        return {
-            "changed": self.changed,
-            "environment": self.environment,
-            "phase": self.phase,
-            "previous": self.previous,
-            "seconds": self.seconds,
-            "stopped_after": self.stopped_after,
-            "queue_before": self.queue_before,
-            "queue_after": self.queue_after,
-            "dead_letters": self.dead_letters,
-            "stack_status": self.stack_status,
-            "mappings_left": self.mappings_left,
-            "lost_nothing": self.lost_nothing,
-            "stores": {
-                name: {**asdict(difference), "count": self.after.counts[name] if self.after else None}
-                for name, difference in self.differences.items()
-            },
-            "digests_before": self.before.digests if self.before else {},
-            "digests_after": self.after.digests if self.after else {},
-            "log": self.log,
-            "recorded": self.recorded,
-        }
+        """Return it as one JSON-able object."""
+        plain = {name: value for name, value in vars(self).items() if name != "stores"}
+        stores = {one.store: one.as_dict() for one in self.stores}
+        return {**plain, "stores_intact": self.stores_intact, "stores": stores}
 
 
 def rollback(
@@ -114,10 +95,10 @@ def rollback(
 ) -> Rollback:
     """Take ``environment`` back to ``replay`` (processor off) or ``ingest`` (replay off as well).
 
-    Stops the event source mapping first and waits until it is disabled; nothing in a store is touched. When the
-    environment is at that phase or below already, a mapping that should not be open is still closed, and nothing else
-    happens. ``after_stop`` is called once nothing is consumed any more (a rehearsal sends its messages there).
-    Raises NotDeployed without a stack, AwsError when CloudFormation gives up (the tap stays closed).
+    Disables the event source mapping first and waits until it is; nothing in a store is touched. When the environment
+    is at that phase or below already, a mapping that should not be enabled is still disabled, and nothing else happens.
+    ``after_stop`` is called once nothing is consumed any more (a rehearsal sends its messages there).
+    Raises NotDeployed without a stack, AwsError when CloudFormation gives up (consumption stays stopped).
 
     >>> rollback(environment("local")).sentence                    # doctest: +SKIP
     'local is at phase 2 replay, before: processor; consumption stopped after 0.3 s, 120 messages kept …'
@@ -125,10 +106,10 @@ def rollback(
     if to not in TARGETS:
         raise UsageError(f"cannot roll back to {to}", next_step=f"one of {', '.join(TARGETS)}")
     say = on_progress or silent
-    tap = Tap(environment, say)
-    found = guard(environment).stack or stack.require(environment)
+    consumption = Consumption(environment, say)
+    found = patiently(environment, lambda: guard(environment).stack or stack.require(environment), say=say)
     try:
-        done = _roll_back(environment, found, phases.phase(to), tap, after_stop)
+        done = _roll_back(environment, found, phases.phase(to), consumption, after_stop)
     except PikError as error:
         say(str(record(environment, Kind.ROLLBACK, f"did not get there: {error.message}", phase=to, state="failed")))
         raise
@@ -141,119 +122,184 @@ def rollback(
 
 
 def _roll_back(
-    environment: Environment, found: Stack, target: phases.Phase, tap: Tap, after_stop: Callable[[], None] | None
+    environment: Environment,
+    found: Stack,
+    target: phases.Phase,
+    consumption: Consumption,
+    after_stop: Callable[[], None] | None,
 ) -> Rollback:
-    say, previous = tap.say, found.phase
+    say, previous = consumption.say, found.phase
     log = records.new(environment, "rollback")
-    tap.close(found)
+    consumption.stop(found)
     if after_stop:
         after_stop()
-    settled = _settle(environment, found, tap)
-    before = _inventory(environment)
-    waiting = messages(environment, settled.outputs["QueueUrl"])
+    settled = _settle(environment, found, consumption)
+    before = intact.stores(environment, settled)
+    waiting = _messages(environment, settled, "QueueUrl")
     changed = settled.phase.number > target.number
     if changed:
         say(f"CloudFormation takes {environment.stack} to phase {target.label}")
-        _converge(environment, settled, target, say)
-    after = stack.require(environment)
+        _converge(environment, settled, target, consumption)
+    after = patiently(environment, lambda: stack.require(environment), say=say)
+    left = patiently(environment, lambda: mapping.find(environment, after.outputs), say=say)
+    if consumption.problem and any(one.state != "Disabled" for one in left):
+        raise AwsError(
+            f"{environment.name}: {consumption.state}",
+            reason=f"the event source mapping is {left[0].state}: {consumption.problem}",
+            next_step=f"aws lambda update-event-source-mapping --no-enabled --uuid {left[0].uuid} --region "
+            f"{environment.region}; then pik rollback --env {environment.name} again",
+        )
     done = Rollback(
         changed=changed,
         environment=environment.name,
         phase=after.phase.name,
         previous=previous.name,
-        seconds=round(time.monotonic() - tap.began, 2),
-        stopped_after=round(tap.stopped_after, 2),
+        seconds=round(time.monotonic() - consumption.began, 2),
+        stopped_after=round(consumption.stopped_after, 2),
         queue_before=waiting,
-        queue_after=messages(environment, after.outputs["QueueUrl"]),
-        dead_letters=messages(environment, after.outputs["DeadLetterQueueUrl"]),
+        queue_after=_messages(environment, after, "QueueUrl"),
+        dead_letters=_messages(environment, after, "DeadLetterQueueUrl"),
         stack_status=after.status,
-        mappings_left=len(mapping.find(environment, after.outputs)),
-        before=before,
-        after=_inventory(environment) if before else None,
+        mappings_left=len(left),
+        stores=intact.compare(environment, before),
         log=str(log.with_suffix(".json")),
     )
     records.write(log, environment, "rollback", done.as_dict())
     return done
 
 
-class Tap:
-    """Closes the event source mapping, as often as one turns up, and knows when the last message was consumed."""
+def _messages(environment: Environment, found: Stack, output: str) -> int | None:
+    """Messages in a queue, None when AWS does not say: a rollback does not end for that."""
+    try:
+        return messages(environment, found.outputs[output])
+    except (ClientError, BotoCoreError, KeyError):
+        return None
+
+
+class Consumption:
+    """Disables what reads the queue, as often as a mapping turns up, and knows when the last message was consumed.
+
+    ``problem`` says why a mapping could not be disabled; the rollback goes on then, because CloudFormation removes it.
+    """
 
     def __init__(self, environment: Environment, say: Say) -> None:
         self.environment = environment
         self.say = say
         self.began = time.monotonic()
         self.stopped_after = 0.0
+        self.problem = ""
 
-    def close(self, found: Stack) -> None:
-        """Disable what reads the queue and wait for what is in flight."""
-        queue = found.outputs.get("QueueUrl")
-        taps = [tap for tap in mapping.find(self.environment, found.outputs) if tap.state != "Disabled"]
-        if not taps or not queue:
+    @property
+    def state(self) -> str:
+        """Whether the queue is consumed, for messages."""
+        return "the queue MAY STILL BE CONSUMED" if self.problem else "the queue is no longer consumed"
+
+    def stop(self, found: Stack) -> None:
+        """Disable what reads the queue and wait for what is being processed."""
+        try:
+            reading = patiently(self.environment, lambda: mapping.find(self.environment, found.outputs), say=self.say)
+            if all(one.state == "Disabled" for one in reading):
+                return
+            mapping.switch(self.environment, found.outputs, on=False)
+        except AwsError as error:
+            self.problem = f"{error.message}: {error.reason}"
+            self.say(
+                f"could not disable the event source mapping, going on: CloudFormation removes it ({self.problem})"
+            )
             return
-        mapping.switch(self.environment, found.outputs, on=False)
-        self.stopped_after = time.monotonic() - self.began
+        self.problem = ""
+        self.stopped_after = self._elapsed()
         self.say(f"event source mapping disabled after {self.stopped_after:.1f} s")
-        deadline = time.monotonic() + DRAIN_SECONDS
+        if self.environment.embedded:
+            self._drain(found)
+        else:
+            self._wait(found)
+
+    def _wait(self, found: Stack) -> None:
+        """Wait until the last invocation that began before the mapping was disabled has ended, or timed out."""
+        seconds = self._timeout(found)
+        self.say(f"waiting {seconds:.0f} s, the function's timeout: what is being processed ends until then")
+        time.sleep(seconds)
+        self.stopped_after = self._elapsed()
+
+    def _timeout(self, found: Stack) -> float:
+        name = found.outputs.get("ProcessorFunction")
+        try:
+            answer = self.environment.client("lambda").get_function_configuration(FunctionName=name) if name else {}
+        except (ClientError, BotoCoreError):
+            return DRAIN_SECONDS
+        return float(answer.get("Timeout", DRAIN_SECONDS))
+
+    def _drain(self, found: Stack) -> None:
+        """Wait for what is in flight, which the embedded AWS counts exactly."""
+        deadline, queue = time.monotonic() + DRAIN_SECONDS, found.outputs["QueueUrl"]
         before = self._in_flight(queue)
         while before and (now := self._in_flight(queue)):
             if now < before:
-                self.stopped_after = time.monotonic() - self.began
+                self.stopped_after = self._elapsed()
             if time.monotonic() > deadline:
                 self.say(f"{now} messages failed; they return to the queue when their visibility timeout ends")
                 return
             before = now
-            time.sleep(0.2 if self.environment.embedded else 2.0)
+            time.sleep(0.2)
         if before:
-            self.stopped_after = time.monotonic() - self.began
+            self.stopped_after = self._elapsed()
 
     def _in_flight(self, queue: str) -> int:
-        return queue_counts(self.environment, queue)["ApproximateNumberOfMessagesNotVisible"]
+        counts = patiently(self.environment, lambda: queue_counts(self.environment, queue))
+        return counts["ApproximateNumberOfMessagesNotVisible"]
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.began
 
 
-def _inventory(environment: Environment) -> Inventory | None:
-    try:
-        return inventory(environment)
-    except Refused:
-        return None  # too much to read: a rollback does not wait for that
-
-
-def _settle(environment: Environment, found: Stack, tap: Tap) -> Stack:
+def _settle(environment: Environment, found: Stack, consumption: Consumption) -> Stack:
     """Wait until CloudFormation is at rest, and let it finish its own rollback when that got stuck.
 
-    An update that is under way may be just about to make a mapping: whenever one turns up, it is closed.
+    An update that is under way may be just about to make a mapping: whenever one turns up, it is disabled.
     """
-    client = environment.client("cloudformation")
-    with aws_errors(environment, "continue CloudFormation's rollback (the queue is no longer consumed)"):
-        if found.status == "UPDATE_ROLLBACK_FAILED":
-            tap.say("continuing CloudFormation's own rollback")
-            client.continue_update_rollback(StackName=environment.stack)
-        elif found.status == "UPDATE_IN_PROGRESS":
-            tap.say("cancelling the update that is under way")
-            try:
-                client.cancel_update_stack(StackName=environment.stack)
-            except ClientError:
-                tap.say("it cannot be cancelled any more: waiting for its end")
-    now = at_rest(environment, say=tap.say, look=lambda: tap.close(stack.require(environment)))
-    tap.close(now)
+    left = _set_going(environment, found, consumption)
+    say = consumption.say
+    now = at_rest(environment, say=say, look=lambda: consumption.stop(stack.require(environment)), leaving=left)
+    consumption.stop(now)
     if now.healthy and "QueueUrl" in now.outputs:
         return now
-    if now.status == "UPDATE_ROLLBACK_FAILED":
-        raise _stuck(environment, now)
-    delete = f"aws cloudformation delete-stack --stack-name {environment.stack} --region {environment.region}"
+    if now.status in ("UPDATE_ROLLBACK_FAILED", "UPDATE_FAILED"):
+        raise _stuck(environment, now, consumption)
     raise Refused(
         f"{environment.name}: there is nothing to roll back, the stack is {now.status}",
         reason=now.reason or "it was never completely made; nothing consumes a queue",
-        next_step=f"{delete} (stores are retained), then pik deploy --env {environment.name} --phase ingest",
+        next_step=f"{way_out(environment, now)}, then pik deploy --env {environment.name} --phase ingest",
     )
 
 
-def _stuck(environment: Environment, found: Stack) -> AwsError:
+def _set_going(environment: Environment, found: Stack, consumption: Consumption) -> str:
+    """Have CloudFormation go back to where it was; return the status that it leaves then, or nothing."""
+    client, name = environment.client("cloudformation"), environment.stack
+    with aws_errors(environment, f"have CloudFormation go back ({consumption.state})"):
+        if found.status == "UPDATE_ROLLBACK_FAILED":
+            consumption.say("continuing CloudFormation's own rollback")
+            client.continue_update_rollback(StackName=name)
+            return found.status
+        if found.status == "UPDATE_FAILED":  # a deploy that was told not to roll back
+            consumption.say("CloudFormation rolls the failed update back")
+            client.rollback_stack(StackName=name)
+            return found.status
+        if found.status == "UPDATE_IN_PROGRESS":
+            consumption.say("cancelling the update that is under way")
+            try:
+                client.cancel_update_stack(StackName=name)
+            except ClientError:
+                consumption.say("it cannot be cancelled any more: waiting for its end")
+    return ""
+
+
+def _stuck(environment: Environment, found: Stack, consumption: Consumption) -> AwsError:
     events = stack.events(environment, found.updated)
     failed = list(dict.fromkeys(event.resource for event in events if event.failed))
     skip = " ".join(name for name in failed if name != environment.stack)
     return AwsError(
-        f"{environment.name}: the queue is no longer consumed, but CloudFormation cannot move: {found.status}",
+        f"{environment.name}: {consumption.state}, but CloudFormation cannot move: {found.status}",
         reason=found.reason or f"failed: {skip or 'it does not say what'}",
         next_step=f"mend what its events say, or skip it: aws cloudformation continue-update-rollback --stack-name "
         f"{environment.stack} --region {environment.region} --resources-to-skip {skip or 'LOGICAL_ID'}; then pik "
@@ -261,12 +307,12 @@ def _stuck(environment: Environment, found: Stack) -> AwsError:
     )
 
 
-def _converge(environment: Environment, found: Stack, target: phases.Phase, say: Say) -> None:
+def _converge(environment: Environment, found: Stack, target: phases.Phase, consumption: Consumption) -> None:
     try:
-        converge(environment, found, {**target.parameters, "Canary": "false"}, say)
+        converge(environment, found, {**target.parameters, "Canary": "false"}, consumption.say)
     except AwsError as error:
         raise AwsError(
-            f"{error.message}; the queue is no longer consumed",
+            f"{error.message}; {consumption.state}",
             reason=error.reason,
             next_step=f"pik rollback --env {environment.name} again; nothing is lost meanwhile",
         ) from error

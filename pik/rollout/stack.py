@@ -19,6 +19,16 @@ from pik.rollout.artifact import Digests
 Say = Callable[[str], None]
 
 
+# What can be updated as it is; an import of resources ends in a state of its own.
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
+HEALTHY = frozenset(
+    {
+        *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"),
+        *("IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"),
+    }
+)
+
+
 def silent(_: str) -> None:
     """Report nothing; the default of every ``on_progress``."""
 
@@ -49,7 +59,7 @@ class Stack:
     @property
     def healthy(self) -> bool:
         """Whether it can be updated as it is."""
-        return self.status in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"}
+        return self.status in HEALTHY
 
 
 @dataclass(frozen=True)
@@ -111,10 +121,15 @@ def read(environment: Environment) -> Stack | None:
 
 def resources(environment: Environment) -> dict[str, str]:
     """Return the physical id of every resource of the environment's stack by its logical id."""
+    return {name: found for name, (_, found) in typed_resources(environment).items()}
+
+
+def typed_resources(environment: Environment) -> dict[str, tuple[str, str]]:
+    """Return the type and the physical id of every resource of the environment's stack by its logical id."""
     with aws_errors(environment, f"list the resources of {environment.stack}"):
         pages = environment.client("cloudformation").get_paginator("list_stack_resources")
         return {
-            item["LogicalResourceId"]: item.get("PhysicalResourceId", "")
+            item["LogicalResourceId"]: (item["ResourceType"], item.get("PhysicalResourceId", ""))
             for page in pages.paginate(StackName=environment.stack)
             for item in page["StackResourceSummaries"]
             if item["ResourceStatus"] != "DELETE_COMPLETE"

@@ -239,24 +239,19 @@ class RollbackStep(Step):
         )
 
     def stores(self) -> pd.DataFrame:
-        """What is in each store, before and after, item by item?"""
-        done = self.done
-        if done is None or done.before is None or done.after is None:
-            return facts_frame({"stores": "too large to read every item; versions and point-in-time recovery are on"})
-        before, after = done.before, done.after
+        """Is each store the same one, with what was sampled of it?"""
+        if self.done is None or not self.done.stores:
+            return facts_frame({"stores": "not compared"})
         return pd.DataFrame(
             [
                 {
-                    "store": name,
-                    "before": before.counts[name],
-                    "after": after.counts[name],
-                    "added": difference.added,
-                    "removed": difference.removed,
-                    "changed": difference.changed,
-                    "digest after": after.digests.get(name, "")[:16],
-                    "identical": difference.none,
+                    "store": one.store,
+                    "found": one.sentence,
+                    "size before": one.before,
+                    "size after": one.after,
+                    "intact": one.intact,
                 }
-                for name, difference in done.differences.items()
+                for one in self.done.stores
             ]
         )
 
@@ -266,7 +261,7 @@ class RollbackStep(Step):
         if self.done is None:
             self.roll_back()
         assert self.done is not None  # noqa: S101 - set above
-        untouched = "every store untouched" if self.done.lost_nothing else "STORES NOT PROVEN UNTOUCHED"
+        untouched = "every store is the same" if self.done.stores_intact else "STORES NOT PROVEN THE SAME"
         result = self._result(
             self.checks.all(self.done),
             f"{self.done.stopped_after:.1f} s to the last message, {self.done.queue_after} kept in queue, {untouched}",

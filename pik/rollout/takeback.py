@@ -25,7 +25,7 @@ from pik.rollout.evaluation import Evaluator, pseudo
 from pik.rollout.forward import refuse_unless_ready
 from pik.rollout.guard import guard
 from pik.rollout.recording import BEFORE, record
-from pik.rollout.rollback import Tap
+from pik.rollout.rollback import Consumption
 from pik.rollout.stack import Say, Stack, silent
 
 
@@ -73,8 +73,7 @@ def take_back(environment: Environment, number: int = 0, *, on_progress: Say | N
     body, url = _kept(environment, entry)
     parameters = _parameters(entry, found, body)
     _refuse_losses(environment, found, body, parameters, place.account)
-    tap = Tap(environment, say)
-    tap.close(found)
+    Consumption(environment, say).stop(found)
     say(f"CloudFormation takes {environment.stack} back to before ledger entry {entry.number}")
     try:
         now = converge(environment, found, parameters, say, template=url)

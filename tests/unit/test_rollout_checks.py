@@ -12,6 +12,7 @@ from pik.errors import AwsError
 from pik.pipeline.parsing import parse_event
 from pik.results import StepResult, Verdict
 from pik.rollout.checks import BY_NAME, CHECKS, STEPS, of_step
+from pik.rollout.intact import Comparison
 from pik.rollout.inventory import Inventory
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks, Sent
@@ -105,7 +106,7 @@ def asked_in(step: str) -> set[str]:
         return set(ReplayChecks(LOCAL).questions(Sent([], NOTHING, 0, {})))
     if step == "processor":
         return set(ProcessorChecks(LOCAL).questions(Prediction({}, NOTHING, 0, {}), Drain(0, 0, [])))
-    return set(RollbackChecks(LOCAL).questions(a_rollback(None, None)))
+    return set(RollbackChecks(LOCAL).questions(a_rollback()))
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -244,7 +245,12 @@ def test_inventories_tell_added_removed_and_changed_apart() -> None:
     assert before.digests != after.digests
 
 
-def a_rollback(before: Inventory | None, after: Inventory | None, queue: tuple[int, int] = (5, 5)) -> Rollback:
+def a_store(name: str = "EventsTable", **found: Any) -> Comparison:
+    """The same store, with ten sampled items as they were, unless ``found`` says something else."""
+    return Comparison(name, "AWS::DynamoDB::Table", **{"same": True, "sampled": 10, **found})
+
+
+def a_rollback(*stores: Comparison, queue: tuple[int, int] = (5, 5), mappings: int = 0) -> Rollback:
     return Rollback(
         changed=True,
         environment="local",
@@ -256,36 +262,56 @@ def a_rollback(before: Inventory | None, after: Inventory | None, queue: tuple[i
         queue_after=queue[1],
         dead_letters=0,
         stack_status="UPDATE_COMPLETE",
-        mappings_left=0,
-        before=before,
-        after=after,
+        mappings_left=mappings,
+        stores=stores,
     )
 
 
 @pytest.mark.parametrize(
-    ("after", "verdict"),
+    ("store", "verdict"),
     [
-        (an_inventory({"a": "1"}, 5), Verdict.PASSED),
-        (an_inventory({"a": "1", "new": "2"}, 6), Verdict.PASSED),
-        (an_inventory({"a": "other"}, 5), Verdict.FAILED),
-        (an_inventory({}, 5), Verdict.FAILED),
-        (an_inventory({"a": "1"}, 4), Verdict.FAILED),
+        (a_store(), Verdict.PASSED),
+        (a_store(before=5, after=6), Verdict.PASSED),
+        (a_store(expired=3, before=5, after=2), Verdict.PASSED),  # their time was over
+        (a_store("AggregatesTable", changed=1), Verdict.PASSED),  # a sum grew: somebody was at work
+        (a_store(changed=1), Verdict.FAILED),
+        (a_store(missing=1), Verdict.FAILED),
+        (a_store("AggregatesTable", missing=1), Verdict.FAILED),
+        (a_store(same=False), Verdict.FAILED),
+        (a_store(same=None), Verdict.INCONCLUSIVE),
+        (a_store(problem="throttled"), Verdict.INCONCLUSIVE),
     ],
 )
-def test_a_rollback_may_add_and_must_not_lose(after: Inventory, verdict: Verdict) -> None:
-    assert RollbackChecks(LOCAL).untouched(a_rollback(an_inventory({"a": "1"}, 5), after)).verdict is verdict
+def test_a_rollback_may_add_and_must_not_lose(store: Comparison, verdict: Verdict) -> None:
+    assert RollbackChecks(LOCAL).untouched(a_rollback(a_store("Queue"), store)).verdict is verdict
 
 
 def test_stores_that_could_not_be_compared_are_not_called_untouched() -> None:
-    found = RollbackChecks(LOCAL).untouched(a_rollback(None, None))
+    found = RollbackChecks(LOCAL).untouched(a_rollback())
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert "not compared" in a_rollback(None, None).sentence
+    assert "not compared" in a_rollback().sentence
 
 
 @pytest.mark.parametrize(
-    ("queue", "verdict", "blocking"),
-    [((5, 5), Verdict.PASSED, True), ((5, 4), Verdict.FAILED, True), ((0, 0), Verdict.INCONCLUSIVE, False)],
+    ("queue", "mappings", "same", "verdict", "blocking"),
+    [
+        ((5, 5), 0, True, Verdict.PASSED, True),
+        ((5, 4), 0, True, Verdict.INCONCLUSIVE, False),  # approximate, or counted by what was still running
+        ((0, 0), 0, True, Verdict.INCONCLUSIVE, False),
+        ((5, 5), 1, True, Verdict.FAILED, True),
+        ((5, 5), 0, False, Verdict.FAILED, True),
+        ((5, 5), 0, None, Verdict.INCONCLUSIVE, False),
+    ],
 )
-def test_messages_must_be_kept(queue: tuple[int, int], verdict: Verdict, blocking: bool) -> None:
-    found = RollbackChecks(LOCAL).kept(a_rollback(None, None, queue))
+def test_messages_must_be_kept(
+    queue: tuple[int, int],
+    mappings: int,
+    same: bool | None,
+    verdict: Verdict,
+    blocking: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pik.rollout.undo.eventually", lambda look, *_, **__: look())
+    done = a_rollback(a_store("Queue", same=same), queue=queue, mappings=mappings)
+    found = RollbackChecks(LOCAL).kept(done)
     assert (found.verdict, found.blocking) == (verdict, blocking)

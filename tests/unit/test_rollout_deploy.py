@@ -64,13 +64,21 @@ def test_elsewhere_the_same_phase_is_deployed_and_the_next_one_promoted() -> Non
     [
         ("UPDATE_IN_PROGRESS", "wait"),
         ("ROLLBACK_COMPLETE", "delete-stack"),
+        ("CREATE_FAILED", "delete-stack"),
         ("UPDATE_ROLLBACK_FAILED", "pik rollback --env prod"),
+        ("UPDATE_FAILED", "pik rollback --env prod"),  # to delete it would take the APIs and their addresses away
+        ("IMPORT_ROLLBACK_FAILED", "describe-stack-events"),
     ],
 )
 def test_a_stack_that_cannot_be_updated_is_refused_with_the_way_out(status: str, says: str) -> None:
     with pytest.raises(Refused) as refusal:
         refuse_unless_forward(PROD, phases.REPLAY, a_stack(phases.INGEST, status))
     assert says in refusal.value.next_step
+
+
+@pytest.mark.parametrize("status", ["IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"])
+def test_a_stack_into_which_resources_were_imported_can_be_updated(status: str) -> None:
+    refuse_unless_forward(LOCAL, phases.REPLAY, a_stack(phases.INGEST, status))
 
 
 def test_the_toggles_belong_to_the_phase() -> None:

@@ -15,9 +15,9 @@ from botocore.exceptions import ClientError
 from pik import project
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
-from pik.rollout import phases, rollback, stack
+from pik.rollout import intact, phases, rollback, stack
 from pik.rollout.guard import Place
-from pik.rollout.inventory import Inventory
+from pik.rollout.intact import Comparison, Store
 from pik.rollout.stack import Stack, StackEvent
 
 module: Any = importlib.import_module("pik.rollout.rollback")  # the package exports the function of the same name
@@ -57,6 +57,9 @@ class Aws:
 
     def continue_update_rollback(self, **_: str) -> None:
         self.calls.append("continue")
+
+    def rollback_stack(self, **_: str) -> None:
+        self.calls.append("rollback-stack")
 
     def cancel_update_stack(self, **_: str) -> None:
         self.calls.append("cancel")
@@ -100,7 +103,9 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Prepare:
         monkeypatch.setattr(stack, "events", lambda *_: [_event("ReplayApi", "UPDATE_FAILED", "denied")])
         monkeypatch.setattr(module.mapping, "find", find)
         monkeypatch.setattr(module.mapping, "switch", switch)
-        monkeypatch.setattr(module, "inventory", lambda _: Inventory({"EventsTable": {"a": "1"}}, {"Queue": 7}))
+        monkeypatch.setattr(intact, "stores", lambda *_: {"EventsTable": Store("AWS::DynamoDB::Table", "events")})
+        same = (Comparison("EventsTable", "AWS::DynamoDB::Table", True, 25),)
+        monkeypatch.setattr(intact, "compare", lambda *_: same)
         monkeypatch.setattr(module, "messages", lambda _, url: 7 if url == "queue" else 0)
         monkeypatch.setattr(module, "queue_counts", lambda *_: {"ApproximateNumberOfMessagesNotVisible": 0})
         monkeypatch.setattr(module.records, "caller", lambda _: "arn:ana")
@@ -130,6 +135,18 @@ def _event(resource: str, status: str, reason: str) -> StackEvent:
             Aws("UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"),
             ["switched off", "cancel", "update"],
         ),
+        (  # the request to go on is accepted, and shows a little later
+            Aws(
+                *("UPDATE_ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED"),
+                *("UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"),
+            ),
+            ["switched off", "continue", "update"],
+        ),
+        (
+            Aws("UPDATE_FAILED", "UPDATE_FAILED", "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"),
+            ["switched off", "rollback-stack", "update"],
+        ),
+        (Aws("IMPORT_COMPLETE"), ["switched off", "update"]),
         (Aws("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_COMPLETE"), ["switched off", "update"]),
         (Aws("UPDATE_COMPLETE", phase=phases.REPLAY), []),
     ],
@@ -141,7 +158,7 @@ def test_consumption_is_stopped_first_whatever_state_the_stack_is_in(
     done = rollback(prepared(aws))
     assert aws.calls == calls
     assert (done.phase, done.changed) == ("replay", "update" in calls)
-    assert done.lost_nothing
+    assert done.stores_intact
     assert done.queue_after == 7
     assert aws.mapping in ("", "Disabled")
     assert aws.recorded == ([f"rollback: {done.sentence}"] if calls else [])  # nothing done, nothing to record
@@ -187,3 +204,102 @@ def test_a_stack_that_was_never_made_has_nothing_to_roll_back(prepared: Prepare)
         rollback(prepared(aws))
     assert "delete-stack" in refused.value.next_step
     assert aws.calls == []
+
+
+@pytest.mark.parametrize("status", ["CREATE_FAILED", "ROLLBACK_FAILED"])
+def test_only_a_stack_that_was_never_made_is_to_be_deleted(prepared: Prepare, status: str) -> None:
+    aws = Aws(status)
+    aws.outputs, aws.mapping = {}, ""
+    with pytest.raises(Refused) as refused:
+        rollback(prepared(aws))
+    assert "delete-stack" in refused.value.next_step
+
+
+def test_the_rollback_goes_on_when_the_mapping_cannot_be_disabled(
+    prepared: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CloudFormation removes the mapping all the same; to give up at the first step would leave everything running."""
+    aws = Aws("UPDATE_COMPLETE")
+    env = prepared(aws)
+
+    def refuse(*_: Any, **__: Any) -> float:
+        raise AwsError("local: could not switch the event source mapping", reason="AccessDenied")
+
+    monkeypatch.setattr(module.mapping, "switch", refuse)
+    said: list[str] = []
+    done = rollback(env, on_progress=said.append)
+    assert (done.phase, done.mappings_left, aws.calls) == ("replay", 0, ["update"])
+    assert [line for line in said if "could not disable the event source mapping, going on" in line]
+
+
+def test_what_is_still_consumed_is_never_called_stopped(prepared: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    aws = Aws("UPDATE_COMPLETE")
+    aws.update_fails = True
+    env = prepared(aws)
+
+    def refuse(*_: Any, **__: Any) -> float:
+        raise AwsError("local: could not switch the event source mapping", reason="AccessDenied")
+
+    monkeypatch.setattr(module.mapping, "switch", refuse)
+    with pytest.raises(AwsError, match="MAY STILL BE CONSUMED"):
+        rollback(env)
+
+
+def test_stores_are_read_after_consumption_has_stopped_and_again_at_the_end(
+    prepared: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws = Aws("UPDATE_COMPLETE")
+    env = prepared(aws)
+
+    def stores(*_: Any) -> dict[str, Store]:
+        aws.calls.append("read")
+        return {}
+
+    def compare(*_: Any) -> tuple[Comparison, ...]:
+        aws.calls.append("read again")
+        return ()
+
+    monkeypatch.setattr(intact, "stores", stores)
+    monkeypatch.setattr(intact, "compare", compare)
+    assert rollback(env).stores_intact is None
+    assert aws.calls == ["switched off", "read", "update", "read again"]
+
+
+def test_a_throttled_look_ends_no_rollback(prepared: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    aws = Aws("UPDATE_COMPLETE")
+    env = prepared(aws)
+    looks = iter(range(100))
+
+    def throttled(of: Environment) -> Stack:
+        if next(looks) % 2 == 0:
+            error = AwsError("local: could not read the stack", reason="Rate exceeded")
+            raise error from ClientError(
+                {"Error": {"Code": "Throttling", "Message": "Rate exceeded"}}, "DescribeStacks"
+            )
+        return aws.look(of)
+
+    monkeypatch.setattr(stack, "require", throttled)
+    assert rollback(env).phase == "replay"
+
+
+def test_on_aws_the_functions_timeout_is_waited_for_once_the_mapping_is_disabled(
+    prepared: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQS counts what is in flight about; only the timeout says that no invocation goes on."""
+    aws = Aws("UPDATE_COMPLETE")
+    aws.outputs["ProcessorFunction"] = "f"
+    env = prepared(aws)
+    object.__setattr__(env, "endpoint", None)
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+
+    def client(service: str, **_: Any) -> Any:
+        return aws if service == "cloudformation" else Function()
+
+    class Function:
+        def get_function_configuration(self, **_: str) -> dict[str, int]:
+            return {"Timeout": 47}
+
+    object.__setattr__(env, "client", client)
+    rollback(env)
+    assert slept[0] == 47.0
