@@ -191,6 +191,19 @@ def raw_key(event: Event) -> str:
     return f"raw/{_hive(event)}.json"
 
 
+def next_raw_key(key: str, ingest_time: str) -> str:
+    """S3 key of an event that is sent again when the retention of the object at ``key`` is over, but not its life.
+
+    Objects are written once, so the new bytes go beside the old ones. The key follows from the old object, so whoever
+    sends the event at the same moment uses the same one. ``ingest_time``: when the old object arrived.
+
+    >>> next_raw_key("raw/x/event_id=12ab.json", "2025-01-01T00:00:00.000000Z")
+    'raw/x/event_id=12ab.after-20250101T000000.json'
+    """
+    stamp = ingest_time[:19].replace("-", "").replace(":", "")
+    return f"{key.removesuffix('.json').partition('.after-')[0]}.after-{stamp}.json"
+
+
 def conflict_key(event: Event, body_sha256: str) -> str:
     """S3 key of a body that claims an idempotency key already used for something else."""
     return f"conflicts/{_hive(event)}/{body_sha256}.json"

@@ -22,6 +22,13 @@ from pik.pipeline.settings import Settings
 from pik.pipeline.stores import Contended
 
 _ATTEMPTS = 12
+# DynamoDB takes items of 400 KB, names included; what else a version's row holds has at most a few kilobytes.
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+MAX_STATE = 390_000
+
+
+class TooLarge(Exception):
+    """A version's state does not fit into one row; no retry changes that."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Aggregates:
     settings: Settings
 
     def add(self, event: Event, replay_id: str, s3_key: str, message_id: str) -> bool:
-        """Count ``event`` in its version; return False when it is counted already. Raise Contended."""
+        """Count ``event`` in its version; return False when it is counted already. Raise Contended or TooLarge."""
         contribution = {
             "PK": events.aggregate_pk(event.entity_id, event.date),
             "SK": events.contribution_sk(replay_id, event.event_id),
@@ -47,11 +54,11 @@ class Aggregates:
                 return True
             except ClientError as error:
                 codes = aws.cancellation_codes(error)
-                if not codes:
-                    raise
-                if codes[0] == "ConditionalCheckFailed":
+                if codes[:1] == ["ConditionalCheckFailed"]:
                     return False
-            # Another worker added to the same version first: read it again.
+                if codes[1:] != ["ConditionalCheckFailed"] and not aws.passes(codes):
+                    raise
+            # Another worker added to the same version first, or writes are throttled: read it again.
             time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))  # noqa: S311 - jitter, not a secret
         raise Contended(contribution["PK"])
 
@@ -67,6 +74,9 @@ class Aggregates:
         if "Item" in found:
             row = aws.from_item(found["Item"])
             state, count = chosen.combine(json.loads(row["state"]), state), int(row["input_count"])
+        text = json.dumps(state, sort_keys=True)
+        if len(text.encode()) > MAX_STATE:
+            raise TooLarge(f"the aggregate would have {len(text.encode()):,} bytes; DynamoDB takes 400 KB in one row")
         return {
             "PK": pk,
             "SK": sk,
@@ -74,7 +84,7 @@ class Aggregates:
             "day": event.date,
             "replay_id": replay_id,
             "aggregator": self.settings.aggregator,
-            "state": json.dumps(state, sort_keys=True),
+            "state": text,
             "input_count": count + 1,
             "updated": events.now(),
         }

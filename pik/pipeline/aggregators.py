@@ -16,6 +16,9 @@ from pik.errors import UsageError
 from pik.events import Event
 
 State = dict[str, Any]
+# A version is one DynamoDB item, of at most 400 KB: what an aggregate says of ever new names has to end somewhere.
+MOST_NAMES = 200
+_LONGEST_NAME = 256
 # Sums of floats depend on their order; sums of decimals this wide are exact (a double has at most 767 digits).
 _EXACT = Context(prec=4000, Emin=-9999, Emax=9999, traps=[Inexact])
 
@@ -33,30 +36,48 @@ class Aggregator(Protocol):
 class DailySummary:
     """Counts (in all, by type), first and last event time, and count, sum, minimum and maximum of each number.
 
-    Numbers are the payload's own members (not nested ones), kept as decimal text so that sums are exact.
+    Numbers are the payload's own members (not nested ones), kept as decimal text so that sums are exact. Of more than
+    :data:`MOST_NAMES` names (of numbers, or of types) the first in the order of text are kept, and ``names_left_out``
+    is true. Which ones are kept does not depend on the order of events: a name that has so many smaller ones beside it
+    in a part has them in the whole. Names of more than 256 characters are left out.
     """
 
     def lift(self, event: Event) -> State:
         """Return the summary of one event."""
         members = event.payload.items() if isinstance(event.payload, dict) else ()
         numbers = {name: _decimal(value) for name, value in members if _is_number(value)}
-        return {
-            "count": 1,
-            "by_type": {event.event_type: 1},
-            "first": event.exact_time,
-            "last": event.exact_time,
-            "numbers": {name: {"count": 1, "sum": n, "min": n, "max": n} for name, n in numbers.items()},
-        }
+        short = {name: number for name, number in numbers.items() if len(name) <= _LONGEST_NAME}
+        return _bounded(
+            {
+                "count": 1,
+                "by_type": {event.event_type: 1},
+                "first": event.exact_time,
+                "last": event.exact_time,
+                "numbers": {name: {"count": 1, "sum": n, "min": n, "max": n} for name, n in short.items()},
+            },
+            left_out=len(short) < len(numbers),
+        )
 
     def combine(self, left: State, right: State) -> State:
         """Join two summaries."""
-        return {
-            "count": left["count"] + right["count"],
-            "by_type": _merge(left["by_type"], right["by_type"], lambda a, b: a + b),
-            "first": _earlier(left["first"], right["first"]),
-            "last": _later(left["last"], right["last"]),
-            "numbers": _merge(left["numbers"], right["numbers"], _join),
-        }
+        return _bounded(
+            {
+                "count": left["count"] + right["count"],
+                "by_type": _merge(left["by_type"], right["by_type"], lambda a, b: a + b),
+                "first": _earlier(left["first"], right["first"]),
+                "last": _later(left["last"], right["last"]),
+                "numbers": _merge(left["numbers"], right["numbers"], _join),
+            },
+            left_out="names_left_out" in left or "names_left_out" in right,
+        )
+
+
+def _bounded(state: State, *, left_out: bool) -> State:
+    for part in ("by_type", "numbers"):
+        if len(state[part]) > MOST_NAMES:
+            state[part] = {name: state[part][name] for name in sorted(state[part])[:MOST_NAMES]}
+            left_out = True
+    return state | ({"names_left_out": True} if left_out else {})
 
 
 AGGREGATORS: dict[str, Aggregator] = {"daily-summary": DailySummary()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -23,6 +23,7 @@ CONFIG = Config(
     max_pool_connections=10,
     tcp_keepalive=True,
 )
+CONFLICT = "TransactionConflict"  # another transaction writes the same item at this moment
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
@@ -56,8 +57,11 @@ def error_code(error: ClientError) -> str:
 
 
 def error_name(error: Exception) -> str:
-    """Return an AWS error's code, or the name of a failure on the way there."""
-    return error_code(error) if isinstance(error, ClientError) else type(error).__name__
+    """Return an AWS error's code (a cancelled transaction's reasons too), or the name of a failure on the way there."""
+    if not isinstance(error, ClientError):
+        return type(error).__name__
+    reasons = sorted({code for code in cancellation_codes(error) if code != "None"})
+    return f"{error_code(error)} ({', '.join(reasons)})" if reasons else error_code(error)
 
 
 def cancellation_codes(error: ClientError) -> list[str]:
@@ -68,3 +72,8 @@ def cancellation_codes(error: ClientError) -> list[str]:
     if error_code(error) != "TransactionCanceledException":
         return []
     return [str(reason.get("Code", "None")) for reason in error.response.get("CancellationReasons", [])]
+
+
+def passes(codes: Sequence[str]) -> bool:
+    """Whether a cancelled transaction may go through when it is sent again: all its reasons are of that kind."""
+    return bool(codes) and {*codes} <= {"None", CONFLICT, "ThrottlingError", "ProvisionedThroughputExceeded"}

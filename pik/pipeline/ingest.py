@@ -62,22 +62,31 @@ def ingest(request: Request, config: Settings) -> dict[str, Any]:
     try:
         status, s3_key, more = _foresee(stores, event) if dry_run else _accept(stores, event, request.body, arrival)
     except Contended:
+        logger.warning("contended", event_id=event.event_id)
         return try_again("contended", "the same event arrives many times at once", request_id=arrival.request_id)
     return _answer(event, arrival, status, s3_key, dry_run, more)
 
 
 def _accept(stores: Stores, event: Event, body: bytes, arrival: Arrival) -> tuple[str, str, dict[str, Any]]:
-    key = events.raw_key(event)
     # An idempotency key may come back with another event time, and so with another raw key: look before writing.
     known = stores.known(event.event_id) if event.idempotency_key is not None else None
-    if known is None and stores.put_if_absent(key, body, arrival):
-        if stores.index(event, arrival):
-            return ACCEPTED, key, {}
-    elif known is None and (known := stores.known(event.event_id)) is None:
+    key = events.raw_key(event)
+    while known is None:
+        if stores.put_if_absent(key, body, arrival):
+            if stores.index(event, arrival, key):
+                return ACCEPTED, key, {}
+            known = stores.known(event.event_id)
+            break
+        if known := stores.known(event.event_id):
+            break
+        first_event, first = stores.read_raw(key)
+        if stores.is_over(first):
+            # Its retention is over and the lifecycle has not removed it yet: this is a first arrival again.
+            key = events.next_raw_key(key, first.ingest_time)
+            continue
         # Raw without rows: an arrival before us got no further. It was the first; finish what it began.
-        first = stores.read_raw(key)
-        stores.index(*first)
-        known, _ = rows.first_rows(*first, stores.settings.retention_days)
+        stores.index(first_event, first, key)
+        known, _ = rows.first_rows(first_event, first, stores.settings.retention_days, key)
     known = known or stores.known(event.event_id)
     if known is None:
         raise Contended(event.event_id)

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from pik.events import RAW_FOLDERS, Event, is_replay_id
 from pik.pipeline import aws
-from pik.pipeline.aggregates import Aggregates
+from pik.pipeline.aggregates import Aggregates, TooLarge
 from pik.pipeline.aggregators import fold
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_FIELDS, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
@@ -70,12 +70,25 @@ def process(record: SQSRecord, config: Settings) -> None:
     except Poison as poison:
         _set_aside(record, poison, config)
         return
-    except Exception:
+    except TooLarge as error:
+        _set_aside(record, Poison("aggregate_too_large", str(error)), config)
+        return
+    except Exception as error:
         logger.exception("not processed; back to the queue", message_id=record.message_id)
-        raise
+        if not _is_last(record, config):
+            raise
+        # After this receive SQS itself would move the message, and could not say why.
+        reason = f"not processed in {config.max_receive_count} receives; the last time: {aws.error_name(error)}"
+        _set_aside(record, Poison("retries_exhausted", reason), config)
+        return
     metrics.add_metric("Counted" if counted else "CountedBefore", MetricUnit.Count, 1)
     names = {name: message[name] for name in ("event_id", "replay_id")}
     logger.info("counted" if counted else "counted before", message_id=record.message_id, **names)
+
+
+def _is_last(record: SQSRecord, config: Settings) -> bool:
+    received = int(record.raw_event["attributes"].get("ApproximateReceiveCount", 0))
+    return received >= config.max_receive_count > 0
 
 
 def parse_message(body: str) -> dict[str, Any]:

@@ -49,8 +49,8 @@ class Arrival:
         return cls(
             ingest_time=ingest_time,
             request_id=request_id,
-            client_request_id=headers.get("x-request-id", "")[:_MAX_VALUE],
-            producer=producer[:_MAX_VALUE],
+            client_request_id=_kept(headers.get("x-request-id", "")),
+            producer=_kept(producer),
             content_type=_printable(headers.get("content-type", USUAL_CONTENT_TYPE)),
             body_sha256=hashlib.sha256(body).hexdigest(),
             size_bytes=len(body),
@@ -96,9 +96,11 @@ def expires_at(ingest_time: str, retention_days: int) -> int:
     return events.epoch(ingest_time) + retention_days * _DAY_SECONDS
 
 
-def first_rows(event: Event, arrival: Arrival, retention_days: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the dedupe row and the events row of an event's first arrival."""
-    key, pk, sk = events.raw_key(event), events.entity_pk(event.entity_id), events.event_sk(event)
+def first_rows(
+    event: Event, arrival: Arrival, retention_days: int, key: str = ""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the dedupe row and the events row of a first arrival; ``key``: where its object is, if elsewhere."""
+    key, pk, sk = key or events.raw_key(event), events.entity_pk(event.entity_id), events.event_sk(event)
     row = _row(event, arrival, retention_days, events.ACCEPTED, key)
     row |= {"PK": pk, "SK": sk, **_index_keys(event, arrival, event.event_id)}
     dedupe = {
@@ -120,6 +122,8 @@ def arrival_row(
 ) -> dict[str, Any]:
     """Return the events row of a later arrival; ``first`` is the dedupe row of the event it repeats."""
     row = _row(event, arrival, retention_days, status, s3_key)
+    if status == events.DUPLICATE:  # it refers to the first one's object, and must not outlive it
+        row["expires_at"] = min(row["expires_at"], first["expires_at"])
     sk = events.arrival_sk(first["sk"], arrival.ingest_time, arrival.request_id)
     return row | {"PK": first["pk"], "SK": sk, **_index_keys(event, arrival, arrival.request_id)}
 
@@ -162,6 +166,14 @@ def _index_keys(event: Event, arrival: Arrival, token: str) -> dict[str, str]:
         "GSI2PK": events.ingest_pk(arrival.ingest_time, shard),
         "GSI2SK": arrival.ingest_time,
     }
+
+
+def _kept(value: str) -> str:
+    """As much of a value as its metadata holds when it is percent-encoded, so that rows and object say the same."""
+    kept = value[:_MAX_VALUE]
+    while len(quote(kept, safe="").replace("~", "%7E")) > events.ENCODED_LIMIT:
+        kept = kept[:-1]
+    return kept
 
 
 def _printable(header: str) -> str:

@@ -15,6 +15,7 @@ DEDUPE_TABLE = "PIK_DEDUPE_TABLE"
 AGGREGATES_TABLE = "PIK_AGGREGATES_TABLE"
 REPLAYS_TABLE = "PIK_REPLAYS_TABLE"
 RAW_BUCKET = "PIK_RAW_BUCKET"
+MAX_RECEIVE_COUNT = "PIK_MAX_RECEIVE_COUNT"
 QUEUE_URL = "PIK_QUEUE_URL"
 DEAD_LETTER_QUEUE_URL = "PIK_DEAD_LETTER_QUEUE_URL"
 
@@ -34,6 +35,7 @@ class Settings:
     aggregates_table: str
     replays_table: str
     raw_bucket: str
+    max_receive_count: int  # after so many receives SQS moves a message to the dead-letter queue; 0: not known
     queue_url: str
     dead_letter_queue_url: str
 
@@ -52,6 +54,7 @@ def settings() -> Settings:
         aggregates_table=env(AGGREGATES_TABLE, ""),
         replays_table=env(REPLAYS_TABLE, ""),
         raw_bucket=env(RAW_BUCKET, ""),
+        max_receive_count=int(env(MAX_RECEIVE_COUNT, "0")),
         queue_url=env(QUEUE_URL, ""),
         dead_letter_queue_url=env(DEAD_LETTER_QUEUE_URL, ""),
     )

@@ -56,7 +56,7 @@ class Stores:
         raise Contended(key)
 
     def read_raw(self, key: str) -> tuple[Event, Arrival]:
-        """Return the event and the first arrival that a raw object records."""
+        """Return the event and the arrival that a raw object records."""
         found = aws.client("s3").get_object(Bucket=self.settings.raw_bucket, Key=key)
         body = found["Body"].read()
         arrival = Arrival.from_object(found["Metadata"], found["ContentType"], body)
@@ -72,9 +72,9 @@ class Stores:
         row = aws.from_item(found["Item"]) if "Item" in found else None
         return row if row and row["expires_at"] > events.epoch(events.now()) else None
 
-    def index(self, event: Event, arrival: Arrival) -> bool:
-        """Write the dedupe row and the first row in one transaction; return False when the event is known already."""
-        dedupe, row = rows.first_rows(event, arrival, self.settings.retention_days)
+    def index(self, event: Event, arrival: Arrival, key: str) -> bool:
+        """Write the dedupe row and the first row of the raw object at ``key``; return False when the event is known."""
+        dedupe, row = rows.first_rows(event, arrival, self.settings.retention_days, key)
         puts = [
             self._put(self.settings.dedupe_table, dedupe, "event_id"),
             self._put(self.settings.events_table, row, "PK"),
@@ -85,16 +85,20 @@ class Stores:
                 return True
             except ClientError as error:
                 codes = aws.cancellation_codes(error)
-                if not codes:
-                    raise
-                if codes[0] == "ConditionalCheckFailed":
+                if codes[:1] == ["ConditionalCheckFailed"]:
                     return False
-                if len(codes) > 1 and codes[1] == "ConditionalCheckFailed":
+                if codes[1:] == ["ConditionalCheckFailed"]:
                     # The first row is there without its dedupe row, which someone removed: put that back.
                     puts = puts[:1]
+                elif not aws.passes(codes) or (attempt == _ATTEMPTS - 1 and aws.CONFLICT not in codes):
+                    raise  # not a cancelled transaction, or one that others' writes do not explain
                 else:
-                    _pause(attempt)  # TransactionConflict: the same event arrives twice at the same time
+                    _pause(attempt)
         raise Contended(event.event_id)
+
+    def is_over(self, arrival: Arrival) -> bool:
+        """Whether the retention of what arrived then is over, so that the bucket's lifecycle may remove it any day."""
+        return rows.expires_at(arrival.ingest_time, self.settings.retention_days) <= events.epoch(events.now())
 
     def add_arrival(self, row: dict[str, Any]) -> None:
         """Write the row of a later arrival; it has its own key and replaces nothing."""

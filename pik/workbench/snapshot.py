@@ -66,7 +66,7 @@ class Kept:
         """The dedupe row and the events row that follow from it; only of an object without a problem."""
         assert self.event is not None  # noqa: S101 - the caller has looked at the problem
         assert self.arrival is not None  # noqa: S101
-        return first_rows(self.event, self.arrival, retention_days)
+        return first_rows(self.event, self.arrival, retention_days, self.key)
 
     @property
     def unusable(self) -> str:
@@ -123,8 +123,10 @@ def key_id(key: str) -> str:
 
     >>> key_id("conflicts/source=a/event_type=b/event_date=2013-01-01/hour=10/event_id=12ab/34cd.json")
     '12ab'
+    >>> key_id("raw/source=a/event_type=b/event_date=2013-01-01/hour=10/event_id=12ab.after-20130101T000000.json")
+    '12ab'
     """
-    return key.rpartition("event_id=")[2].partition("/")[0].removesuffix(".json")
+    return key.rpartition("event_id=")[2].partition("/")[0].partition(".")[0]
 
 
 def item_bytes(row: Row) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pik import events
 from pik.environments import Environment
 from pik.events import ACCEPTED
 from pik.pipeline import aws, rows
@@ -17,12 +18,12 @@ def disagreements(env: Environment, outputs: dict[str, str], retention_days: int
     dedupe = {row["event_id"]: row for row in scan(env, outputs["DedupeTable"])}
     found = []
     for key, event, arrival in raw_objects(env, outputs["RawBucket"]):
-        expected_dedupe, expected_row = rows.first_rows(event, arrival, retention_days)
+        expected_dedupe, expected_row = rows.first_rows(event, arrival, retention_days, key)
         if dedupe.pop(event.event_id, None) != expected_dedupe:
             found.append(f"{key}: the dedupe row is not the one the raw object gives")
         if table.pop(expected_row["SK"], None) != expected_row:
             found.append(f"{key}: the events row is not the one the raw object gives")
-        if key != expected_row["s3_key"]:
+        if key != events.raw_key(event):
             found.append(f"{key}: not at its own key")
     found += [f"dedupe row without a raw object: {event_id}" for event_id in dedupe]
     found += [f"first row without a raw object: {sk}" for sk, row in table.items() if row["status"] == ACCEPTED]

@@ -54,6 +54,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[settings.Settings]:
             aggregates_table="aggregates",
             replays_table="replays",
             raw_bucket="raw",
+            max_receive_count=20,
             queue_url=urls[0],
             dead_letter_queue_url=urls[1],
         )

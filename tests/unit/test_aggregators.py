@@ -7,6 +7,7 @@ import random
 from fractions import Fraction
 from functools import reduce
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from pik.errors import UsageError
 from pik.events import Event
+from pik.pipeline import aggregates, aggregators
 from pik.pipeline.aggregators import AGGREGATORS, aggregator, fold
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53) + 1, 2**53 - 1)
@@ -38,6 +40,34 @@ def test_order_and_grouping_change_nothing(name: str, one: Event, two: Event, th
     assert chosen.combine(a, b) == chosen.combine(b, a)
     assert chosen.combine(chosen.combine(a, b), c) == chosen.combine(a, chosen.combine(b, c))
     assert json.loads(json.dumps(chosen.combine(a, b))) == chosen.combine(a, b)
+
+
+named = st.dictionaries(st.text("abcde", min_size=1, max_size=2), st.integers(0, 9), max_size=9)
+
+
+@given(st.lists(named, min_size=1, max_size=12), st.randoms())
+def test_which_names_are_kept_does_not_depend_on_order_or_grouping(payloads: list[Any], chance: random.Random) -> None:
+    chosen = aggregator("daily-summary")
+    with patch.object(aggregators, "MOST_NAMES", 7):
+        parts = [chosen.lift(_event("e", "t", payload, n)) for n, payload in enumerate(payloads)]
+        in_order = reduce(chosen.combine, parts)
+        while len(parts) > 1:
+            chance.shuffle(parts)
+            parts.append(chosen.combine(parts.pop(), parts.pop()))
+    assert parts[0] == in_order
+    names = sorted({name for payload in payloads for name in payload})
+    assert sorted(in_order["numbers"]) == names[:7]
+    assert in_order.get("names_left_out", False) == (len(names) > 7)
+    assert in_order["count"] == len(payloads)
+    for name in names[:7]:
+        assert in_order["numbers"][name]["sum"] == str(sum(payload.get(name, 0) for payload in payloads))
+
+
+def test_a_summary_of_ever_new_names_stays_small() -> None:
+    many = [_event("e", f"t{n}", {f"{'n' * 200}{n}-{m}": m for m in range(300)} | {"x" * 300: 1}, n) for n in range(30)]
+    ((state, count),) = fold("daily-summary", many).values()
+    assert (count, state["names_left_out"]) == (30, True)
+    assert len(json.dumps(state)) < aggregates.MAX_STATE
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))

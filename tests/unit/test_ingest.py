@@ -232,9 +232,9 @@ def test_whoever_is_overtaken_while_indexing_is_still_the_first(send: Send, worl
     """Another arrival finds our raw object and writes our rows before we do."""
     index = stores.Stores.index
 
-    def overtaken(self: stores.Stores, event: Any, arrival: Any) -> bool:
-        assert index(self, event, arrival)
-        return index(self, event, arrival)
+    def overtaken(self: stores.Stores, event: Any, arrival: Any, key: str) -> bool:
+        assert index(self, event, arrival, key)
+        return index(self, event, arrival, key)
 
     with patch.object(stores.Stores, "index", overtaken):
         code, answer = send()
@@ -273,15 +273,46 @@ def test_rows_whose_time_is_over_do_not_count_although_they_are_still_there(
     assert world.table("dedupe")[0]["ingest_time"] == "2026-01-02T00:00:00.000000Z"
 
 
-def test_while_the_raw_object_lives_its_event_is_known(
+def test_a_raw_object_without_rows_is_known_until_its_retention_is_over(
     deployed: Settings, request_of: Callable[..., Any], world: World
 ) -> None:
-    def arrive(moment: str) -> str:
+    def arrive(moment: str, body: Any = BODY) -> dict[str, Any]:
         with patch.object(events, "now", lambda: moment):
-            return str(json.loads(ingest.ingest(Request.of(request_of(BODY)), deployed)["body"])["status"])
+            return dict(json.loads(ingest.ingest(Request.of(request_of(body)), deployed)["body"]))
 
-    arrive("2025-01-01T00:00:00.000000Z")
-    assert arrive("2026-01-02T00:00:00.000000Z") == "DUPLICATE"
+    def forget() -> None:
+        for table, keys in (("events", ("PK", "SK")), ("dedupe", ("event_id",))):
+            for row in world.table(table):
+                boto3.client("dynamodb").delete_item(TableName=table, Key={key: {"S": row[key]} for key in keys})
+
+    first = arrive("2025-01-01T00:00:00.000000Z")
+    forget()
+    assert arrive("2025-12-31T23:59:59.000000Z")["status"] == "DUPLICATE"
+    # The lifecycle has not run yet, and removes the first object any day: its bytes are no longer ours to count on.
+    forget()
+    again = arrive("2026-01-02T00:00:00.000000Z")
+    assert again["status"] == "ACCEPTED"
+    assert {first["s3_key"], again["s3_key"]} == world.objects().keys()
+    (row,), (dedupe,) = world.table("events"), world.table("dedupe")
+    assert row["s3_key"] == dedupe["s3_key"] == again["s3_key"]
+    assert row["expires_at"] > events.epoch("2027-01-01T00:00:00Z")
+    assert arrive("2026-01-03T00:00:00.000000Z")["status"] == "DUPLICATE"
+    forget()  # a crash between the second object and its rows
+    assert arrive("2026-01-04T00:00:00.000000Z")["first_s3_key"] == again["s3_key"]
+    last = arrive("2027-01-04T00:00:00.000000Z")
+    assert (last["status"], len(world.objects())) == ("ACCEPTED", 3)
+
+
+def test_a_duplicates_row_does_not_outlive_the_object_it_refers_to(
+    deployed: Settings, request_of: Callable[..., Any], world: World
+) -> None:
+    keyed = {**BODY, "idempotency_key": "k"}
+    for day, body in enumerate([keyed, keyed, {**keyed, "payload": {"a": 2}}], start=1):
+        with patch.object(events, "now", lambda day=day: f"2025-01-0{day}T00:00:00.000000Z"):
+            ingest.ingest(Request.of(request_of(body)), deployed)
+    ends = {row["status"]: row["expires_at"] for row in world.table("events")}
+    assert ends["DUPLICATE"] == ends["ACCEPTED"]
+    assert ends["CONFLICT"] > ends["ACCEPTED"]  # its own bytes are kept from its own day on
 
 
 @pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "AccessDeniedException", "InternalError"])
@@ -299,6 +330,32 @@ def test_a_bug_is_answered_with_500_and_the_request_id(send: Send) -> None:
         status, answer = send()
     assert (status, answer["code"]) == (500, "internal")
     assert answer["request_id"] in answer["do_this"]
+
+
+@pytest.mark.parametrize(
+    ("code", "calls", "answered"),
+    [
+        ("TransactionConflict", 6, ("contended", "the same event arrives many times at once")),
+        ("ThrottlingError", 6, ("store_unavailable", "TransactionCanceledException (ThrottlingError)")),
+        ("ValidationError", 1, ("store_unavailable", "TransactionCanceledException (ValidationError)")),
+        ("AccessDenied", 1, ("store_unavailable", "TransactionCanceledException (AccessDenied)")),
+    ],
+)
+def test_a_cancelled_transaction_is_answered_with_its_reason(
+    send: Send, code: str, calls: int, answered: tuple[str, str]
+) -> None:
+    response = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": [{"Code": code}, {}]}
+    cancelled = ClientError(response, "TransactWriteItems")
+    with (
+        patch.object(aws.client("dynamodb"), "transact_write_items", side_effect=cancelled) as write,
+        patch("time.sleep"),
+        patch.object(ingest.logger, "warning") as warned,
+        patch.object(ingest.logger, "exception") as logged,
+    ):
+        status, answer = send()
+    assert (status, write.call_count, answer["code"]) == (503, calls, answered[0])
+    assert answered[1] in answer["error"]
+    assert warned.called or logged.called
 
 
 @pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError"])

@@ -50,9 +50,10 @@ def run(deployed: Settings) -> Run:
         invoked_function_arn = "arn:aws:lambda:us-east-1:1:function:processor"
         aws_request_id = "lambda-1"
 
-    def call(batch: list[str], config: Settings = deployed, **more: Any) -> dict[str, Any]:
+    def call(batch: list[str], config: Settings = deployed, *, received: int = 1, **more: Any) -> dict[str, Any]:
+        attributes = {"ApproximateReceiveCount": str(received)}
         records = [
-            {"messageId": f"m{number}", "body": body, "attributes": {}, "messageAttributes": {}}
+            {"messageId": f"m{number}", "body": body, "attributes": attributes, "messageAttributes": {}}
             for number, body in enumerate(batch)
         ]
         with patch.object(processor, "settings", lambda: config):
@@ -182,6 +183,28 @@ def test_what_may_succeed_later_goes_back_to_the_queue(
         assert run(batch)["batchItemFailures"] == [{"itemIdentifier": "m0"}]
     assert written(world) == {}
     assert world.messages(world.config.dead_letter_queue_url) == []
+
+
+def test_what_the_last_receive_cannot_process_goes_aside_with_its_reason(
+    run: Run, bodies: list[str], world: World
+) -> None:
+    failure = ClientError({"Error": {"Code": "InternalError"}}, "GetObject")
+    with patch.object(aws.client("s3"), "get_object", side_effect=failure):
+        assert run([bodies[0]], received=19)["batchItemFailures"] == [{"itemIdentifier": "m0"}]
+        assert run([bodies[0]], received=20)["batchItemFailures"] == []
+    (dead,) = world.messages(world.config.dead_letter_queue_url)
+    attributes = {name: value["StringValue"] for name, value in dead["MessageAttributes"].items()}
+    assert attributes["pik_code"] == "retries_exhausted"
+    assert attributes["pik_reason"] == "not processed in 20 receives; the last time: InternalError"
+    assert written(world) == {}
+
+
+def test_an_aggregate_that_fits_no_row_goes_aside_with_its_reason(run: Run, bodies: list[str], world: World) -> None:
+    with patch.object(aggregates, "MAX_STATE", 100):
+        assert run(bodies[:1])["batchItemFailures"] == []
+    (dead,) = world.messages(world.config.dead_letter_queue_url)
+    assert dead["MessageAttributes"]["pik_code"]["StringValue"] == "aggregate_too_large"
+    assert written(world) == {}
 
 
 def test_access_denied_is_not_taken_for_a_missing_object(run: Run, bodies: list[str], world: World) -> None:

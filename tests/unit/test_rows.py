@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from pik import producer
 from pik.pipeline import rows
 from pik.pipeline.parsing import parse_event
@@ -46,6 +48,16 @@ def test_an_arrival_survives_its_metadata() -> None:
     body = b"{}"
     sent = arrival_of(body, **{"ce-id": "1", "ce-subject": "N%201", "x-request-id": "é/1"})
     assert Arrival.from_object(sent.to_metadata(), sent.content_type, body) == sent
+
+
+@pytest.mark.parametrize("value", ["/" * 100, "ж" * 256, "~" * 256, "a" * 256, "%2F" * 90])
+def test_what_a_caller_sends_is_the_same_in_rows_and_metadata(value: str) -> None:
+    headers = {"content-type": "application/json", "x-request-id": value}
+    sent = Arrival.of(b"{}", headers, ingest_time="2026-01-01T00:00:00.000000Z", request_id="r", producer=value)
+    read = Arrival.from_object(sent.to_metadata(), sent.content_type, b"{}")
+    assert (read.client_request_id, read.producer) == (sent.client_request_id, sent.producer)
+    assert value.startswith(sent.client_request_id)
+    assert len(sent.client_request_id) >= 24
 
 
 def test_what_a_row_need_not_say_is_left_out() -> None:
