@@ -14,6 +14,8 @@ Anything else that escapes is a bug of ours: exit code 1, and the only case in w
 
 from __future__ import annotations
 
+from pik.text import printable
+
 
 class PikError(Exception):
     """A sentence (what), an optional reason (why) and a next step (what to do now).
@@ -34,7 +36,8 @@ class PikError(Exception):
         """Let IPython show the sentence, the reason and the next step instead of a traceback."""
         lines = [f"{type(self).__name__}: {self.message}"]
         lines += [f"  because  {self.reason}"] if self.reason else []
-        return lines + ([f"  do this  {self.next_step}"] if self.next_step else [])
+        lines += [f"  do this  {self.next_step}"] if self.next_step else []
+        return [printable(line, "\n") for line in lines]
 
     def as_dict(self) -> dict[str, str | int]:
         """Return the error as one JSON-able object, as ``--json`` prints it."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from html import escape
+from html import escape as escape_html
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pik.text import printable
 
 RESULT_MEDIA_TYPE = "application/vnd.pik.step+json"
 _SHA256 = "^[0-9a-f]{64}$"
@@ -121,7 +123,7 @@ class StepResult(BaseModel):
         """Return the checklist as plain text, one check a line."""
         lines = [f"{self.title}: {self.headline}"]
         lines += [f"  {_MARKS[c.verdict]} {c.name}: {c.sentence}" for c in self.checks]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
     def to_html(self) -> str:
         """Return the checklist as an HTML fragment; every value is escaped, so payloads are text, never markup."""
@@ -155,6 +157,11 @@ RESULT_STYLE = (
     ".pik-step dt{opacity:.7;font-weight:400}.pik-step dd{margin:0;overflow-wrap:anywhere}"
     ".pik-step pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}"
 )
+
+
+def escape(text: str) -> str:
+    """Return text for an HTML page; line ends and tabs stay, for what is folded."""
+    return escape_html(printable(text, "\n\t"))
 
 
 def _evidence(item: Evidence) -> str:

@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from pik import __version__
 from pik.cli import checks, demo, doctor, ingest, investigate, lab, ledger, local, plan, promote, rollout, run, simulate
 from pik.errors import AwsError, PikError, Refused, UsageError
+from pik.text import printable
 
 app = typer.Typer(
     name="pik",
@@ -90,9 +91,9 @@ def _show(error: PikError) -> None:
         emit(error.as_dict(), as_json=True, text="")
         return
     label = "refused" if isinstance(error, Refused) else "error"
-    console.print(f"{label}: {error.message}", style="bold red", markup=False, soft_wrap=True)
+    console.print(f"{label}: {printable(error.message)}", style="bold red", soft_wrap=True)
     if error.reason:
         lines = error.reason.replace("\n", "\n           ")
-        console.print(f"  because  {lines}", markup=False, soft_wrap=True)
+        console.print(f"  because  {lines}", soft_wrap=True)
     if error.next_step:
-        console.print(f"  do this  {error.next_step}", markup=False, soft_wrap=True)
+        console.print(f"  do this  {printable(error.next_step)}", soft_wrap=True)

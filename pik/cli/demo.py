@@ -57,7 +57,7 @@ def demo(
     if not keep:
         console.print(f"  took     {time.monotonic() - started:.0f} s, no process left")
     for line in next_steps(state):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     raise typer.Exit(code)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pik.cli.output import EnvOption, JsonOption, console, emit
+from pik.text import printable
 
 if TYPE_CHECKING:
     from pik.producer import Source, Summary, Tally
@@ -58,8 +60,6 @@ def ingest(
 
 def summary_text(summary: Summary, env: str) -> str:
     """Return the summary as a person reads it: the verdict first, then counts, speed and what to do."""
-    from rich.markup import escape
-
     counts = "   ".join(
         f"{name} {getattr(summary, name):,}"
         for name in ("accepted", "duplicate", "conflict", "rejected", "failed")
@@ -77,7 +77,7 @@ def summary_text(summary: Summary, env: str) -> str:
     unshown = summary.conflict + summary.rejected + summary.failed - min(5, len(summary.problems))
     if unshown > 0:
         lines.append(f"  … and {unshown:,} more (--json shows the first 20, and all codes)")
-    return escape("\n".join([*lines, *_next_steps(summary, env)]))
+    return "\n".join([*map(printable, lines), *_next_steps(summary, env)])
 
 
 def _problem_text(result: str, code: str, error: str, identifier: str) -> str:
@@ -127,7 +127,8 @@ def _progress(source: Source) -> Iterator[Callable[[Tally], None]]:
 def _bar(source: Source) -> Iterator[Callable[[Tally], None]]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[counts]}"))
+    plain = partial(TextColumn, markup=False)
+    columns = (SpinnerColumn(), plain("{task.description}"), BarColumn(), plain("{task.fields[counts]}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task(f"ingest {source.name}", total=None, counts="")
 
@@ -148,7 +149,7 @@ def _lines(source: Source) -> Callable[[Tally], None]:
             last = time.monotonic()
             fraction = source.fraction
             share = "" if fraction is None else f" {fraction:4.0%}"
-            console.print(f"ingest {source.name}{share}  {_counts(tally)}", markup=False)
+            console.print(f"ingest {source.name}{share}  {_counts(tally)}")
 
     return update
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pik.cli.output import EnvOption, JsonOption, console, emit
+from pik.cli.output import EnvOption, JsonOption, console, emit, say
+from pik.text import printable
 
 Start = Annotated[str, typer.Option("--start", help="Event time, included: a day, or an RFC 3339 time.")]
 End = Annotated[str, typer.Option("--end", help="Event time, left out.")]
@@ -34,7 +35,7 @@ def explain(
     if as_json:
         emit(told.to_dict(), as_json=True, text="")
     else:
-        typer.echo(told.to_text())
+        say(told.to_text())
     if not told.exists or told.problems:
         raise typer.Exit(4)
 
@@ -54,9 +55,10 @@ def reconcile(start: Start, end: End, env: EnvOption = "local", as_json: JsonOpt
         emit(data | {"notes": list(found.notes)}, as_json=True, text="")
     else:
         lines = [
-            f"{item['class']}  {item.get('event_id', '')}  {item['where']}: {item['detail']}" for item in found.found
+            printable(f"{item['class']}  {item.get('event_id', '')}  {item['where']}: {item['detail']}")
+            for item in found.found
         ]
-        typer.echo("\n".join([*lines, *found.sentences]))
+        say("\n".join([*lines, *found.sentences]))
     if not found.clean:
         raise typer.Exit(4)
 
@@ -76,8 +78,8 @@ def reindex(
     if as_json:
         emit(done.to_dict(), as_json=True, text="")
     else:
-        typer.echo(done.to_text())
+        say(done.to_text())
 
 
 def _tell(sentence: str) -> None:
-    console.print(sentence, markup=False, style="dim")
+    console.print(sentence, style="dim")

@@ -23,6 +23,7 @@ ledger = typer.Typer(
     Typical: pik ledger list, then pik ledger show last, and pik ledger verify --receipt 118:9f3c2a41d0b7e55c.
     """,
 )
+_MOST_DIGITS = 12  # of an entry's number
 
 
 def register(app: typer.Typer) -> None:
@@ -176,7 +177,7 @@ def _entry(book: Ledger, number: str) -> Entry:
 
     if number == "last" and book.entries:
         return book.entries[-1]
-    if not number.isdecimal():
+    if not number.isdecimal() or len(number) > _MOST_DIGITS:
         empty = "; the ledger is empty" if not book.entries else ""
         raise UsageError(
             f"no such entry: {number}{empty}", next_step=f"pik ledger list --env {book.environment}, then its number"

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from pik.text import printable
 
 if TYPE_CHECKING:
     from pik.environments import Environment
 
-console = Console(stderr=True, highlight=False)
-_stdout = Console(highlight=False, soft_wrap=True)
+
+class Terminal(Console):
+    """A console that shows text from outside and never obeys it: no markup in strings, control characters escaped.
+
+    Whatever is printed, tables and progress bars included, goes through :meth:`render`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the parts of what is printed, each made printable."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text, "\n"), style, control)
+
+
+console = Terminal(stderr=True)
+_stdout = Terminal(soft_wrap=True)
 
 EnvOption = Annotated[str, typer.Option("--env", "-e", help="Environment: local, dev, staging or prod.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -29,3 +49,8 @@ def emit(data: Any, *, as_json: bool, text: Any) -> None:
         typer.echo(json.dumps(data, default=str))
     else:
         _stdout.print(text)
+
+
+def say(text: str) -> None:
+    """Print lines to stdout as they are, except for what is no visible character."""
+    typer.echo(printable(text, "\n"))

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _say(message: str) -> None:
-    console.print(f"  {message}", style="bold red" if message.startswith("!!") else "dim", markup=False, soft_wrap=True)
+    console.print(f"  {message}", style="bold red" if message.startswith("!!") else "dim", soft_wrap=True)
 
 
 def promote(

@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 def say(message: str) -> None:
     """Tell how a command gets on, on stderr."""
-    console.print(f"  {message}", style="dim", markup=False)
+    console.print(f"  {message}", style="dim")
 
 
 def deploy(

@@ -94,7 +94,7 @@ def _guard(env: str, yes: bool) -> None:
         return
     from pik.config import config
 
-    console.print(f"[bold]this run goes to {env}[/bold] (stack {config(env).stack})")
+    console.print(Text.assemble((f"this run goes to {env}", "bold"), f" (stack {config(env).stack})"))
     if env != "prod" or yes:
         return
     from pik.errors import Refused
@@ -132,7 +132,7 @@ def _reporter() -> Iterator[OnProgress]:
         if news.cell or step.state == "running":
             where = f" · cell {news.cell}/{news.cells}" if news.cell else ""
             if live:
-                live.update(f"step {step.number}/{total} {step.title}{where}")
+                live.update(Text(f"step {step.number}/{total} {step.title}{where}"))
             elif not news.cell:
                 console.print(f"  … {step.number}/{total} {step.title}")
         else:

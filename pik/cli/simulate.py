@@ -35,7 +35,7 @@ def simulate(
     """
     from pik.simulate import simulate, truth_path
 
-    told = simulate(env, name, seed, say=lambda line: console.print(line, markup=False))
+    told = simulate(env, name, seed, say=console.print)
     path = truth_path(env, name, seed)
     look = {field: told[field] for field in ("incident", "seed", "source", "start", "end", "ingested")}
     text = "\n".join(

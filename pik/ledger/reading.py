@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pik import project
 from pik.environments import Environment
 from pik.errors import CheckFailed, UsageError
 from pik.ledger import problems as wrong
@@ -139,20 +140,18 @@ def fetch(environment: Environment, entry: Entry, folder: Path) -> list[Path]:
     """Write the evidence of an entry to a folder, each file verified first, and return their paths.
 
     Raises:
+        UsageError: the folder cannot be written to.
         CheckFailed: a file is missing or not the one that was recorded; it is not written, the others are.
         AwsError: AWS said no.
     """
     where = locate(environment)
-    folder.mkdir(parents=True, exist_ok=True)
     written, bad = [], []
     for link in entry.links:
         body = where.get(link.key)
         if body is None or hashlib.sha256(body).hexdigest() != link.sha256:
             bad.append(f"{link.key} {'is missing' if body is None else 'is not the file that was recorded'}")
             continue
-        path = folder / link.name
-        path.write_bytes(body)
-        written.append(path)
+        written.append(_kept(folder / link.name, body))
     if bad:
         raise CheckFailed(
             f"entry {entry.number}: {len(bad)} of {len(entry.links)} files cannot be vouched for",
@@ -160,6 +159,15 @@ def fetch(environment: Environment, entry: Entry, folder: Path) -> list[Path]:
             next_step=f"pik ledger verify --env {environment.name}",
         )
     return written
+
+
+def _kept(path: Path, body: bytes) -> Path:
+    try:
+        project.private_folder(path.parent)
+        path.write_bytes(body)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written", reason=str(error.strerror), next_step="--out FOLDER") from None
+    return path
 
 
 def _records(where: Store) -> tuple[list[Record], list[Problem]]:

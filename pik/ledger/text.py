@@ -9,6 +9,7 @@ from typing import Any
 from pik.ledger.entry import Entry
 from pik.ledger.problems import Problem
 from pik.results import words
+from pik.text import printable as shown
 from pik.units import size
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # and what turns the direction of text
@@ -42,7 +43,7 @@ def printable(text: str) -> str:
     >>> printable("two\\nlines\\x1b[2J")
     'two lines [2J'
     """
-    return " ".join(_CONTROL.sub(" ", text).split())
+    return shown(" ".join(_CONTROL.sub(" ", text).split()))
 
 
 def table(entries: Sequence[Entry]) -> str:

@@ -208,7 +208,7 @@ def _clean_up_after(state: Path, crashed: Instance) -> str:
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
     """Let one command at a time change an instance. The kernel frees the lock with its process."""
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    project.private_folder(state)
     with (state / LOCK).open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

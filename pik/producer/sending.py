@@ -183,8 +183,8 @@ class _FailedFile:
     def write(self, body: bytes) -> None:
         with self._lock:
             if self._file is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("wb")
+                project.private_folder(self.path.parent)
+                self._file = project.private_file(self.path, "wb")
             self._file.write(_one_line(body) + b"\n")
             self._file.flush()
             self.written += 1

@@ -9,10 +9,12 @@ from typing import Any
 
 import altair
 import pandas as pd
+from altair.utils.mimebundle import spec_to_mimebundle
 
 from pik import events
 from pik.rollout.reading import Row
 from pik.rollout.replaying import Group
+from pik.text import printable
 
 Versions = Mapping[Group, tuple[dict[str, Any], int]]
 WIDTH, HEIGHT = 640, 220
@@ -189,10 +191,27 @@ def nothing(sentence: str) -> altair.Chart:
 
 def styled(chart: Any, title: list[str], height: int = HEIGHT) -> altair.Chart:
     """Return the chart as the kit shows charts: SVG, its finding as the title, white, the same width."""
-    altair.renderers.enable("svg")
+    altair.renderers.enable("pik")
     lines = altair.Title(title[0], subtitle=title[1:], anchor="start")
     styled = chart.properties(width=WIDTH, height=height, title=lines).configure(background="#ffffff", padding=12)
     return styled.configure_view(strokeOpacity=0)  # type: ignore[no-any-return]
+
+
+def svg(spec: Mapping[str, Any], **_: Any) -> dict[str, str]:
+    """Return a chart as SVG. XML cannot hold every character that a name may have, and the library panics at those."""
+    drawn: dict[str, str] = spec_to_mimebundle(_drawable(spec), format="svg", mode="vega-lite")
+    return drawn
+
+
+def _drawable(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value, "\n")
+    if isinstance(value, Mapping):
+        return {_drawable(name): _drawable(inner) for name, inner in value.items()}
+    return [_drawable(inner) for inner in value] if isinstance(value, list) else value
+
+
+altair.renderers.register("pik", svg)
 
 
 def _plural(count: int, noun: str) -> str:

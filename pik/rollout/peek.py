@@ -163,7 +163,7 @@ class _Budget:
     def _write(self, level: int) -> None:
         if self.most is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        project.private_folder(self.path.parent)
         new = self.path.with_suffix(".new")
         new.write_text(json.dumps({"receive_count": level, "max_receive_count": self.most}))
         new.replace(self.path)

@@ -12,6 +12,7 @@ from pik.rollout import phases
 from pik.rollout.diff import Action, Change, PropertyChange
 from pik.rollout.effects import SHORT
 from pik.rollout.planned import Plan
+from pik.text import printable
 
 LONGEST = 90  # of a value
 CONTEXT = 24  # characters left and right of where two long texts differ
@@ -142,15 +143,6 @@ def shown(value: Any) -> str:
     if value is None:
         return "(none)"
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
-
-
-def printable(value: str) -> str:
-    r"""Return text with everything that is no visible character escaped.
-
-    >>> print(printable("a\x1b[31m\u202eb\n"))
-    a\x1b[31m\u202eb\n
-    """
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in value)
 
 
 def _versions(plan: Plan) -> Iterator[str]:

@@ -20,8 +20,7 @@ from pik.environments import Environment
 
 def new(environment: Environment, action: str) -> Path:
     """Return the path of a new log file for one action; the record beside it has the suffix ``.json``."""
-    folder = project.STATE / "deploys"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = project.private_folder(project.STATE / "deploys")
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")
     return folder / f"{stamp}-{environment.name}-{action}.log"
 
@@ -38,7 +37,8 @@ def write(log: Path, environment: Environment, action: str, facts: dict[str, Any
         "at": datetime.now(UTC).isoformat(),
         **facts,
     }
-    path.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    with project.private_file(path) as file:
+        file.write(json.dumps(record, indent=2, default=str) + "\n")
     return path
 
 

@@ -136,6 +136,7 @@ def execute(
     started in its process group are gone afterwards.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
+    target.touch(mode=0o600)  # papermill writes over it; it can hold payloads
     with _kernel(source.parent) as manager:
         try:
             execute_notebook(

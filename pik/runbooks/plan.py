@@ -62,7 +62,9 @@ def new_folder(runs_dir: Path, record: Run) -> Path:
         record.id = base if attempt == 1 else f"{base}-{attempt}"
         folder = runs_dir.resolve() / record.id
         try:
-            (folder / "notebooks").mkdir(parents=True)
+            project.private_folder(runs_dir.resolve())
+            folder.mkdir(mode=0o700)
+            (folder / "notebooks").mkdir(mode=0o700)
         except FileExistsError:  # another run in the same second
             continue
         except OSError as error:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, computed_field
 
+from pik import project
 from pik.errors import Refused, UsageError
 from pik.results import StepResult
 from pik.runbooks.parameters import Value
@@ -237,7 +238,7 @@ def utc() -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file's content in one step, and make sure that it is on disk."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
+    with project.private_file(temporary) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -17,6 +17,7 @@ from pik.results import RESULT_MEDIA_TYPE, Evidence, words
 from pik.runbooks import clean, export
 from pik.runbooks.notebook import read
 from pik.runbooks.record import RECORD, REPORT, Run, State, Step, write_atomically
+from pik.text import printable
 
 PAGE_LIMIT = 2_600_000
 OUTPUT_LIMIT = 20_000
@@ -143,12 +144,18 @@ def is_long(item: Evidence) -> bool:
     return item.payload or len(item.value) > LONG or item.value.count("\n") > 3
 
 
+def _shown(value: object) -> object:
+    """Return a value as the page shows it; what is no visible character is escaped, and markup is left alone."""
+    return printable(value, "\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _jinja() -> Environment:
     environment = Environment(
         loader=PackageLoader("pik", "runbooks"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -123,8 +123,12 @@ def load(name_or_path: str | Path, *, folder: Path | None = None) -> Runbook:
     path = _find(name_or_path, folder or project.RUNBOOKS)
     try:
         data = yaml.load(path.read_text("utf-8"), Loader=_UniqueKeys)  # noqa: S506  a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, or a number of thousands of digits
         raise _unreadable(path, " ".join(str(error).split())) from None
+    except RecursionError:
+        raise _unreadable(path, "it is nested too deeply") from None
+    except OSError as error:
+        raise _unreadable(path, str(error.strerror)) from None
     if not isinstance(data, dict):
         raise _unreadable(path, "it is not a mapping with name, title and steps")
     if "path" in data:
@@ -149,10 +153,17 @@ def catalog(folder: Path | None = None) -> list[Runbook | UsageError]:
 def _find(name_or_path: str | Path, folder: Path) -> Path:
     text = str(name_or_path)
     path = Path(text) if text.endswith((".yaml", ".yml")) else folder / f"{text}.yaml"
-    if not path.is_file():
+    if not _is_file(path):
         known = [found.stem for found in sorted(folder.glob("*.yaml"))]
         raise UsageError(f"no such runbook: {text}{did_you_mean(text, known)}", next_step="pik run --list")
     return path.resolve()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a null character
+        return False
 
 
 def _unreadable(path: Path, reason: str) -> UsageError:

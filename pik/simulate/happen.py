@@ -62,8 +62,9 @@ def simulate(
     told = _send(where, incident)
     told |= damage.ACTS.get(name, damage.nothing)(where, outputs, incident)
     target = path or truth_path(where.name, name, seed)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    project.private_folder(target.parent)
+    with project.private_file(target) as file:
+        file.write(json.dumps(told, indent=1) + "\n")
     return told
 
 

@@ -39,8 +39,7 @@ class Cache:
     """The local copies of one bucket's raw objects."""
 
     def __init__(self, environment: Environment, bucket: str) -> None:
-        self.folder = project.STATE / "cache" / environment.name / bucket
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = project.private_folder(project.STATE / "cache" / environment.name / bucket)
 
     @property
     def files(self) -> list[Path]:

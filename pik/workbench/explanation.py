@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pik.text import printable
 from pik.workbench.frames import TIME, frame
 
 if TYPE_CHECKING:
@@ -79,23 +80,23 @@ class Explanation:
             told.append(f"{entry}  [{line.source}]")
         told += [f"  problem  {sentence}" for sentence in self.problems]
         told += [f"  note     {sentence}" for sentence in self.notes]
-        return "\n".join(told)
+        return "\n".join(map(printable, told))
 
     def to_html(self) -> str:
         """Return the story as an HTML fragment; every value is escaped."""
         head = "".join(f'<th style="text-align:left">{name}</th>' for name in _COLUMNS)
         rows = "".join(
             "<tr>"
-            + "".join(f'<td style="text-align:left;vertical-align:top">{escape(cell)}</td>' for cell in cells)
+            + "".join(f'<td style="text-align:left;vertical-align:top">{_cell(cell)}</td>' for cell in cells)
             + "</tr>"
             for cells in (
                 (line.shown_time, _MARKS[line.ok], line.what, line.detail, line.source) for line in self.lines
             )
         )
-        said = "".join(f"<li><strong>problem</strong> {escape(text)}</li>" for text in self.problems)
-        said += "".join(f"<li>{escape(text)}</li>" for text in self.notes)
+        said = "".join(f"<li><strong>problem</strong> {_cell(text)}</li>" for text in self.problems)
+        said += "".join(f"<li>{_cell(text)}</li>" for text in self.notes)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if self.lines else ""
-        return f'<div class="pik-explain"><p><strong>{escape(self.headline)}</strong></p>{table}<ul>{said}</ul></div>'
+        return f'<div class="pik-explain"><p><strong>{_cell(self.headline)}</strong></p>{table}<ul>{said}</ul></div>'
 
     def __repr__(self) -> str:
         return self.to_text()
@@ -103,3 +104,7 @@ class Explanation:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """Let Jupyter show it (see IPython's display protocol)."""
         return {"text/plain": self.to_text(), "text/html": self.to_html()}
+
+
+def _cell(text: str) -> str:
+    return escape(printable(text))

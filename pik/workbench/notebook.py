@@ -17,6 +17,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from pik.runbooks.headless import headless
+from pik.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,11 +65,11 @@ class Table:
     caption: str = ""
 
     def __repr__(self) -> str:
-        return self.frame.to_string(max_rows=20) if len(self.frame) else self.empty
+        return printable(self.frame.to_string(max_rows=20) if len(self.frame) else self.empty, "\n")
 
     def _repr_html_(self) -> str:
         if not len(self.frame):
-            return f"<p><em>{escape(self.empty)}</em></p>"
+            return f"<p><em>{_escaped(self.empty)}</em></p>"
         return self.plain() if headless() else self.interactive()
 
     def interactive(self) -> str:
@@ -83,7 +84,7 @@ class Table:
             return self.plain()  # itables fills its template in by this text and would refuse
         html = to_html_datatable(
             texts,
-            caption=escape(self._caption) or None,
+            caption=_escaped(self._caption) or None,
             connected=False,
             showIndex=False,
             classes="display compact",
@@ -111,19 +112,19 @@ class Table:
         for position, name in enumerate(self.frame.columns):
             column = self.frame.iloc[:, position]
             numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-            shown[str(name)] = column.round(2) if numeric else [cell_text(value) for value in column]
+            shown[printable(str(name))] = column.round(2) if numeric else [cell_text(value) for value in column]
         return pd.DataFrame(shown)
 
     def plain(self) -> str:
         """Return the table as plain HTML, cut after :data:`MOST_ROWS` rows."""
         rows = self.frame.head(MOST_ROWS)
-        head = "".join(f'<th style="text-align:left">{escape(str(name))}</th>' for name in rows.columns)
+        head = "".join(f'<th style="text-align:left">{_escaped(str(name))}</th>' for name in rows.columns)
         body = "".join(
             "<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows.itertuples(index=False, name=None)
         )
         left = len(self.frame) - len(rows)
         more = f"<p><em>… and {left:,} more rows</em></p>" if left else ""
-        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        caption = f"<caption>{_escaped(self.caption)}</caption>" if self.caption else ""
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
@@ -147,7 +148,11 @@ def cell_text(value: Any) -> str:
         return _number(value)
     if isinstance(value, list | tuple | set):
         return ", ".join(cell_text(item) for item in value)
-    return time_text(value) if isinstance(value, datetime) else str(value)
+    return time_text(value) if isinstance(value, datetime) else printable(str(value))
+
+
+def _escaped(text: str) -> str:
+    return escape(printable(text))
 
 
 def _number(value: float) -> str:

@@ -219,9 +219,9 @@ def _batch(entries: dict[str, str], call: Any) -> set[str]:
 
 def _record(wb: Workbench, what: str, plan: Redrive, **facts: Any) -> str:
     path = project.STATE / "redrives" / f"{wb.environment.name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    project.private_folder(path.parent)
     who = wb.environment.client("sts").get_caller_identity()["Arn"]
     line = {"at": events.now(), "by": who, "stack": wb.environment.stack, "redrive": what, "confirm": plan.confirm}
-    with path.open("a") as file:
+    with project.private_file(path, "a") as file:
         file.write(json.dumps(line | facts) + "\n")
     return str(path)

@@ -24,6 +24,7 @@ from pik.pipeline.aws import cancellation_codes, error_code, to_item
 from pik.pipeline.rows import arrival_row
 from pik.rollout import records
 from pik.rollout.stack import aws_errors
+from pik.text import printable
 from pik.workbench.snapshot import PARALLEL, Kept, Progress, Row, Snapshot, take
 from pik.workbench.times import moment
 
@@ -76,7 +77,7 @@ class Reindexed:
             f"{self.objects:,} raw objects read",
             f"{len(self.events):,} rows of the events table and {len(self.dedupe):,} of the dedupe table are absent",
         ]
-        lines += [f"left alone: {key}: {why}" for key, why in self.skipped.items()]
+        lines += [printable(f"left alone: {key}: {why}") for key, why in self.skipped.items()]
         if self.applied:
             lines.append(f"{self.written:,} rows written; the record: {self.record}")
         elif self.events or self.dedupe:

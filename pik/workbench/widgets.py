@@ -14,6 +14,7 @@ from typing import Any
 
 from pik.environments import NAMES
 from pik.runbooks.headless import headless
+from pik.text import printable
 
 STATUSES = ("any", "ACCEPTED", "DUPLICATE", "CONFLICT")
 Values = dict[str, Any]
@@ -144,4 +145,4 @@ def _widget(name: str, value: Any, meaning: str) -> Any:
 
 
 def _said(value: Any) -> str:
-    return "(default)" if value == "" else f"{value:g}" if isinstance(value, float) else str(value)
+    return "(default)" if value == "" else f"{value:g}" if isinstance(value, float) else printable(str(value))
