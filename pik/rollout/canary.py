@@ -22,7 +22,7 @@ from pik.errors import AwsError
 from pik.results import Verdict
 from pik.rollout import stack
 from pik.rollout.inventory import SETTLE_SECONDS, queue_counts, settling
-from pik.rollout.probe import Probe, exchange
+from pik.rollout.probe import Probe, exchange, repeated
 from pik.rollout.reading import Row, Stores
 from pik.rollout.replaying import Group, Selection, predict, read_raws, replay_all, select
 from pik.rollout.stack import Say, silent
@@ -210,7 +210,7 @@ class Canary:
     def _with_probe(self, prediction: Prediction) -> Prediction:
         """Ingest and replay a probe event, and foresee what becomes of it."""
         probe = Probe()
-        said = exchange(self.environment, self.stores.outputs["IngestUrl"], probe.body(1))
+        said = repeated(lambda: exchange(self.environment, self.stores.outputs["IngestUrl"], probe.body(1)))
         if said.status != 200:
             raise AwsError(
                 f"{self.environment.name}: the canary's probe was not accepted",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from http import HTTPStatus
 
 from pik import clock, events
 from pik.environments import Environment
 from pik.results import Check, words
 from pik.rollout import common
-from pik.rollout.probe import Exchange, Probe, exchange
+from pik.rollout.probe import Exchange, Probe, answering, exchange
 from pik.rollout.reading import RawObject, Stores
 from pik.rollout.verdicts import ask, check, every, missing
+
+PROBES = 3  # are tried, when the API answers 5xx
 
 
 class IngestChecks:
@@ -24,8 +27,15 @@ class IngestChecks:
         self.environment = environment
         self.stores = Stores(environment)
         self.patience = patience
-        self.probe = Probe()
         self.since = clock.now(environment) - timedelta(seconds=2)
+        answering(environment, self.stores.outputs["IngestUrl"], Probe().body(1))
+        for _ in range(PROBES):
+            self._ask()
+            if not any(asked.status >= HTTPStatus.INTERNAL_SERVER_ERROR for asked in self.exchanges.values()):
+                break  # what was answered 5xx may have been stored all the same: it is asked anew, with a new probe
+
+    def _ask(self) -> None:
+        self.probe = Probe()
         first = self.probe.body(1)
         self.unsigned = self._send(first, sign=False)
         self.dry = self._send(first, dry_run=True)

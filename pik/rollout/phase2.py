@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 from pik import clock, events
@@ -12,6 +13,7 @@ from pik.environments import Environment
 from pik.errors import Refused
 from pik.results import Check
 from pik.rollout import common, peek, stack
+from pik.rollout.phase1 import PROBES
 from pik.rollout.probe import Probe, exchange
 from pik.rollout.reading import Steady, Stores, eventually
 from pik.rollout.replaying import (
@@ -81,8 +83,7 @@ class ReplayChecks:
         """
         say, before = on_progress or silent, Steady(self.environment, self.stores.waiting)
         self.since = clock.now(self.environment) - timedelta(seconds=2)
-        url, first, second = self.stores.outputs["IngestUrl"], self.probe.body(1), self.probe.body(2)
-        self.ingested = [exchange(self.environment, url, body) for body in (first, first, second)]
+        self._ingest_probes()
         selections = [*busiest(self.stores, self.entities), self._probe_selection()]
         waiting, steady = before.count()
         replays = looked_at_again(self.stores, replay_all(self.environment, selections, on_progress=say))
@@ -91,6 +92,16 @@ class ReplayChecks:
         aggregator = stack.require(self.environment).parameters.get("Aggregator", "daily-summary")
         by_id = {replay.replay_id: replay.events for replay in replays}
         return Sent(replays, raws, waiting, predict(aggregator, raws, by_id), steady)
+
+    def _ingest_probes(self) -> None:
+        """Ingest an event, the same again, and another one; with a new probe when an answer is 5xx."""
+        url = self.stores.outputs["IngestUrl"]
+        for _ in range(PROBES):
+            self.probe = Probe()
+            first, second = self.probe.body(1), self.probe.body(2)
+            self.ingested = [exchange(self.environment, url, body) for body in (first, first, second)]
+            if not any(asked.status >= HTTPStatus.INTERNAL_SERVER_ERROR for asked in self.ingested):
+                break
 
     def _probe_selection(self) -> Selection:
         day = self.probe.event_time[:10]

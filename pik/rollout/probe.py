@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
 from pik import events, signed
 from pik.environments import Environment
+
+FRESH_SECONDS = 60.0  # an API that was just made answers as it should by then
+ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,36 @@ class Exchange:
         return self.answer.get(name)
 
 
+def answering(environment: Environment, url: str, body: bytes, patience: float | None = None) -> Exchange:
+    """Ask one of the stack's APIs for a dry run until it answers 200, or patience is over; return the last exchange.
+
+    An API that was just made answers 403 or 500 for some seconds, until API Gateway and IAM know of it everywhere.
+    ``patience``: seconds, by default :data:`FRESH_SECONDS`.
+    """
+    deadline = time.monotonic() + (FRESH_SECONDS if patience is None else patience)
+    while True:
+        asked = exchange(environment, url, body, dry_run=True)
+        if asked.status == HTTPStatus.OK or time.monotonic() >= deadline:
+            return asked
+        time.sleep(1.0)
+
+
+def repeated(send: Callable[[], Exchange]) -> Exchange:
+    """Send a request again while the answer is 429 or 5xx; return the last exchange.
+
+    For requests that may be sent twice: nothing was done (429), or doing it again does no harm.
+    """
+    for attempt in range(ATTEMPTS):
+        asked = send()
+        if asked.status != HTTPStatus.TOO_MANY_REQUESTS and asked.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            break
+        time.sleep(random.uniform(0.1, 0.5) * (1 + attempt))  # noqa: S311 - jitter, not a secret
+    return asked
+
+
 def exchange(environment: Environment, url: str, body: bytes, *, dry_run: bool = False, sign: bool = True) -> Exchange:
     """Send one request to one of the stack's APIs and return both sides of it."""
-    address = f"{url}?dry_run=true" if dry_run else url
+    address = f"{url}{'&' if '?' in url else '?'}dry_run=true" if dry_run else url
     response = signed.request(environment, "POST", address, body, signed=sign)
     try:
         answer = response.json()

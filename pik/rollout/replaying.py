@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from http import HTTPStatus
 from typing import Any
 
 from pik import clock, events
@@ -28,13 +26,12 @@ from pik.pipeline.aggregators import fold
 from pik.replays.records import Replay as Record
 from pik.replays.sent import sent as sent_of
 from pik.rollout import stack
-from pik.rollout.probe import Exchange, exchange
+from pik.rollout.probe import Exchange, answering, exchange, repeated
 from pik.rollout.reading import RawObject, Row, Stores
 from pik.rollout.stack import Say, silent
 
 PREFIX = "rollout-"
 PARALLEL = 6
-THROTTLED_ATTEMPTS = 20
 MOST_OF_ONE = 2_000  # events of one entity that a check replays
 
 Group = tuple[str, str, str]  # entity, day, replay
@@ -201,6 +198,8 @@ def replay_all(
             reason="phase 2 is not deployed",
             next_step=f"pik deploy --env {environment.name} --phase replay",
         )
+    if selections:
+        answering(environment, url, selections[0].request(dry_run=True))
     stamp = batch_stamp(prefix)
     largest = max(range(len(selections)), key=lambda number: len(selections[number].rows), default=0)
     jobs = [
@@ -227,13 +226,8 @@ def _replay(environment: Environment, url: str, replay_id: str, selection: Selec
 
 
 def _ask(environment: Environment, url: str, body: bytes) -> Exchange:
-    """Send one replay request; when the API is throttled (429), wait and ask again: nothing was done yet."""
-    for attempt in range(THROTTLED_ATTEMPTS):
-        asked = exchange(environment, url, body)
-        if asked.status != HTTPStatus.TOO_MANY_REQUESTS:
-            break
-        time.sleep(random.uniform(0.1, 0.5) * (1 + attempt))  # noqa: S311 - jitter, not a secret
-    return asked
+    """Send one replay request; again when it is throttled or fails: it has a replay id, so it is the same replay."""
+    return repeated(lambda: exchange(environment, url, body))
 
 
 def looked_at_again(stores: Stores, replays: Iterable[Replay]) -> list[Replay]:

@@ -1,4 +1,8 @@
-"""Producers do not notice a rollout: twenty requests a second through every toggle, forward and back, twice."""
+"""A rollout while producers send twenty requests a second: through every toggle, forward and back, twice.
+
+Neither notices the other. No request fails because of a toggle; and every verification, made for real on the entities
+to which events come at that very moment, some of them late, passes.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,25 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from pik import config, events, ledger
 from pik.environments import Environment
+from pik.ledger import Kind
 from pik.producer import Delivery, Outcome, Retries
+from pik.results import StepResult
 from pik.rollout import deploy, promote, rollback
-from pik.rollout.phase2 import ReplayChecks
+from pik.rollout.steps import IngestStep, ProcessorStep, ReplayStep
 from pik.workbench import connect
-from tests.stack.rehearsal import named, toml, verified
+from tests.stack.rehearsal import named, toml
 
 pytestmark = pytest.mark.slow
 RATE = 20.0
 SOURCE = "under-load"
+LATE_SECONDS = 30  # every tenth event happened so long ago: inside the windows that are replayed meanwhile
 
 
 class Producer:
@@ -42,7 +50,7 @@ class Producer:
             "source": SOURCE,
             "event_type": "ticked",
             "entity_id": f"clock-{number % 20}",
-            "event_time": events.now(),
+            "event_time": _happened(number),
             "payload": {"number": number},
         }
         self.bodies[number] = json.dumps(event).encode()
@@ -58,6 +66,11 @@ class Producer:
         self._delivery.close()
 
 
+def _happened(number: int) -> str:
+    late = timedelta(seconds=LATE_SECONDS if number % 10 == 0 else 0)
+    return events.format_time(datetime.now(UTC) - late)
+
+
 @contextmanager
 def producing(env: Environment) -> Iterator[Producer]:
     """Produce meanwhile."""
@@ -71,6 +84,18 @@ def producing(env: Environment) -> Iterator[Producer]:
         thread.join()
 
 
+def proven(env: Environment, step: IngestStep | ReplayStep | ProcessorStep) -> StepResult:
+    """Verify the phase that is deployed, put the result into the ledger as a runbook would, and see it pass."""
+    step.deploy()
+    result = step.result()
+    assert {c.name: f"{c.verdict}: {c.sentence} {c.evidence}" for c in result.checks if c.stops} == {}
+    assert result.proof is not None
+    predicate = {"phase": result.proof.phase, "verdict": str(result.verdict), "sentence": result.headline}
+    subjects = ledger.subjects(**result.proof.model_dump(exclude={"phase"}))
+    ledger.append(env, Kind.VERIFICATION, subjects=subjects, predicate=predicate)
+    return result
+
+
 def test_no_acknowledged_event_is_lost_and_no_request_fails_because_of_a_toggle(
     embedded_env: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,12 +107,14 @@ def test_no_acknowledged_event_is_lost_and_no_request_fails_because_of_a_toggle(
     with producing(env) as producer:
         for _ in range(2):
             time.sleep(2)
-            verified(env)
+            proven(env, IngestStep(env.name, events="", deploy=False))
             promote(env, "replay")
-            ReplayChecks(env, entities=5).replay()
-            verified(env)
+            replayed = proven(env, ReplayStep(env.name, deploy=False, entities=5))
+            assert replayed.facts["sent"] > 5 * 2  # of entities to which events come, and not only the probe's
+            step = ProcessorStep(env.name, deploy=False)
+            step.predict()
             promote(env, "processor")
-            time.sleep(2)
+            assert proven(env, step).facts["inputs"] == replayed.facts["sent"]
             rollback(env, "replay")
             rollback(env, "ingest")
         time.sleep(2)

@@ -65,6 +65,9 @@ class Log:
     def error(self, message: str, **fields: Any) -> None:
         self._write("ERROR", message, fields)
 
+    def warning(self, message: str, **fields: Any) -> None:
+        self._write("WARNING", message, fields)
+
     exception = error
 
     def _write(self, level: str, message: str, fields: dict[str, Any]) -> None:
@@ -255,8 +258,6 @@ class RolloutWorld:
         if function == "replay":
             self.before_replay()
         found = self.answer(function, Request.of(event))
-        if found["statusCode"] == 400:
-            self.logs[function].add_metric("Rejected", None, 1)
         self.logs[function].info("answered", request_id=f"req-{number}")
         return httpx.Response(found["statusCode"], content=found["body"].encode())
 

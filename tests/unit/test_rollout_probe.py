@@ -1,0 +1,79 @@
+"""Requests to an API that is new, busy or stumbles: asked again, for a while, and never taken for a finding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pik import project
+from pik.pipeline.http import Request, error
+from pik.pipeline.settings import Settings
+from pik.results import Verdict
+from pik.rollout import phases, probe
+from pik.rollout.phase1 import IngestChecks
+from pik.rollout.phase2 import ReplayChecks
+from tests.unit.rollout_world import RolloutWorld, in_place, indexed
+
+
+@pytest.fixture
+def world(deployed: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RolloutWorld:
+    monkeypatch.setattr(project, "STATE", tmp_path)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    indexed()
+    found = RolloutWorld(deployed, phases.REPLAY)
+    in_place(found, monkeypatch)
+    return found
+
+
+def stumbling(world: RolloutWorld, function: str, *statuses: int, after: int = 0) -> None:
+    """Have a function's first requests answered with these statuses (after some that are answered as they should)."""
+    left, spared = list(statuses), [after]
+
+    def answer(name: str, request: Request) -> dict[str, Any]:
+        if name == function and left and not spared[0]:
+            return error(left.pop(0), "internal", "not yet", "again")
+        spared[0] -= name == function and spared[0] > 0
+        return world.really(name, request)
+
+    world.answer = answer
+
+
+@pytest.mark.parametrize("statuses", [(403, 403, 500), (500, 502, 503, 504)])
+def test_an_api_that_was_just_made_is_asked_until_it_answers(world: RolloutWorld, statuses: tuple[int, ...]) -> None:
+    stumbling(world, "ingest", *statuses)
+    found = IngestChecks(world.environment, patience=5)
+    assert found.api_answers().verdict is Verdict.PASSED
+    assert found.duplicates().verdict is Verdict.PASSED
+
+
+@pytest.mark.parametrize("after", [2, 3, 4, 5])
+def test_a_5xx_in_between_is_not_a_finding(world: RolloutWorld, after: int) -> None:
+    stumbling(world, "ingest", 503, after=after)
+    checks = IngestChecks(world.environment, patience=5)
+    found = [checks.api_answers(), checks.duplicates(), checks.conflicts(), checks.rejections(), checks.raw_bytes()]
+    assert {check.name: check.sentence for check in found if check.verdict is not Verdict.PASSED} == {}
+
+
+def test_an_api_that_never_answers_fails_the_check(world: RolloutWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "FRESH_SECONDS", 0)
+    world.answer = lambda *_: error(500, "internal", "broken", "mend it")
+    assert IngestChecks(world.environment, patience=0).api_answers().verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize("statuses", [(403, 500), (503, 429, 502)])
+def test_a_replay_api_that_was_just_made_is_asked_until_it_answers(
+    world: RolloutWorld, statuses: tuple[int, ...]
+) -> None:
+    world.ingest("e", 5)
+    stumbling(world, "replay", *statuses)
+    checks = ReplayChecks(world.environment, patience=5)
+    assert checks.counts(checks.replay()).verdict is Verdict.PASSED
+
+
+def test_a_replay_that_fails_half_way_is_sent_again_under_its_own_id(world: RolloutWorld) -> None:
+    world.ingest("e", 5)
+    stumbling(world, "replay", 503, 504, after=3)
+    checks = ReplayChecks(world.environment, patience=5)
+    assert checks.counts(checks.replay()).verdict is Verdict.PASSED
