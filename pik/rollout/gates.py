@@ -29,6 +29,7 @@ from pik.config import EnvironmentConfig
 from pik.events import parse_time
 from pik.ledger import Entry, Kind, Ledger
 from pik.rollout.deployed import Deployed
+from pik.rollout.people import person, surely_two
 from pik.rollout.phases import OFF, Phase
 from pik.units import duration
 
@@ -214,7 +215,10 @@ def proven_before(wanted: Wanted, after: Book) -> Requirement:
 
 
 def approval(wanted: Wanted, own: Book) -> Requirement:
-    """Somebody who may approved this template and code for this phase since the last change, and is not the caller."""
+    """An approver approved this template and code for this phase since the last change, and is another person.
+
+    Another person than the caller (:mod:`pik.rollout.people`): another role of the same person is not enough.
+    """
     name, env = "approval", wanted.environment
     command = f"pik approve --env {env} --to {wanted.target.name}   (by {' or '.join(wanted.config.approvers)})"
     this = ("this", f"template {wanted.template[:8]}…  code {wanted.code[:8]}…")
@@ -227,12 +231,16 @@ def approval(wanted: Wanted, own: Book) -> Requirement:
     for entry in reversed(said):
         if not entry.is_about(wanted.template, wanted.code):
             continue
-        counts = entry.number in own.vouched and entry.by != wanted.caller
+        counts = entry.number in own.vouched and surely_two(entry.by, wanted.caller)
         if counts and may_approve(wanted.config, entry.by) and not _stale(wanted, entry):
             return Requirement(
                 name, True, f"approved by {entry.by} {_age(wanted, entry)} (ledger entry {entry.number})"
             )
     nobody = f"nobody but you approved phase {wanted.target.label}" if said else f"nobody approved it for {env}"
+    if unnamed := next((arn for arn in (wanted.caller, *(entry.by for entry in said)) if not person(arn)), ""):
+        nobody += (
+            f"; who {unnamed} is cannot be told: assume the role with your name as its session's (role_session_name)"
+        )
     return Requirement(name, False, nobody, command, (this,))
 
 

@@ -4,7 +4,8 @@ Looking is not free: SQS counts every receipt and moves a message to the dead-le
 maxReceiveCount. The count is only known after it was raised, so how far looking has gone is remembered on disk (in
 ``.pik/peeks``, before each receipt: a look that is killed counts too), and no look is allowed once half the receives
 are used up: the other half is the processor's, and that of colleagues, each of whom adds at most one before the same
-rule stops them. A queue that was seen empty starts anew.
+rule stops them. A queue that was seen empty starts anew; as SQS's counts are approximate and up to a minute old, two
+looks must have found it empty, further apart than that (:func:`pik.rollout.inventory.settling`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from pik import project
 from pik.environments import Environment
 from pik.errors import Refused
-from pik.rollout.inventory import QUEUE_COUNTS
+from pik.rollout.inventory import QUEUE_COUNTS, settling
 from pik.rollout.reading import Stores
 
 HOLD_SECONDS = 30  # a look that is killed keeps messages this long; afterwards SQS returns them by itself
@@ -79,7 +80,7 @@ def held(environment: Environment, queue_url: str, limit: int, hold_seconds: int
     """
     attributes = _attributes(environment, queue_url)
     found = Held(max_receive_count=_max_receive_count(attributes))
-    budget = _Budget.of(queue_url, attributes, found.max_receive_count)
+    budget = _Budget.of(queue_url, attributes, found.max_receive_count, settling(environment))
     budget.check()
     deadline = time.monotonic() + hold_seconds / 3  # well before the first of them is visible again
     try:
@@ -132,12 +133,18 @@ class _Budget:
     path: Path
     most: int | None
     level: int
+    empty_since: float | None = None  # when the queue was first seen empty, of the looks that saw it so without a break
 
     @classmethod
-    def of(cls, queue_url: str, attributes: dict[str, str], most: int | None) -> _Budget:
-        path = project.STATE / "peeks" / f"{queue_url.rpartition('/')[2]}.json"
+    def of(cls, queue_url: str, attributes: dict[str, str], most: int | None, settle: float) -> _Budget:
+        path, now = project.STATE / "peeks" / f"{queue_url.rpartition('/')[2]}.json", time.time()
+        level, since = _remembered(path)
         empty = not any(int(attributes.get(name, 0)) for name in QUEUE_COUNTS)
-        return cls(path, most, 0 if empty else _remembered(path))
+        since = (now if since is None else since) if empty else None
+        budget = cls(path, most, 0 if since is not None and now - since >= settle else level, since)
+        if level:
+            budget._write(budget.level)
+        return budget
 
     def check(self) -> None:
         if self.most is None or self.level < self.most // 2:
@@ -165,15 +172,18 @@ class _Budget:
             return
         project.private_folder(self.path.parent)
         new = self.path.with_suffix(".new")
-        new.write_text(json.dumps({"receive_count": level, "max_receive_count": self.most}))
+        seen = {"receive_count": level, "max_receive_count": self.most, "empty_since": self.empty_since}
+        new.write_text(json.dumps(seen))
         new.replace(self.path)
 
 
-def _remembered(path: Path) -> int:
+def _remembered(path: Path) -> tuple[int, float | None]:
     try:
-        return int(json.loads(path.read_text())["receive_count"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        seen = json.loads(path.read_text())
+        since = seen.get("empty_since")
+        return int(seen["receive_count"]), None if since is None else float(since)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0, None
 
 
 def _receive(environment: Environment, queue_url: str, count: int, hold_seconds: int) -> list[Message]:

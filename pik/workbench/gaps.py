@@ -23,7 +23,7 @@ from pik import events
 from pik.errors import UsageError
 from pik.workbench.frames import TIME, frame
 from pik.workbench.rhythm import BIN_US, Given, Learned, Times, silence
-from pik.workbench.times import moment
+from pik.workbench.times import moment, shifted
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -267,7 +267,7 @@ def _with_baseline(start: str, end: str, days: int) -> tuple[str, str]:
     first, last = events.parse_time(start), events.parse_time(end)
     more = max(timedelta(days=days) - (last - first), timedelta())
     latest = max(datetime.now(UTC), last)
-    return events.format_time(first - more), events.format_time(min(last + more, latest))
+    return events.format_time(shifted(first, -more)), events.format_time(min(shifted(last, more), latest))
 
 
 def _micro(text: str) -> int:

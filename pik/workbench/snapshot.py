@@ -25,6 +25,7 @@ from pik.pipeline.rows import Arrival, expires_at, first_rows
 from pik.rollout.stack import aws_errors
 from pik.workbench import batch
 from pik.workbench.objects import Object, in_parallel
+from pik.workbench.times import shifted
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -298,7 +299,7 @@ def _objects(wb: Workbench, prefix: str, start: str, end: str, tell: Progress) -
 
 
 def _keys(wb: Workbench, prefix: str, start: str, end: str) -> Iterator[str]:
-    last = events.format_time(events.parse_time(end) - timedelta(microseconds=1))
+    last = events.format_time(shifted(events.parse_time(end), timedelta(microseconds=-1)))
     folders = [prefix]
     for _ in range(3):  # source, type, date
         folders = [name for below, _ in in_parallel(wb.objects.folders, folders) for name in below]

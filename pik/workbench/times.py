@@ -9,6 +9,7 @@ from pik import events
 from pik.errors import UsageError
 
 _LAG = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)\s*")
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -45,12 +46,26 @@ def day(value: str | date, name: str = "day") -> str:
 
 
 def next_day(value: str) -> str:
-    """Return the day after ``YYYY-MM-DD``.
+    """Return the day after ``YYYY-MM-DD``; after the last one there is, the last moment there is.
 
-    >>> next_day("2012-12-31")
-    '2013-01-01'
+    >>> next_day("2012-12-31"), next_day("9999-12-31")
+    ('2013-01-01', '9999-12-31T23:59:59.999999Z')
     """
+    if value == date.max.isoformat():
+        return events.format_time(LAST)
     return (date.fromisoformat(value) + timedelta(days=1)).isoformat()
+
+
+def shifted(time: datetime, by: timedelta) -> datetime:
+    """Return a time in UTC moved by a duration, at the most to the first or the last moment there is.
+
+    >>> shifted(FIRST, timedelta(days=-14)) == FIRST, shifted(LAST, timedelta(days=1)) == LAST
+    (True, True)
+    """
+    try:
+        return time + by
+    except OverflowError:
+        return LAST if by > timedelta() else FIRST
 
 
 def days(start: str, end: str) -> list[str]:
@@ -61,7 +76,7 @@ def days(start: str, end: str) -> list[str]:
     """
     if end <= start:
         return []
-    last = events.parse_time(end) - timedelta(microseconds=1)
+    last = shifted(events.parse_time(end), timedelta(microseconds=-1))
     first = date.fromisoformat(start[:10])
     return [(first + timedelta(days=n)).isoformat() for n in range((last.astimezone(UTC).date() - first).days + 1)]
 

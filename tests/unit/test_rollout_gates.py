@@ -257,6 +257,35 @@ def test_an_approval_does_not_outlive_a_change() -> None:
     assert not gates.promotion(asked(config=APPROVED), REPLAYING, book(*said), None).open
 
 
+ROLE = "arn:aws:sts::111122223333:assumed-role"
+BY_ROLE = EnvironmentConfig(protection="guarded", approvers=(f"{ROLE}/Approvers/*",))
+
+
+@pytest.mark.parametrize(
+    ("by", "caller", "opens"),
+    [
+        ("Approvers/ben", "Operators/ana", True),
+        ("Approvers/ana", "Operators/ana", False),  # one person with two roles
+        ("Approvers/Ana@example.com", "Operators/ana@example.com", False),
+        ("Approvers/botocore-session-1764230000", "Operators/ana", False),  # nobody knows who that was
+        ("Approvers/ben", "Operators/botocore-session-1764230001", False),
+        ("Approvers/1764230000123", "Operators/1764230000456", False),
+        ("Approvers/ben", "Deployer/GitHubActions", True),
+    ],
+)
+def test_four_eyes_are_those_of_two_people(by: str, caller: str, opens: bool) -> None:
+    said = entry(4, Kind.APPROVAL, "processor", by=f"{ROLE}/{by}")
+    wanted = asked(config=BY_ROLE, caller=f"{ROLE}/{caller}")
+    gate = gates.promotion(wanted, REPLAYING, book(PASSED, said), None)
+    assert gate.open is opens
+    assert ("role_session_name" in gate.message) == ("session-" in by + caller or by.endswith("123"))
+
+
+def test_a_user_and_a_role_of_the_same_name_are_one_person() -> None:
+    said = entry(4, Kind.APPROVAL, "processor", by=f"{ROLE}/Approvers/ana")
+    assert not gates.promotion(asked(config=BY_ROLE), REPLAYING, book(PASSED, said), None).open
+
+
 def test_who_may_approve_is_a_pattern_of_arns() -> None:
     config = EnvironmentConfig(approvers=("arn:aws:sts::*:assumed-role/Approvers/*",))
     assert gates.may_approve(config, "arn:aws:sts::111122223333:assumed-role/Approvers/ana")

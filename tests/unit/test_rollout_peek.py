@@ -116,6 +116,25 @@ def test_an_empty_queue_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(peek_at(FakeQueue(1), monkeypatch).messages) == 1
 
 
+def test_on_aws_one_count_of_zero_is_not_an_empty_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQS's counts are up to a minute old: messages half way to the dead-letter queue may be there all the same."""
+    aws, now = Environment("dev", region="eu-west-1"), [1000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+
+    def look(queue: FakeQueue) -> peek.Look:
+        monkeypatch.setattr(Environment, "client", lambda *_: queue)
+        return peek.look(aws, "url")
+
+    assert look(FakeQueue(1, receive_count=10)).cut_short
+    for seconds, messages in ((0, 0), (30, 0), (30, 1), (30, 0), (80, 0)):  # empty without a break for 80 s at the most
+        now[0] += seconds
+        with pytest.raises(Refused):
+            look(FakeQueue(messages))
+    now[0] += 20
+    assert look(FakeQueue(0)).messages == ()
+    assert len(look(FakeQueue(1)).messages) == 1
+
+
 def test_a_queue_without_redrive_may_be_looked_at_without_end(monkeypatch: pytest.MonkeyPatch, memory: Path) -> None:
     for _ in range(3):
         queue = FakeQueue(1, receive_count=5000)

@@ -18,6 +18,7 @@ from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import Investigation
 from pik.workbench.notebook import Table
 from pik.workbench.rhythm import Given, Learned
+from pik.workbench.times import shifted
 
 if TYPE_CHECKING:
     from pik.workbench.gaps import Gaps
@@ -51,7 +52,11 @@ class MissingWindow(Investigation):
         return self.once(
             "arrivals",
             lambda: self.wb.events(
-                source=self.source, event_type=self.event_type, start=start - more, end=end + more, status="ACCEPTED"
+                source=self.source,
+                event_type=self.event_type,
+                start=shifted(start, -more),
+                end=shifted(end, more),
+                status="ACCEPTED",
             ),
         )
 
