@@ -181,9 +181,13 @@ def encode(value: str) -> str:
 
 
 def _hive(event: Event) -> str:
-    hour = event.event_time[11:13]
-    names = f"source={encode(event.source)}/event_type={encode(event.event_type)}"
-    return f"{names}/event_date={event.date}/hour={hour}/event_id={event.event_id}"
+    return hive_path(event.source, event.event_type, event.event_time, event.event_id)
+
+
+def hive_path(source: str, event_type: str, event_time: str, event_id: str) -> str:
+    """Return the folders and the name under which an event's objects are kept."""
+    names = f"source={encode(source)}/event_type={encode(event_type)}"
+    return f"{names}/event_date={event_time[:10]}/hour={event_time[11:13]}/event_id={event_id}"
 
 
 def raw_key(event: Event) -> str:
@@ -235,6 +239,10 @@ def event_sk(event: Event) -> str:
 def arrival_sk(first_sk: str, ingest_time: str, request_id: str) -> str:
     """Sort key of a later arrival: next to the first one, never in its place."""
     return f"{first_sk}#ARR#{ingest_time}#{encode(request_id)}"
+
+
+# Where an events row's sort key says the event's time and id (see event_sk); both have a fixed width.
+SK_TIME, SK_EVENT_ID = slice(3, 30), slice(35, 99)
 
 
 def time_of_sk(sk: str) -> str:

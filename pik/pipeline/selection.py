@@ -15,6 +15,7 @@ from pik import events
 from pik.events import ACCEPTED, DUPLICATE
 from pik.pipeline import aws
 from pik.pipeline.parsing import Rejected, refuse_unknown
+from pik.pipeline.rows import expand
 from pik.pipeline.strict_json import is_unicode
 
 MAX_LIMIT = 100_000
@@ -70,7 +71,7 @@ class Selection:
             query["ExclusiveStartKey"] = {"PK": {"S": events.entity_pk(self.entity_id)}, "SK": {"S": self.after}}
         while True:
             page = aws.client("dynamodb").query(**query)
-            yield from map(aws.from_item, page["Items"])
+            yield from (expand(aws.from_item(item)) for item in page["Items"])
             if "LastEvaluatedKey" not in page:
                 return
             query["ExclusiveStartKey"] = page["LastEvaluatedKey"]

@@ -19,7 +19,7 @@ from pik import clock, events
 from pik.environments import Environment
 from pik.events import Event
 from pik.pipeline.parsing import parse_event
-from pik.pipeline.rows import Arrival
+from pik.pipeline.rows import Arrival, expand
 from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.replays.records import Replay, replays_of
 from pik.rollout import stack
@@ -140,7 +140,7 @@ class Stores:
             },
             ConsistentRead=True,
         )
-        return list(islice(rows, most))
+        return list(map(expand, islice(rows, most)))
 
     def recent(self, days: int, limit: int) -> list[Row]:
         """Return rows by ingest time, the newest days first, at most about ``limit`` of them."""
@@ -154,7 +154,7 @@ class Stores:
                     KeyConditionExpression="GSI2PK = :pk",
                     ExpressionAttributeValues={":pk": {"S": events.ingest_pk(day, shard)}},
                 )
-                found += [row for row, _ in zip(rows, range(limit // events.INDEX_SHARDS), strict=False)]
+                found += [expand(row) for row, _ in zip(rows, range(limit // events.INDEX_SHARDS), strict=False)]
             if len(found) >= limit // 2:
                 break
         return found

@@ -98,7 +98,8 @@ def _row(arrived: Arrived, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
     )
     first = known.get(event.event_id)
     if first is None:
-        known[event.event_id], row = rows.first_rows(event, arrival, RETENTION_DAYS)
+        known[event.event_id], kept = rows.first_rows(event, arrival, RETENTION_DAYS)
+        row = rows.expand(kept)
     else:
         same = (event.payload_sha256, event.exact_time) == (first["payload_sha256"], first["exact_time"])
         status = events.DUPLICATE if same else events.CONFLICT

@@ -22,6 +22,7 @@ from pik import events
 from pik.errors import AwsError, UsageError
 from pik.events import ACCEPTED, CONFLICT
 from pik.pipeline.aws import from_item
+from pik.pipeline.rows import expand
 from pik.replays.records import Replay
 from pik.rollout.inventory import messages
 from pik.rollout.stack import aws_errors
@@ -171,7 +172,8 @@ def _query(wb: Workbench, table: str, pk: str, prefix: str) -> list[Row]:
         ExpressionAttributeValues=values,
         ConsistentRead=True,
     )
-    return [from_item(item) for page in found for item in page["Items"]]
+    rows = (from_item(item) for page in found for item in page["Items"])
+    return [expand(row) if table == "EventsTable" else row for row in rows]
 
 
 def _logs(wb: Workbench, event_id: str, since: datetime) -> tuple[list[dict[Any, Any]], str]:

@@ -42,7 +42,7 @@ _SCAN_SEGMENTS = 16
 _MOST_QUERIES = 20_000  # of an index for one question; half a capacity unit each, even when they find nothing
 _KINDS = {"lag_ms": "N", "size_bytes": "N", "expires_at": "N", "assumed_utc": "BOOL"}
 _ATTRIBUTES = {"lag_ms": "ingest_lag_ms", "pk": "PK", "sk": "SK"}  # where the table's name is another
-COLUMNS = {_ATTRIBUTES.get(name, name): _KINDS.get(name, "S") for name in frames.EVENTS.names}
+COLUMNS = {_ATTRIBUTES.get(name, name): _KINDS.get(name, "S") for name in frames.EVENTS.names} | {"GSI2SK": "S"}
 
 
 @dataclass(frozen=True)
@@ -255,6 +255,7 @@ def _by_id(wb: Workbench, ids: Sequence[str], reader: Reader, attrs: dict[str, A
 
 def _conform(table: pa.Table) -> pa.Table:
     """Return rows as DynamoDB holds them as the columns of EVENTS."""
+    table = _expanded(table)
     columns = []
     for field in frames.EVENTS:
         column = table.column(_ATTRIBUTES.get(field.name, field.name))
@@ -268,6 +269,33 @@ def _conform(table: pa.Table) -> pa.Table:
             column = pc.multiply(column, 1_000_000)
         columns.append(column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=frames.EVENTS)
+
+
+def _expanded(table: pa.Table) -> pa.Table:
+    """Fill in what a first arrival's row leaves to its keys: :func:`pik.pipeline.rows.expand`, for columns."""
+    sk = table["SK"]
+    said = {
+        "event_id": pc.utf8_slice_codeunits(sk, keys.SK_EVENT_ID.start, keys.SK_EVENT_ID.stop),
+        "event_time": pc.utf8_slice_codeunits(sk, keys.SK_TIME.start, keys.SK_TIME.stop),
+        "ingest_time": table["GSI2SK"],
+    }
+    whole = {name: pc.coalesce(table[name], column) for name, column in said.items()}
+    whole["s3_key"] = pc.coalesce(table["s3_key"], _raw_keys(table, whole["event_time"], whole["event_id"]))
+    for name, column in whole.items():
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table
+
+
+def _raw_keys(table: pa.Table, event_time: pa.ChunkedArray, event_id: pa.ChunkedArray) -> Any:
+    """Each row's :func:`pik.events.raw_key`. Names repeat, so each is encoded once."""
+    encoded = {}
+    for name in ("source", "event_type"):
+        names = table[name].unique().to_pylist()
+        codes = pa.array([None if value is None else keys.encode(value) for value in names], pa.string())
+        encoded[name] = codes.take(pc.index_in(table[name], pa.array(names, pa.string())))
+    parts: list[Any] = ["raw/source=", encoded["source"], "/event_type=", encoded["event_type"], "/event_date="]
+    parts += [pc.utf8_slice_codeunits(event_time, 0, 10), "/hour=", pc.utf8_slice_codeunits(event_time, 11, 13)]
+    return pc.binary_join_element_wise(*parts, "/event_id=", event_id, ".json", "")
 
 
 def _filtered(table: pa.Table, selection: Selection) -> pa.Table:

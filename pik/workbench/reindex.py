@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from pik.errors import AwsError
 from pik.events import CONFLICT, epoch, now
 from pik.pipeline.aws import cancellation_codes, error_code, to_item
-from pik.pipeline.rows import arrival_row
+from pik.pipeline.rows import arrival_row, compact
 from pik.rollout import records
 from pik.rollout.stack import aws_errors
 from pik.text import printable
@@ -172,7 +172,8 @@ def _conflict(kept: Kept, first: Row | None, retention_days: int) -> Row | None:
 def _write(wb: Workbench, one: _Absent, skipped: dict[str, str]) -> int:
     """Write the rows of one object together, or none: somebody else may have written another first arrival since."""
     client = wb.environment.client("dynamodb", max_pool_connections=PARALLEL)
-    actions = [_put(wb.outputs[table], table, row) for table, row in one.rows.items()]
+    rows = {table: compact(row) if table == "EventsTable" else row for table, row in one.rows.items()}
+    actions = [_put(wb.outputs[table], table, row) for table, row in rows.items()]
     if one.known:
         actions.insert(0, _still(wb.outputs["DedupeTable"], one))
     for attempt in range(_ATTEMPTS):

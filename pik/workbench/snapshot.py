@@ -21,7 +21,7 @@ from pik import events
 from pik.events import Event
 from pik.pipeline.aws import from_item
 from pik.pipeline.parsing import Rejected, parse_event
-from pik.pipeline.rows import Arrival, expires_at, first_rows
+from pik.pipeline.rows import Arrival, expand, expires_at, first_rows
 from pik.rollout.stack import aws_errors
 from pik.workbench import batch
 from pik.workbench.objects import Object, in_parallel
@@ -67,7 +67,8 @@ class Kept:
         """The dedupe row and the events row that follow from it; only of an object without a problem."""
         assert self.event is not None  # noqa: S101 - the caller has looked at the problem
         assert self.arrival is not None  # noqa: S101
-        return first_rows(self.event, self.arrival, retention_days, self.key)
+        dedupe, row = first_rows(self.event, self.arrival, retention_days, self.key)
+        return dedupe, expand(row)
 
     @property
     def unusable(self) -> str:
@@ -219,7 +220,7 @@ def _query(wb: Workbench, pk: str, prefix: str) -> list[Row]:
         ExpressionAttributeValues={":pk": {"S": pk}, ":sk": {"S": prefix}},
         ConsistentRead=True,
     )
-    return [from_item(item) for page in found for item in page["Items"]]
+    return [expand(from_item(item)) for page in found for item in page["Items"]]
 
 
 def retention_days(wb: Workbench) -> int:
@@ -242,7 +243,8 @@ def scan(wb: Workbench, table: str, condition: str, values: dict[str, Any]) -> l
             FilterExpression=condition,
             ExpressionAttributeValues=values,
         )
-        return [from_item(item) for page in found for item in page["Items"]]
+        rows = (from_item(item) for page in found for item in page["Items"])
+        return [expand(row) if table == "EventsTable" else row for row in rows]
 
     with ThreadPoolExecutor(_SEGMENTS) as pool:
         return [row for rows in pool.map(segment, range(_SEGMENTS)) for row in rows]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pik.events import Event
-from pik.pipeline.rows import Arrival, first_rows
+from pik.pipeline.rows import Arrival, expand, first_rows
 from pik.workbench import raw
 from pik.workbench.objects import Object
 
@@ -21,7 +21,7 @@ BODY = json.dumps(
     {"source": "UA", "event_type": "t", "entity_id": "N1", "event_time": TIME, "payload": PAYLOAD}
 ).encode()
 ARRIVAL = Arrival.of(BODY, {}, ingest_time=TIME, request_id="r", producer="p")
-ROW = first_rows(EVENT, ARRIVAL, 30)[1]
+ROW = expand(first_rows(EVENT, ARRIVAL, 30)[1])
 OBJECT = Object(ROW["s3_key"], BODY, "application/json", ARRIVAL.to_metadata(), '"e"')
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from pik.events import raw_key
 from pik.pipeline.parsing import parse_event
-from pik.pipeline.rows import Arrival, arrival_row, first_rows
+from pik.pipeline.rows import Arrival, arrival_row
 from pik.workbench.reconcile import REMEDIES, disagreements
 from pik.workbench.snapshot import Kept, Snapshot, key_id
 
@@ -27,7 +28,7 @@ def kept() -> Kept:
     body = json.dumps(EVENT).encode()
     arrival = Arrival.of(body, {}, ingest_time="2026-11-23T10:00:00.000000Z", request_id="r-1", producer="ana")
     event = parse_event(body, arrival.event_headers)
-    key = first_rows(event, arrival, 365)[1]["s3_key"]
+    key = raw_key(event)
     return Kept(key, hashlib.sha256(body).hexdigest(), event, arrival)
 
 
