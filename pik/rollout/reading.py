@@ -15,10 +15,9 @@ from typing import Any, TypeVar
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
-from pik import clock, events
+from pik import clock, events, stored
 from pik.environments import Environment
 from pik.events import Event
-from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival, expand
 from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.replays.records import Replay, replays_of
@@ -77,7 +76,7 @@ class RawObject:
     def event(self) -> Event:
         """Return the event that its bytes say it is; raise ValueError or KeyError when they are none."""
         arrival = Arrival.from_object(self.metadata, self.content_type, self.body)
-        return parse_event(self.body, arrival.event_headers)
+        return stored.event(self.body, arrival.event_headers)
 
 
 class Stores:

@@ -6,7 +6,6 @@ The files can be deleted at any time; they hold payloads, so treat them like the
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,11 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pik import project
+from pik import project, stored
 from pik.environments import Environment
 from pik.workbench.frames import TIME
 from pik.workbench.layout import Part
 from pik.workbench.objects import Object, Objects
+from pik.workbench.snapshot import key_id
 
 SCHEMA = pa.schema(
     [
@@ -72,7 +72,7 @@ def _row(key: str, found: Object | None) -> dict[str, Any] | None:
         "key": key,
         "etag": found.etag,
         "body": found.body.decode("utf-8", "replace"),
-        "event_id": key.rpartition("event_id=")[2].removesuffix(".json"),
+        "event_id": key_id(key),
     }
     try:
         event = found.event()
@@ -81,5 +81,5 @@ def _row(key: str, found: Object | None) -> dict[str, Any] | None:
     return row | {
         "entity_id": event.entity_id,
         "event_time": pa.scalar(event.event_time, pa.string()).cast(TIME).as_py(),
-        "payload": json.dumps(event.payload, ensure_ascii=False),
+        "payload": stored.text(event.payload),
     }

@@ -138,7 +138,7 @@ def _by_log(wb: Workbench, pool: ThreadPoolExecutor, found: _Found) -> Any:
 def _said(line: str) -> dict[str, Any]:
     try:
         said = json.loads(line) if line.startswith("{") else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 

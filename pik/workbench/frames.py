@@ -184,6 +184,15 @@ def to_pandas(table: pa.Table, **attrs: Any) -> pd.DataFrame:
     return found
 
 
+def segment(name: str) -> str:
+    """Return a name as a part of a dotted path; one with a dot or a quote in it is quoted, so that no two paths agree.
+
+    >>> segment("a"), segment("a.b"), segment("")
+    ('a', '"a.b"', '""')
+    """
+    return json.dumps(name, ensure_ascii=False) if not name or "." in name or '"' in name else name
+
+
 def _array(kind: pa.DataType, values: Any) -> pa.Array | pa.ChunkedArray:
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values if values.type == kind else values.cast(kind)
@@ -201,7 +210,11 @@ def _time(value: Any) -> Any:
 
 
 def _texts(values: Sequence[Any]) -> pa.Array:
-    return pa.array([json.dumps(v) if isinstance(v, dict | list) else v for v in values], _TEXT)
+    texts = [json.dumps(v) if isinstance(v, dict | list) else v for v in values]
+    try:
+        return pa.array(texts, _TEXT)
+    except UnicodeEncodeError:  # half a surrogate pair, as anybody may write into a message: escaped
+        return pa.array([v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for v in texts])
 
 
 def _integers(values: Sequence[Any]) -> pa.Array:

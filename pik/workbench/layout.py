@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import duckdb
 
+from pik.events import encode
 from pik.workbench.objects import Listed, Objects, in_parallel
 
 Folder = tuple[str, tuple[str, ...]]  # its path, and what each part of it says
@@ -139,45 +140,78 @@ def _sql(parser: duckdb.DuckDBPyConnection, expression: dict[str, Any]) -> str:
     return _one(parser, "SELECT json_deserialize_sql(?)", json.dumps(tree)).partition(" WHERE ")[2]
 
 
+@dataclass
+class Names:
+    """Names as people write them, of folders. One too long for a key is cut there; its objects tell the whole."""
+
+    objects: Objects
+    decode: bool  # or leave them percent-encoded, as Athena has them
+    known: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def of(self, path: str, values: Sequence[str]) -> list[str]:
+        """Return what the parts of a folder's path say: source, type, day, hour, as far as it goes."""
+        if not self.decode:
+            return list(values)
+        return [self._name(path, level, value) if level < 2 else value for level, value in enumerate(values)]
+
+    def _name(self, path: str, level: int, value: str) -> str:
+        if "~" not in value:  # which a whole name has as %7E
+            return unquote(value)
+        folder = "/".join(path.split("/")[: level + 2])
+        if (folder, level) not in self.known:
+            self.known[folder, level] = self._read(folder, level, value)
+        return self.known[folder, level]
+
+    def _read(self, folder: str, level: int, value: str) -> str:
+        listed = self.objects.first(f"{folder}/")
+        found = self.objects.get(listed.key) if listed else None
+        try:
+            event = found.event() if found else None
+        except ValueError:
+            event = None
+        whole = getattr(event, LEVELS[level]) if event else ""
+        return whole if encode(whole) == value else unquote(value)
+
+
+def sources(objects: Objects) -> list[str]:
+    """Return every source of which the raw bucket keeps an object, as people write it."""
+    folders, _ = objects.folders("raw/")
+    names = Names(objects, decode=True)
+    return sorted(names.of(path.rstrip("/"), _values(path.rstrip("/")))[0] for path in folders)
+
+
 def parts(objects: Objects, wanted: Conditions, *, decode: bool = True) -> list[Part]:
     """Return every raw object that a query may be about, from listings of no more folders than need be.
 
     ``decode``: whether the query writes names as people do, or percent-encoded, as they are in keys (Athena).
     """
+    names = Names(objects, decode)
     folders: list[Folder] = [("raw", ())]
     for depth in range(3):
         below = [
             folder for found, _ in in_parallel(objects.folders, [f"{path}/" for path, _ in folders]) for folder in found
         ]
-        folders = _matching([(path, _values(path)) for path in below], LEVELS[: depth + 1], wanted, decode)
+        folders = _matching([(path, _values(path)) for path in below], LEVELS[: depth + 1], wanted, names)
     listed = [item for found in in_parallel(objects.below, [f"{path}/" for path, _ in folders]) for item in found]
     by_hour: dict[str, list[Listed]] = {}
     for item in listed:
         by_hour.setdefault(item.key.rpartition("/")[0], []).append(item)
-    hours = _matching([(path, _values(path)) for path in by_hour], LEVELS, wanted, decode)
-    return [Part(item, *_names(values, decode), int(values[3])) for path, values in hours for item in by_hour[path]]
+    hours = _matching([(path, _values(path)) for path in by_hour], LEVELS, wanted, names)
+    found = [(names.of(path, values), by_hour[path]) for path, values in hours]
+    return [Part(item, said[0], said[1], said[2], int(said[3])) for said, items in found for item in items]
 
 
 def _values(path: str) -> tuple[str, ...]:
     return tuple(folder.partition("=")[2] for folder in path.split("/")[1:])
 
 
-def _names(values: Sequence[str], decode: bool) -> tuple[str, str, str]:
-    source, event_type, event_date = _named(values[:3], decode)
-    return source, event_type, event_date
-
-
-def _named(values: Sequence[str], decode: bool) -> list[str]:
-    return [unquote(value) if decode else value for value in values]
-
-
-def _matching(folders: list[Folder], known: Sequence[str], wanted: Conditions, decode: bool) -> list[Folder]:
+def _matching(folders: list[Folder], known: Sequence[str], wanted: Conditions, names: Names) -> list[Folder]:
     if not folders:
         return []
     with duckdb.connect() as engine:
         kinds = ", ".join(f"{name} {'INTEGER' if name == 'hour' else 'VARCHAR'}" for name in known)
         engine.execute(f"CREATE TABLE folders (position INTEGER, {kinds})")
-        rows = [[n, *_named(values, decode)] for n, (_, values) in enumerate(folders)]
+        rows = [[n, *names.of(path, values)] for n, (path, values) in enumerate(folders)]
         marks = ", ".join("?" for _ in rows[0])
         engine.executemany(f"INSERT INTO folders VALUES ({marks})", rows)  # noqa: S608 - question marks
         where = wanted.where(known)

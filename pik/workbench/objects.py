@@ -13,10 +13,10 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from pik import stored
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.events import Event
-from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Object(NamedTuple):
     def event(self) -> Event:
         """Return the event that the bytes are; raise Rejected (a ValueError) or ValueError when they are none."""
         arrival = Arrival.from_object({**_NO_ARRIVAL, **self.metadata}, self.content_type, self.body)
-        return parse_event(self.body, arrival.event_headers)
+        return stored.event(self.body, arrival.event_headers)
 
 
 _NO_ARRIVAL = {"ingest-time": "", "request-id": "", "body-sha256": ""}  # an object that ingest did not write
@@ -110,6 +110,14 @@ class Objects:
             raise self._said_no(f"list {prefix}", error) from error
         objects = [Listed(o["path"], str(o["e_tag"] or ""), o["size"]) for o in found["objects"]]
         return list(found["common_prefixes"]), objects
+
+    def first(self, prefix: str) -> Listed | None:
+        """Return the first object below a prefix, or None when there is none."""
+        try:
+            found = next(iter(obstore.list(self._store, prefix, chunk_size=1)), None)
+        except (BaseError, OSError) as error:
+            raise self._said_no(f"list {prefix}", error) from error
+        return Listed(found[0]["path"], str(found[0]["e_tag"] or ""), found[0]["size"]) if found else None
 
     def below(self, prefix: str) -> list[Listed]:
         """Return every object below a prefix."""

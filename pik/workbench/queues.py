@@ -268,7 +268,7 @@ def _waiting(counts: Mapping[str, int]) -> str:
 def _document(body: str) -> dict[str, Any]:
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pik import events as keys
+from pik import stored
 from pik.errors import UsageError
 from pik.workbench import frames, metadata
 from pik.workbench.objects import Object
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 MISSING, ALTERED, UNREADABLE = "missing", "altered", "unreadable"
 _NEEDED = ("event_id", "status", "s3_key", "payload_sha256", "body_sha256")
+_DEEPEST = 20  # levels of a payload that become columns
 _EVERY = 500  # objects between two words of progress
 _LONGEST = 64  # bits of an integer column, sign included
 
@@ -42,8 +43,10 @@ def raw(
             make one row.
         sample: only so many of them, always the same ones.
         flatten: the payload as columns ``payload.<name>``, inner objects as ``payload.<name>.<name>``, of type bool,
-            int64, double or string, as all its values allow; arrays, and values that share no type, as JSON text. A
-            payload that is an array is in ``payload``. False: every payload as JSON text in ``payload``.
+            int64, double or string, as all its values allow; arrays, objects more than 20 levels down, and values that
+            share no type, as JSON text. A name with a dot in it is quoted, ``payload."a.b"``, so that it is not taken
+            for an inner object's. A payload that is an array is in ``payload``. False: every payload as JSON
+            text in ``payload``.
         verify: compare the bytes with the hash written beside them and, for a first arrival or a conflict, in its row,
             and the event they hold with the row's event id and payload hash. ``hash_ok`` says whether all agree.
         progress: is called with a sentence now and then.
@@ -132,7 +135,7 @@ def _payload_columns(payloads: list[Any], flatten: bool) -> tuple[pa.Schema, dic
     for position, payload in enumerate(payloads):
         if payload is None:
             continue
-        named = _flat(payload, "payload") if flatten else {"payload": json.dumps(payload, ensure_ascii=False)}
+        named = _flat(payload, "payload") if flatten else {"payload": stored.text(payload)}
         for name, value in named.items():
             columns.setdefault(name, [None] * len(payloads))[position] = value
     if not flatten:
@@ -142,9 +145,10 @@ def _payload_columns(payloads: list[Any], flatten: bool) -> tuple[pa.Schema, dic
     return pa.schema([*frames.RAW, *pa.schema(extra)]), arrays
 
 
-def _flat(value: Any, path: str) -> dict[str, Any]:
-    if isinstance(value, dict) and value:
-        return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{path}.{name}").items()}
+def _flat(value: Any, path: str, depth: int = 0) -> dict[str, Any]:
+    if isinstance(value, dict) and value and depth < _DEEPEST:
+        inside = (_flat(inner, f"{path}.{frames.segment(name)}", depth + 1) for name, inner in value.items())
+        return {name: inner for columns in inside for name, inner in columns.items()}
     return {path: value}
 
 
@@ -155,7 +159,7 @@ def _column(values: list[Any]) -> pa.Array:
             return pa.array(values, kind)
     if kinds <= {int, float}:
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    return pa.array([None if v is None else json.dumps(v, ensure_ascii=False) for v in values], pa.string())
+    return pa.array([None if v is None else stored.text(v) for v in values], pa.string())
 
 
 def _fit(values: list[Any]) -> bool:

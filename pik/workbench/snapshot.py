@@ -17,10 +17,10 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pik import events
+from pik import events, stored
 from pik.events import Event
 from pik.pipeline.aws import from_item
-from pik.pipeline.parsing import Rejected, parse_event
+from pik.pipeline.parsing import Rejected
 from pik.pipeline.rows import Arrival, expand, expires_at, first_rows
 from pik.rollout.stack import aws_errors
 from pik.workbench import batch
@@ -274,7 +274,7 @@ def kept(key: str, found: Object | None) -> Kept | None:
             f"its bytes hash to {digest[:12]}…, received was what hashes to {arrival.body_sha256[:12]}…",
         )
     try:
-        event = parse_event(found.body, arrival.event_headers)
+        event = stored.event(found.body, arrival.event_headers)
     except Rejected as error:
         return Kept(key, digest, None, arrival, f"it is not an event: {error}")
     if event.event_id != key_id(key):

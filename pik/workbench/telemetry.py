@@ -253,6 +253,6 @@ def _row(function: str, group: str, event: dict[str, Any]) -> dict[str, Any]:
 def _json(line: str) -> dict[str, Any]:
     try:
         said = json.loads(line) if line.startswith("{") else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}

@@ -94,12 +94,13 @@ def _difference(a: str | None, b: str | None) -> float | None:
 
 
 def leaves(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every value of a state as (path, text)."""
+    """Every value of a state as (path, text); no two have the same path."""
     for name, value in state.items():
+        path = f"{prefix}{frames.segment(name)}"
         if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{path}.")
         else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+            yield path, value if isinstance(value, str) else json.dumps(value)
 
 
 def number(text: str | None) -> Decimal | None:

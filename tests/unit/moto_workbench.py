@@ -47,9 +47,12 @@ class MotoObjects:
 
     def folders(self, prefix: str) -> tuple[list[str], list[Listed]]:
         pages = self.s3.get_paginator("list_objects_v2")
-        found = list(pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"))
+        found = list(pages.paginate(Bucket=self.bucket, Prefix=f"{prefix.rstrip('/')}/", Delimiter="/"))
         objects = [Listed(o["Key"], o["ETag"], o["Size"]) for page in found for o in page.get("Contents", [])]
-        return [one["Prefix"] for page in found for one in page.get("CommonPrefixes", [])], objects
+        return [one["Prefix"].rstrip("/") for page in found for one in page.get("CommonPrefixes", [])], objects
+
+    def first(self, prefix: str) -> Listed | None:
+        return next(iter(self.below(prefix)), None)
 
 
 def workbench(config: Settings) -> Workbench:

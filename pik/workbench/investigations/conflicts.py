@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import altair
 import pandas as pd
 
+from pik import stored
 from pik.results import Verdict
 from pik.workbench import charts
 from pik.workbench.charts import records
@@ -108,7 +108,10 @@ class ConflictingPayloads(ByArrival):
 def _bodies(frame: pd.DataFrame) -> Iterator[tuple[str, Any]]:
     for row in records(frame):
         payload = row.get("payload")
-        yield str(row["event_id"]), json.loads(payload) if isinstance(payload, str) else payload
+        yield (
+            str(row["event_id"]),
+            stored.value(payload) if isinstance(payload, str) else payload,
+        )
 
 
 def _compare(one: Any, other: Any) -> Iterator[tuple[str, str, str]]:
@@ -121,4 +124,4 @@ def _compare(one: Any, other: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else json.dumps(value, ensure_ascii=False)[:200]
+    return "" if value is None else stored.text(value)[:200]

@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
-from urllib.parse import unquote
 
 import altair
 import pandas as pd
 
 from pik import events
 from pik.results import Verdict
-from pik.rollout.stack import aws_errors
 from pik.units import duration
-from pik.workbench import charts, times
+from pik.workbench import charts, layout, times
 from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import Investigation, Window, plural
 from pik.workbench.investigations.conflicts import ConflictingPayloads
@@ -45,13 +43,7 @@ class DailyHealth(Investigation):
         return self.once("sources", self._sources)
 
     def _sources(self) -> list[str]:
-        wb = self.wb
-        with aws_errors(wb.environment, "list the sources"):
-            pages = wb.environment.client("s3").get_paginator("list_objects_v2")
-            found = pages.paginate(Bucket=wb.outputs["RawBucket"], Prefix="raw/source=", Delimiter="/")
-            folders = [folder["Prefix"] for page in found for folder in page.get("CommonPrefixes", [])]
-        names = (unquote(folder.removeprefix("raw/source=").rstrip("/")) for folder in folders)
-        return sorted(name for name in names if name != events.PROBE_SOURCE)
+        return [name for name in layout.sources(self.wb.objects) if name != events.PROBE_SOURCE]
 
     @property
     def arrivals(self) -> pd.DataFrame:
