@@ -52,10 +52,32 @@ class Ledger:
         found = self.select(kind=kind, phase=phase, after=after)
         return found[-1] if found else None
 
+    @cached_property
+    def changes(self) -> tuple[Entry, ...]:
+        """The entries that changed the environment (deploy, promotion, rollback).
+
+        Left out is an attempt whose end says that it changed nothing, with the entry of its beginning.
+        """
+        found = self.select(kind=CHANGES)
+        idle = {entry.number: entry for entry in found if entry.predicate.get("changed") is False}
+        begun = {(entry.kind, entry.predicate.get("begun")) for entry in idle.values()}
+        return tuple(
+            entry
+            for entry in found
+            if entry.number not in idle
+            and not (entry.predicate.get("state") == "begun" and (entry.kind, entry.number) in begun)
+        )
+
     @property
     def change(self) -> Entry | None:
-        """The newest entry that changed the environment (deploy, promotion, rollback), or None."""
-        return self.last(kind=CHANGES)
+        """The newest entry that changed the environment, or None."""
+        return self.changes[-1] if self.changes else None
+
+    @property
+    def unfinished(self) -> Entry | None:
+        """The beginning of a change whose end nobody recorded, or None: it goes on, or whoever made it was killed."""
+        change = self.change
+        return change if change and change.predicate.get("state") == "begun" else None
 
     def verification(self, phase: str) -> Entry | None:
         """Return the newest verification of a phase since the last change, whatever its verdict, or None."""

@@ -28,6 +28,7 @@ from pik.rollout.replaying import Group, Selection, predict, read_raws, replay_a
 from pik.rollout.stack import Say, silent
 from pik.rollout.status import queue as queue_status
 from pik.rollout.trials import Prediction
+from pik.rollout.watching import patiently
 
 PREFIX = "canary-"
 # What lines of failures hold: our own say ERROR; the Lambda runtime says that too when code raises, and has other words
@@ -172,7 +173,7 @@ class Canary:
         """Look until it can be judged; call ``on_progress`` with a sentence whenever something moved."""
         say, began, samples, said = on_progress or silent, time.monotonic(), list[Sample](), ""
         while True:
-            samples.append(self.look(time.monotonic() - began))
+            samples.append(patiently(self.environment, lambda: self.look(time.monotonic() - began), say=say))
             told = str(samples[-1])
             if told.partition("s  ")[2] != said:
                 say(told)

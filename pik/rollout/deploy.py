@@ -14,15 +14,18 @@ from typing import Any
 
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
-from pik.ledger import Kind
+from pik.ledger import Entry, Kind
 from pik.rollout import mapping, phases, records, sam, stack, standing
 from pik.rollout.converge import converge
 from pik.rollout.deployed import deployed
 from pik.rollout.forward import refuse_unless_forward
 from pik.rollout.guard import Place, guard
 from pik.rollout.plan import Plan, make
-from pik.rollout.recording import BEFORE, capture, enter, record, refusals
-from pik.rollout.stack import Say, Stack, silent
+from pik.rollout.recording import BEFORE, capture, enter, moved, record, refusals
+from pik.rollout.signals import ended_in_order, undisturbed, unfailing
+from pik.rollout.stack import Say, Stack
+from pik.rollout.unfinished import close
+from pik.rollout.watching import patiently
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,18 @@ def deploy(
     >>> deploy(environment("local"), "replay").sentence           # doctest: +SKIP
     'local is at phase 2 replay, before: ingest (8.1 s)'
     """
-    say = on_progress or silent
-    started = time.monotonic()
-    place = guard(environment)
-    target = phases.phase(phase)
-    with refusals(environment, place, f"deploy --phase {target.name}", target.name):
-        refuse_unless_forward(environment, target, place.stack)
-        plan = make(
-            environment, place, phase, dry_run=dry_run, parameters=parameters, predict=False, on_progress=on_progress
-        )
-        _admit(environment, place, plan, override, say)
-    return _execute(environment, place, plan, started, say)
+    say, started = unfailing(on_progress), time.monotonic()
+    with ended_in_order():
+        place = patiently(environment, lambda: guard(environment), say=say)
+        target = phases.phase(phase)
+        with refusals(environment, place, f"deploy --phase {target.name}", target.name):
+            refuse_unless_forward(environment, target, place.stack)
+            unrecorded = _close(environment, place, say)
+            plan = make(
+                environment, place, phase, dry_run=dry_run, parameters=parameters, predict=False, on_progress=say
+            )
+            _admit(environment, place, plan, override, say)
+        return _execute(environment, place, plan, started, say, unrecorded=unrecorded)
 
 
 def apply(environment: Environment, given: Plan, *, override: str = "", on_progress: Say | None = None) -> Deployment:
@@ -104,20 +108,32 @@ def apply(environment: Environment, given: Plan, *, override: str = "", on_progr
     >>> apply(environment("local"), Plan.read(Path("plan.json"))).plan     # doctest: +SKIP
     '5c1e…'
     """
-    say = on_progress or silent
-    started = time.monotonic()
-    place = guard(environment)
-    with refusals(environment, place, f"deploy --plan {given.digest[:16]}", given.phase):
-        if given.promotes:
-            raise Refused(
-                f"this plan promotes {given.environment} to {given.phase}",
-                reason="a promotion has a gate, and the processor a canary",
-                next_step="pik promote --plan FILE (pik deploy --plan FILE does the same)",
-            )
-        now = as_seen(environment, place, given, on_progress)
-        refuse_unless_forward(environment, phases.phase(now.phase), place.stack)
-        _admit(environment, place, now, override, say)
-    return _execute(environment, place, now, started, say)
+    say, started = unfailing(on_progress), time.monotonic()
+    with ended_in_order():
+        place = patiently(environment, lambda: guard(environment), say=say)
+        with refusals(environment, place, f"deploy --plan {given.digest[:16]}", given.phase):
+            if given.promotes:
+                raise Refused(
+                    f"this plan promotes {given.environment} to {given.phase}",
+                    reason="a promotion has a gate, and the processor a canary",
+                    next_step="pik promote --plan FILE (pik deploy --plan FILE does the same)",
+                )
+            _close(environment, place, say)
+            now = as_seen(environment, place, given, say)
+            refuse_unless_forward(environment, phases.phase(now.phase), place.stack)
+            _admit(environment, place, now, override, say)
+        return _execute(environment, place, now, started, say)
+
+
+def _close(environment: Environment, place: Place, say: Say) -> bool:
+    """Record the end of a change that was interrupted, before another begins; return whether nothing is recorded yet.
+
+    A first deploy has no ledger before it is done: when it is interrupted, the next one records it.
+    """
+    if place.stack is None or "EvidenceBucket" not in place.stack.outputs:
+        return False
+    book = close(environment, place.stack, deployed(environment, place.stack), say)
+    return book is not None and not book.entries
 
 
 def as_seen(environment: Environment, place: Place, given: Plan, on_progress: Say | None) -> Plan:
@@ -169,12 +185,17 @@ def _refuse_elsewhere(environment: Environment, place: Place, given: Plan) -> No
         )
 
 
-def _execute(environment: Environment, place: Place, plan: Plan, started: float, say: Say) -> Deployment:
+def _execute(
+    environment: Environment, place: Place, plan: Plan, started: float, say: Say, *, unrecorded: bool = False
+) -> Deployment:
     log = records.new(environment, "deploy")
-    before = capture(environment, place.stack, deployed(environment, place.stack)) if place.stack else None
-    kept = [(f"{BEFORE}.json", _json(stack.deployed(environment)), "application/json")] if place.stack else []
-    changed = _change(environment, plan, place.stack, log, say)
-    after = stack.require(environment)
+    begun = _begin(environment, place.stack, plan, say) if place.stack and plan.base != plan.target else {}
+    try:
+        changed = _change(environment, plan, place.stack, log, say)
+    except BaseException as error:
+        _fell_short(environment, plan, begun, error, say)
+        raise
+    after = patiently(environment, lambda: stack.require(environment), say=say)
     changed |= mapping.as_declared(environment, after, say)
     digests = stack.digests(environment)
     deployment = Deployment(
@@ -190,20 +211,51 @@ def _execute(environment: Environment, place: Place, plan: Plan, started: float,
         log=str(log),
         plan=plan.digest,
     )
-    if changed:
-        entry = record(
-            environment,
-            Kind.DEPLOY,
-            deployment.sentence,
-            evidence=[("plan.json", _json(plan.as_dict()), "application/json"), *kept],
-            phase=plan.phase,
-            before=before,
-            plan=plan.digest,
-        )
+    if changed or begun or unrecorded:
+        said = {"phase": plan.phase, "plan": plan.digest, "changed": changed, "state": "done", **begun}
+        files = [] if begun else [("plan.json", _json(plan.as_dict()), "application/json")]
+        with undisturbed():
+            entry = record(environment, Kind.DEPLOY, deployment.sentence, evidence=files, **said)
         say(str(entry))
         deployment = replace(deployment, recorded=str(entry))
     records.write(log, environment, "deploy", asdict(deployment))
     return deployment
+
+
+def _begin(environment: Environment, found: Stack, plan: Plan, say: Say) -> dict[str, Any]:
+    """Record what is going to be deployed, and what one would go back to; return what its end says of the beginning.
+
+    Whoever deploys may be killed: then this is what the next command goes by, and what can be taken back.
+    """
+    before = capture(environment, found, deployed(environment, found))
+    files = [
+        ("plan.json", _json(plan.as_dict()), "application/json"),
+        (f"{BEFORE}.json", _json(stack.deployed(environment)), "application/json"),
+    ]
+    entry = record(
+        environment,
+        Kind.DEPLOY,
+        f"deploy at phase {phases.phase(plan.phase).label} begins",
+        evidence=files,
+        phase=plan.phase,
+        state="begun",
+        before=before,
+        plan=plan.digest,
+        target={"template": plan.target.template, "code": plan.target.code},
+    )
+    say(str(entry))
+    return {"begun": entry.number, "before": before} if isinstance(entry, Entry) else {"before": before}
+
+
+def _fell_short(environment: Environment, plan: Plan, begun: dict[str, Any], error: BaseException, say: Say) -> None:
+    """Record how a deploy ended that did not get there; nothing of a first one, which has no ledger yet."""
+    if not begun:
+        return
+    why = getattr(error, "message", "") or ("interrupted" if isinstance(error, KeyboardInterrupt) else str(error))
+    with undisturbed():
+        changed = moved(environment, begun["before"])
+        said = {"phase": plan.phase, "plan": plan.digest, "state": "failed", "changed": changed, **begun}
+        say(str(record(environment, Kind.DEPLOY, f"did not get there: {why}", **said)))
 
 
 def _json(value: Any) -> bytes:
@@ -239,12 +291,15 @@ def _deploy_sources(environment: Environment, plan: Plan, before: Stack | None, 
     follow()
     if code != 0:
         raise _failure(environment, follow, log)
-    after = stack.require(environment)
+    after = patiently(environment, lambda: stack.require(environment), say=say)
     return before is None or after.updated != before.updated
 
 
 def _interrupted(environment: Environment) -> str:
-    found = stack.read(environment)
+    try:
+        found = stack.read(environment)
+    except AwsError as error:
+        return f"interrupted; what CloudFormation has begun goes on by itself ({error.message})"
     if found and found.in_progress:
         return (
             f"interrupted; CloudFormation goes on by itself: {found.status}. "
@@ -255,7 +310,7 @@ def _interrupted(environment: Environment) -> str:
 
 def _failure(environment: Environment, follow: stack.Follower, log: Path) -> AwsError:
     event = follow.failure()
-    found = stack.read(environment)
+    found = patiently(environment, lambda: stack.read(environment))
     state = f"the stack is {found.status}" if found else "there is no stack"
     if event:
         return AwsError(

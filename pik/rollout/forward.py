@@ -41,6 +41,12 @@ def refuse_unless_forward(
         )
     if before:
         refuse_unless_ready(environment, before)
+    if before and before.canary and not promotes and environment.config.protection != "open":
+        raise Refused(
+            f"a promotion of {name} is not finished: the processor is on as a canary",
+            reason="a deploy does not watch it",
+            next_step=f"pik promote --env {name} --to {now.name} watches it to its end; or pik rollback --env {name}",
+        )
     if before and not promotes and target.number > now.number and environment.config.protection != "open":
         raise Refused(
             f"{name} is {environment.config.protection}: a deploy does not raise its phase",
@@ -99,5 +105,7 @@ def wanted(
     found |= parameters
     if dry_run is not None:
         found["DryRun"] = "true" if dry_run else "false"
+    if before and before.canary:
+        found["Canary"] = "false"  # where everybody may deploy as they like, this ends a promotion left in the middle
     platform = {"Platform": "embedded"} if environment.embedded and environment.name != "local" else {}
     return found | target.parameters | platform | {"Environment": environment.name}

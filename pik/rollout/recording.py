@@ -11,7 +11,7 @@ from pik.environments import Environment
 from pik.errors import Refused
 from pik.ledger import Entry, Kind, NotRecorded
 from pik.ledger.store import File
-from pik.rollout import mapping
+from pik.rollout import mapping, stack
 from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.gates import Gate
 from pik.rollout.guard import Place
@@ -51,6 +51,7 @@ def capture(environment: Environment, found: Stack, now: Deployed) -> dict[str, 
         return {
             "phase": now.phase.name,
             "stack_status": found.status,
+            "updated": found.updated.isoformat(),
             "parameters": found.parameters,
             "template": now.template,
             "code": now.code,
@@ -59,6 +60,15 @@ def capture(environment: Environment, found: Stack, now: Deployed) -> dict[str, 
             "queue": messages(environment, found.outputs["QueueUrl"]),
             "dead_letters": messages(environment, found.outputs["DeadLetterQueueUrl"]),
         }
+
+
+def moved(environment: Environment, before: Mapping[str, Any]) -> bool:
+    """Return whether CloudFormation touched the stack since :func:`capture`; true when that cannot be told."""
+    try:
+        now = stack.require(environment)
+    except Exception:  # what is recorded of a failure must not fail itself
+        return True
+    return (now.updated.isoformat(), now.parameters) != (before.get("updated"), before.get("parameters"))
 
 
 def record(

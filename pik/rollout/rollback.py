@@ -24,7 +24,8 @@ from pik.rollout.guard import guard
 from pik.rollout.intact import Comparison
 from pik.rollout.inventory import messages, queue_counts
 from pik.rollout.recording import record
-from pik.rollout.stack import Say, Stack, aws_errors, silent
+from pik.rollout.signals import ended_in_order, undisturbed, unfailing
+from pik.rollout.stack import Say, Stack, aws_errors
 from pik.rollout.watching import patiently
 
 TARGETS = (phases.REPLAY.name, phases.INGEST.name)
@@ -105,18 +106,27 @@ def rollback(
     """
     if to not in TARGETS:
         raise UsageError(f"cannot roll back to {to}", next_step=f"one of {', '.join(TARGETS)}")
-    say = on_progress or silent
+    with ended_in_order():
+        return _recorded(environment, to, unfailing(on_progress), after_stop)
+
+
+def _recorded(environment: Environment, to: str, say: Say, after_stop: Callable[[], None] | None) -> Rollback:
     consumption = Consumption(environment, say)
     found = patiently(environment, lambda: guard(environment).stack or stack.require(environment), say=say)
     try:
         done = _roll_back(environment, found, phases.phase(to), consumption, after_stop)
-    except PikError as error:
-        say(str(record(environment, Kind.ROLLBACK, f"did not get there: {error.message}", phase=to, state="failed")))
+    except (PikError, KeyboardInterrupt) as error:
+        why = getattr(error, "message", f"interrupted; pik rollback --env {environment.name} again finishes it")
+        with undisturbed():
+            say(str(record(environment, Kind.ROLLBACK, f"did not get there: {why}", phase=to, state="failed")))
+        if isinstance(error, KeyboardInterrupt):
+            say(f"{why}. {consumption.said}")
         raise
     if not done.changed and not done.stopped_after:
         return done  # nothing was done; a record would only make evidence look older than it is
     facts = {name: value for name, value in done.as_dict().items() if name not in ("phase", "log", "recorded")}
-    recorded = record(environment, Kind.ROLLBACK, done.sentence, phase=done.phase, state="done", facts=facts)
+    with undisturbed():
+        recorded = record(environment, Kind.ROLLBACK, done.sentence, phase=done.phase, state="done", facts=facts)
     say(str(recorded))
     return replace(done, recorded=str(recorded))
 
@@ -188,6 +198,13 @@ class Consumption:
         self.began = time.monotonic()
         self.stopped_after = 0.0
         self.problem = ""
+
+    @property
+    def said(self) -> str:
+        """What an interrupted rollback leaves, for a person."""
+        if not self.stopped_after:
+            return "Whether the queue is consumed was not looked at to the end"
+        return f"{self.state[0].upper()}{self.state[1:]}; nothing is lost meanwhile"
 
     @property
     def state(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pik import clock
 from pik.environments import Environment, as_aws_error
 from pik.errors import AwsError, NotDeployed
 from pik.rollout import artifact, phases, template
@@ -50,6 +51,11 @@ class Stack:
     def phase(self) -> phases.Phase:
         """The phase its parameters make."""
         return phases.deployed_phase(self.parameters)
+
+    @property
+    def canary(self) -> bool:
+        """Whether the processor is on as a canary: a promotion is being watched, or was left in the middle."""
+        return self.phase.processor and self.parameters.get("Canary") == "true"
 
     @property
     def in_progress(self) -> bool:
@@ -191,13 +197,25 @@ class Follower:
     def __init__(self, environment: Environment, say: Say) -> None:
         self.environment = environment
         self.say = say
-        # Embedded clocks write whole seconds: an event of the very second we start in is ours.
-        self.since = datetime.now(UTC).replace(microsecond=0)
+        # By AWS's clock, which dates the events, in whole seconds: one of the very second we start in is ours.
+        self.since = _now(environment).replace(microsecond=0)
         self.seen: dict[str, StackEvent] = {}
+        self.silent = False
 
     def __call__(self) -> None:
-        """Look for new events and report the ones a person would want to see."""
-        for event in events(self.environment, self.since):
+        """Look for new events and report the ones a person would want to see.
+
+        To look is all that this does: when AWS refuses or does not answer, what is being watched goes on.
+        """
+        try:
+            found = events(self.environment, self.since)
+        except (ClientError, BotoCoreError) as error:
+            if not self.silent:
+                self.say(f"cannot look at the stack's events now, going on: {error}")
+            self.silent = True
+            return
+        self.silent = False
+        for event in found:
             if event.id in self.seen:
                 continue
             self.seen[event.id] = event
@@ -215,6 +233,13 @@ class Follower:
         failures = [event for event in self.seen.values() if event.failed]
         of_resources = [event for event in failures if event.resource != self.environment.stack]
         return next(iter(of_resources or failures), None)
+
+
+def _now(environment: Environment) -> datetime:
+    try:
+        return clock.now(environment)
+    except (ClientError, BotoCoreError):
+        return datetime.now(UTC)
 
 
 @dataclass(frozen=True)

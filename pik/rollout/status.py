@@ -9,10 +9,13 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.environments import Environment
-from pik.rollout import mapping, phases, stack, standing
+from pik.rollout import mapping, phases, stack, standing, unfinished
+from pik.rollout.deployed import deployed
+from pik.rollout.forward import way_out
 from pik.rollout.guard import look
 from pik.rollout.inventory import queue_counts
 from pik.rollout.stack import Stack, aws_errors
+from pik.rollout.unfinished import Unfinished
 from pik.units import DAY, duration, size
 
 
@@ -60,6 +63,7 @@ class Status:
     mapping: str | None = None
     evidence: str | None = None
     verified: bool | None = None
+    unfinished: str | None = None
     differences: tuple[str, ...] = ()
     outputs: dict[str, str] = field(default_factory=dict)
     next: tuple[str, ...] = ()
@@ -86,6 +90,8 @@ class Status:
         if self._phase is not phases.OFF:
             if self.stack_status and not self.stack_status.endswith("_COMPLETE"):
                 lines.append(f"stack    {self.stack_status}")
+            if self.unfinished:
+                lines.append(f"HALF DONE {self.unfinished}")
             lines.append(self._stores_line())
             if self.evidence:
                 lines.append(f"evidence {self.evidence}")
@@ -136,15 +142,28 @@ def status(environment: Environment) -> Status:
     }
     if found is None or "EventsTable" not in found.outputs:
         state = found.status if found else None
-        return Status(**base, phase=phases.OFF.name, stack_status=state, next=(_deploy(environment, phases.INGEST),))
+        return Status(**base, phase=phases.OFF.name, stack_status=state, next=_begin(environment, found))
     with aws_errors(environment, "read the state of the stores"):
-        there, proven = standing.evidence(environment, place)
+        there = deployed(environment, found)
+        own = standing.book(environment, there.template, there.code)
+        _, proven = standing.evidence(environment, place, own)
+        left = unfinished.look(environment, found, own.ledger)
         base |= {"template_digest": there.template, "code_digest": there.code}
-        base |= {"evidence": proven.sentence, "verified": proven.met}
-        return Status(**base, **_deployed(environment, found))
+        base |= {"evidence": proven.sentence, "verified": proven.met, "unfinished": left.sentence if left else None}
+        return Status(**base, **_deployed(environment, found, left))
 
 
-def _deployed(environment: Environment, found: Stack) -> dict[str, Any]:
+def _begin(environment: Environment, found: Stack | None) -> tuple[str, ...]:
+    """What leads to a first deploy: a stack that was never completely made is in the way."""
+    first = _deploy(environment, phases.INGEST)
+    if found is None or found.healthy:
+        return (first,)
+    if found.in_progress:
+        return (f"pik status --env {environment.name}    CloudFormation is at work: {found.status}",)
+    return (way_out(environment, found), first)
+
+
+def _deployed(environment: Environment, found: Stack, left: Unfinished | None) -> dict[str, Any]:
     since = stack.phase_since(environment, found)
     raw_objects, raw_bytes = _raw(environment, found.outputs["RawBucket"])
     mappings = mapping.find(environment, found.outputs)
@@ -164,17 +183,19 @@ def _deployed(environment: Environment, found: Stack) -> dict[str, Any]:
         "dead_letters": dead,
         "mapping": mappings[0].state if mappings else None,
         "outputs": found.outputs,
-        "next": tuple(_next(environment, found, dead.waiting, mappings)),
+        "next": tuple(_next(environment, found, dead.waiting, mappings, left)),
     }
 
 
-def _next(environment: Environment, found: Stack, dead: int, mappings: list[mapping.Mapping]) -> list[str]:
+def _next(
+    environment: Environment, found: Stack, dead: int, mappings: list[mapping.Mapping], left: Unfinished | None
+) -> list[str]:
     env = environment.name
     if found.in_progress:
         return [f"pik status --env {env}    CloudFormation is at work: {found.status}"]
     if not found.healthy:
-        return [f"pik rollback --env {env}    the stack is {found.status}"]
-    steps = []
+        return [f"{way_out(environment, found)}    the stack is {found.status}"]
+    steps = [f"{left.finish}    finish what is half done", f"{left.undo}    or undo it"] if left else []
     if dead:
         steps.append(f"pik rollback --env {env}    if the DLQ's {dead} messages are this deployment's fault")
     closed = found.phase.processor and any(m.state == "Disabled" for m in mappings)

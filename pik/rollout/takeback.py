@@ -26,7 +26,9 @@ from pik.rollout.forward import refuse_unless_ready
 from pik.rollout.guard import guard
 from pik.rollout.recording import BEFORE, record
 from pik.rollout.rollback import Consumption
-from pik.rollout.stack import Say, Stack, silent
+from pik.rollout.signals import ended_in_order, undisturbed, unfailing
+from pik.rollout.stack import Say, Stack
+from pik.rollout.watching import patiently
 
 
 @dataclass(frozen=True)
@@ -65,23 +67,30 @@ def take_back(environment: Environment, number: int = 0, *, on_progress: Say | N
     >>> take_back(environment("staging")).sentence                    # doctest: +SKIP
     'staging has the template and code from before ledger entry 17 again …'
     """
-    say, began = on_progress or silent, time.monotonic()
-    place = guard(environment)
+    with ended_in_order():
+        return _take_back(environment, number, unfailing(on_progress))
+
+
+def _take_back(environment: Environment, number: int, say: Say) -> TakenBack:
+    began = time.monotonic()
+    place = patiently(environment, lambda: guard(environment), say=say)
     found = place.stack or stack.require(environment)
     refuse_unless_ready(environment, found)
     entry = _deploy(ledger.read(environment), number)
     body, url = _kept(environment, entry)
     parameters = _parameters(entry, found, body)
     _refuse_losses(environment, found, body, parameters, place.account)
-    Consumption(environment, say).stop(found)
+    consumption = Consumption(environment, say)
+    consumption.stop(found)
     say(f"CloudFormation takes {environment.stack} back to before ledger entry {entry.number}")
     try:
         now = converge(environment, found, parameters, say, template=url)
-    except PikError as error:
-        failed = f"did not take back ledger entry {entry.number}: {error.message}"
-        phase = found.phase.name
-        say(str(record(environment, Kind.ROLLBACK, failed, phase=phase, state="failed", deploy=entry.number)))
-        say("what was stopped stays stopped: nothing is consumed, nothing is lost")
+    except (PikError, KeyboardInterrupt) as error:
+        why = getattr(error, "message", "interrupted; CloudFormation goes on by itself")
+        failed, phase = f"did not take back ledger entry {entry.number}: {why}", found.phase.name
+        with undisturbed():
+            say(str(record(environment, Kind.ROLLBACK, failed, phase=phase, state="failed", deploy=entry.number)))
+        say(f"{consumption.state}; nothing is lost. The same command again takes it back")
         raise
     mapping.as_declared(environment, now, say)
     there = deployed(environment)
@@ -93,7 +102,7 @@ def take_back(environment: Environment, number: int = 0, *, on_progress: Say | N
 
 
 def _deploy(book: Ledger, number: int) -> Entry:
-    entry = book.entry(number) if number else book.last(kind=Kind.DEPLOY)
+    entry = book.entry(number) if number else next((e for e in reversed(book.changes) if e.kind is Kind.DEPLOY), None)
     if entry is None or entry.kind is not Kind.DEPLOY:
         raise UsageError(
             f"ledger entry {number} is no deploy" if number else f"no deploy is recorded in {book.environment}",
@@ -104,7 +113,8 @@ def _deploy(book: Ledger, number: int) -> Entry:
             f"ledger entry {entry.number} is the first deploy: there was nothing before it",
             next_step=f"pik rollback --env {book.environment} --to ingest",
         )
-    return entry
+    begun = entry.predicate.get("begun")  # which has the evidence
+    return book.entry(begun) if begun else entry
 
 
 def _kept(environment: Environment, entry: Entry) -> tuple[dict[str, Any], str]:

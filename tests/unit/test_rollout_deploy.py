@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pik import project
+from pik import clock, project
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
@@ -231,6 +231,7 @@ def test_the_failure_told_is_the_root_and_not_what_it_dragged_along(
         an_event("Later", "CREATE_FAILED", "also bad", seconds=1),
     ]
     monkeypatch.setattr(stack, "events", lambda *_: told)
+    monkeypatch.setattr(clock, "now", lambda _: datetime.now(UTC))
     monkeypatch.setattr(stack, "read", lambda _: a_stack(phases.INGEST, "UPDATE_ROLLBACK_COMPLETE"))
     said: list[str] = []
     follow = Follower(LOCAL, said.append)

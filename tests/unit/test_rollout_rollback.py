@@ -52,8 +52,11 @@ class Aws:
         return Stack("pik-local", self.status, reason, now, dict(self.parameters), dict(self.outputs))
 
     def client(self, service: str, **_: Any) -> Any:
-        assert service == "cloudformation"
+        assert service in ("cloudformation", "sts")
         return self
+
+    def get_caller_identity(self) -> dict[str, Any]:
+        return {"ResponseMetadata": {}}
 
     def continue_update_rollback(self, **_: str) -> None:
         self.calls.append("continue")
@@ -294,7 +297,7 @@ def test_on_aws_the_functions_timeout_is_waited_for_once_the_mapping_is_disabled
     monkeypatch.setattr("time.sleep", slept.append)
 
     def client(service: str, **_: Any) -> Any:
-        return aws if service == "cloudformation" else Function()
+        return Function() if service == "lambda" else aws
 
     class Function:
         def get_function_configuration(self, **_: str) -> dict[str, int]:
