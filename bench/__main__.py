@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import ingest, reading, report, rollback
+from bench import detection, ingest, plans, reading, report, rollback
 from pik.errors import PikError
 
 # A benchmark: quick or not, and a way to say where it is; returns its measurements.
@@ -18,31 +18,47 @@ BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "reading": reading.run,
     "rollback": rollback.run,
 }
+# What has a page of its own and is run by itself (python -m bench.plans); a quick run only sees that it works.
+SMOKE: dict[str, Callable[[Callable[[str], None]], None]] = {"plans": plans.smoke, "detection": detection.smoke}
 
 
 def main() -> int:
     """Run what the command line names; everything by default."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(BENCHES)}")
-    parser.add_argument("--quick", action="store_true", help="a smoke run: few events, docs/bench.md stays as it is")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"a smoke run, also of {' and '.join(SMOKE)}: few events, no page and no figure is changed",
+    )
     options = parser.parse_args()
-    if unknown := set(options.names) - set(BENCHES):
-        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are: {', '.join(BENCHES)}")
-    progress, out = Console(stderr=True, highlight=False), Console(highlight=False)
+    there = [*BENCHES, *(SMOKE if options.quick else ())]
+    if unknown := set(options.names) - set(there):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are: {', '.join(there)}")
+    progress = Console(stderr=True, highlight=False)
     try:
-        for name in options.names or BENCHES:
-            result = BENCHES[name](quick=options.quick, say=lambda line: progress.print(line, markup=False))
-            report.show(result, out)
-            out.print(f"figures {report.save(result)}", markup=False)
-            if not options.quick:
-                report.document(result)
-                out.print(f"written {report.DOCS}", markup=False)
+        for name in options.names or there:
+            _run(name, quick=options.quick, say=lambda line: progress.print(line, markup=False))
     except PikError as error:
         progress.print(f"{error.message}\n  {error.reason}\n  do this  {error.next_step}", markup=False)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _run(name: str, *, quick: bool, say: Callable[[str], None]) -> None:
+    out = Console(highlight=False)
+    say(name)
+    if name in SMOKE:
+        SMOKE[name](say)
+        return
+    result = BENCHES[name](quick=quick, say=say)
+    report.show(result, out)
+    out.print(f"figures {report.save(result)}", markup=False)
+    if not quick:
+        report.document(result)
+        out.print(f"written {report.DOCS}", markup=False)
 
 
 if __name__ == "__main__":

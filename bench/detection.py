@@ -303,6 +303,13 @@ def merged(scores: list[Score]) -> list[Score]:
     return [*renewed, *now.values()]
 
 
+def smoke(say: Callable[[str], None]) -> None:
+    """See that it works: one incident by its notebook, and one stream of each kind in memory. Nothing is written."""
+    scores = measure(SEEDS[:1], UNSEEN[:1], say, names=[next(iter(IN_MEMORY))])
+    if not scores or any(not score.streams for score in scores):
+        raise RuntimeError(f"not every question was asked: {scores}")
+
+
 def main() -> int:
     """Measure, print, keep the figures, renew the document; exit code 1 when something was not right."""
     parser = argparse.ArgumentParser(prog="python -m bench.detection", description=__doc__)

@@ -47,7 +47,7 @@ def _without_policy(folder: Path) -> None:
     replaced(
         folder,
         "template.yaml",
-        "  RawBucket:\n    Type: AWS::S3::Bucket\n    DeletionPolicy: Retain\n",
+        "  RawBucket:\n    Type: AWS::S3::Bucket\n    DeletionPolicy: RetainExceptOnCreate\n",
         "  RawBucket:\n    Type: AWS::S3::Bucket\n",
     )
 
@@ -196,6 +196,16 @@ def _block(lines: list[str]) -> list[str]:
 def document(text: str, path: Path = DOCS) -> None:
     """Replace the generated section of docs/plan.md."""
     report.renew(path, "comparison", text)
+
+
+def smoke(say: Callable[[str], None]) -> None:
+    """See that it works, on the edit that the plan must refuse. Nothing is written."""
+    with stage() as env, tempfile.TemporaryDirectory() as folder:
+        for edit in (one for one in EDITS if one.change is _without_policy):
+            told = compare(env, edit, Path(folder))
+            say(" · ".join(told.row))
+            if told.row[-1] != "refused":
+                raise RuntimeError(f"{edit.title}: the plan was to refuse it")
 
 
 def main() -> int:

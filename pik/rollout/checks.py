@@ -139,7 +139,7 @@ CHECKS = (
         "every raw object's hash matches",
         "Has every event that was replayed its raw object, with the bytes and identity the metadata says?",
         (REPLAY,),
-        "every version is kept: restore the first version of the object",
+        "every version is kept; docs/template.md, Restore a raw object, says how the first one comes back",
         "stores-reconciliation",
     ),
     Spec(

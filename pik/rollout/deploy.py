@@ -18,6 +18,7 @@ from pik.ledger import Entry, Kind
 from pik.rollout import mapping, phases, records, sam, stack, standing
 from pik.rollout.converge import converge
 from pik.rollout.deployed import deployed
+from pik.rollout.diff import same
 from pik.rollout.forward import refuse_unless_forward
 from pik.rollout.guard import Place, guard
 from pik.rollout.plan import Plan, make
@@ -283,8 +284,11 @@ def _deploy_sources(environment: Environment, plan: Plan, before: Stack | None, 
         )
     say(f"sam deploy to {environment.stack}")
     follow = stack.Follower(environment, say)
+    later = _PROTECTION if before is None and _protects(plan) else {}
+    settings = plan.settings | dict.fromkeys(later, "false")
     try:
-        code = sam.run(environment, sam.deploy_arguments(environment, built, plan.settings), log, follow)
+        arguments = sam.deploy_arguments(environment, built, settings, before.tags if before else None)
+        code = sam.run(environment, arguments, log, follow)
     except KeyboardInterrupt:
         say(_interrupted(environment))
         raise
@@ -292,7 +296,19 @@ def _deploy_sources(environment: Environment, plan: Plan, before: Stack | None, 
     if code != 0:
         raise _failure(environment, follow, log)
     after = patiently(environment, lambda: stack.require(environment), say=say)
+    if later:
+        say("the stack is created; its tables are protected against deletion from now on")
+        converge(environment, after, later, say)
     return before is None or after.updated != before.updated
+
+
+_PROTECTION = {"DeletionProtection": "true"}
+
+
+def _protects(plan: Plan) -> bool:
+    """Whether the plan creates tables that nobody can delete: CloudFormation neither, when the creation fails."""
+    found = (one for change in plan.changes if change.action == "add" for one in change.properties)
+    return any(one.path == "DeletionProtectionEnabled" and same(one.after, True) for one in found)
 
 
 def _interrupted(environment: Environment) -> str:

@@ -20,7 +20,12 @@ _ORDER = ("remove", "replace", "change", "add")
 # Names by which the elements of a list are recognised, so that an added statement is one, and not a change of all.
 _KEYS = ("Sid", "Id", "PolicyName", "IndexName", "AttributeName", "ResourcePath", "Name", "Key")
 _REFERENCE = re.compile(r"<(\w+)(?:\.[\w.]+)?>")
-_RETAIN = ("DeletionPolicy", "UpdateReplacePolicy")
+# What keeps a resource's data. RetainExceptOnCreate deletes only what the operation that fails has just created, and is
+# no UpdateReplacePolicy: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html
+_RETAIN: Mapping[str, frozenset[str]] = {
+    "DeletionPolicy": frozenset({"Retain", "RetainExceptOnCreate"}),
+    "UpdateReplacePolicy": frozenset({"Retain"}),
+}
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,10 @@ class Change:
     @property
     def unretained(self) -> tuple[str, ...]:
         """The policies (``DeletionPolicy``, ``UpdateReplacePolicy``) that no longer keep the resource's data."""
-        lost = [one.path for one in self.properties if one.before == "Retain" and one.after != "Retain"]
-        return tuple(name for name in lost if self.action != "add" and name in _RETAIN)
+        if self.action == "add":
+            return ()
+        policies = ((one, _RETAIN[one.path]) for one in self.properties if one.path in _RETAIN)
+        return tuple(one.path for one, keeps in policies if one.before in keeps and one.after not in keeps)
 
     @property
     def refused(self) -> bool:
@@ -146,7 +153,7 @@ def _with(change: Change, more: tuple[PropertyChange, ...]) -> Change:
 
 def _attributes(old: Resource, new: Resource) -> tuple[PropertyChange, ...]:
     """Policies of every resource; of a data store also what decides whether it is there."""
-    names = ATTRIBUTES if new.store else _RETAIN
+    names = ATTRIBUTES if new.store else tuple(_RETAIN)
     before, after = ({name: one.attributes.get(name) for name in names} for one in (old, new))
     return values(before, after)
 

@@ -102,6 +102,9 @@ def wanted(
         if name in parameters:
             raise UsageError(f"{name} is set by the environment and the phase", next_step="leave it out")
     found = {} if before else sam.configured_parameters(environment)
+    # Deletion protection comes in a second step after the first deploy: where that was interrupted, it comes now.
+    if before and before.parameters.get("DeletionProtection") == "false":
+        found["DeletionProtection"] = "true"
     found |= parameters
     if dry_run is not None:
         found["DryRun"] = "true" if dry_run else "false"

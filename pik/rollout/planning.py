@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -116,6 +117,34 @@ def _refusals(
     for change in found:
         if change.refused:
             yield from _of_store(change)
+        elif change.action == "change":
+            yield from _of_indexes(change)
+
+
+# What of an index can be changed where it is; its key and projection cannot.
+_TUNED = ("ProvisionedThroughput", "OnDemandThroughput", "WarmThroughput", "ContributorInsightsSpecification")
+_INDEX = re.compile(r"GlobalSecondaryIndexes\[([^]]+)\](?:\.(\w+))?")
+
+
+def _of_indexes(change: Change) -> Iterator[str]:
+    """DynamoDB adds or deletes one index in an update, and changes none; CloudFormation finds out half-way.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-dynamodb-table.html
+    """
+    found = [match for one in change.properties if (match := _INDEX.match(one.path))]
+    whole = sorted({match[1] for match in found if not match[2]} | set(_all_or_none(change)))
+    changed = sorted({match[1] for match in found if match[2] and match[2] not in _TUNED})
+    for name in changed:
+        yield f"{change.id}: the index {name} cannot be changed; add another one, and remove it in a later deploy"
+    if len(whole) > 1:
+        yield f"{change.id}: the indexes {', '.join(whole)} cannot come or go in one deploy; one at a time"
+
+
+def _all_or_none(change: Change) -> Iterator[str]:
+    """The indexes of a table that had none before, or has none afterwards."""
+    for one in change.properties:
+        if one.path == "GlobalSecondaryIndexes":
+            yield from (index["IndexName"] for index in (one.before or one.after or []))
 
 
 def _of_store(change: Change) -> Iterator[str]:

@@ -90,7 +90,10 @@ RULES: Mapping[str, Rules] = {
         create_only=_names("RestApiId StageName"),
     ),
     "AWS::IAM::Role": Rules(
-        _names("AssumeRolePolicyDocument Description ManagedPolicyArns MaxSessionDuration Policies Tags"),
+        _names(
+            "AssumeRolePolicyDocument Description ManagedPolicyArns MaxSessionDuration PermissionsBoundary Policies "
+            "Tags"
+        ),
         create_only=_names("Path RoleName"),
     ),
     "AWS::IAM::ManagedPolicy": Rules(

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -131,15 +132,24 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def deploy_arguments(environment: Environment, built: Build, parameters: Mapping[str, str]) -> list[str]:
-    """Return the arguments of ``sam deploy``. Parameters not named here keep the value they have on the stack."""
+def deploy_arguments(
+    environment: Environment, built: Build, parameters: Mapping[str, str], tags: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the arguments of ``sam deploy``. Parameters not named here keep the value they have on the stack.
+
+    ``tags``: those that the stack has, which an update without them would take away.
+    """
     arguments = ["deploy", "--template-file", str(built.template), "--config-env", environment.name]
     if project.SAMCONFIG.exists():
         arguments += ["--config-file", str(project.SAMCONFIG)]
     arguments += ["--stack-name", environment.stack, "--region", environment.region]
     arguments += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
+    # What is given here replaces what samconfig.toml says of tags, so that is given again.
+    given = {**(tags or {}), **configured_tags(environment)}
+    own = {name: value for name, value in given.items() if not name.startswith("aws:")}  # CloudFormation's are its own
     # Also where samconfig.toml has no such section: the guard and every cost report go by this tag.
-    arguments += ["--tags", f"pik:environment={environment.name}"]
+    own["pik:environment"] = environment.name
+    arguments += ["--tags", *(f'"{name}"="{value}"' for name, value in own.items())]
     # In quotes: sam takes a value apart at its spaces, and loses one that is empty.
     quoted = {key: '"{}"'.format(value.replace('"', r"\"")) for key, value in sorted(parameters.items())}
     overrides = [f"ParameterKey={key},ParameterValue={value}" for key, value in quoted.items()]
@@ -148,13 +158,23 @@ def deploy_arguments(environment: Environment, built: Build, parameters: Mapping
 
 def configured_parameters(environment: Environment) -> dict[str, str]:
     """Return the ``parameter_overrides`` that samconfig.toml has for the environment: what a new stack starts with."""
+    return _configured(environment, "parameter_overrides")
+
+
+def configured_tags(environment: Environment) -> dict[str, str]:
+    """Return the tags that samconfig.toml has for the environment's stack: a company's own stand there."""
+    return _configured(environment, "tags")
+
+
+def _configured(environment: Environment, name: str) -> dict[str, str]:
+    """The pairs ``NAME=VALUE`` of one setting of ``sam deploy``: a list, or words as a shell takes them apart."""
     if not project.SAMCONFIG.exists():
         return {}
     config = tomllib.loads(project.SAMCONFIG.read_text(encoding="utf-8"))
     section = config.get(environment.name, {}).get("deploy", {}).get("parameters", {})
-    overrides = section.get("parameter_overrides", [])
-    pairs = overrides.split() if isinstance(overrides, str) else [str(item) for item in overrides]
-    return {key: value.strip("\"'") for key, _, value in (pair.partition("=") for pair in pairs)}
+    given = section.get(name, [])
+    pairs = shlex.split(given) if isinstance(given, str) else [str(item) for item in given]
+    return {key.strip("\"'"): value.strip("\"'") for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def run(environment: Environment, arguments: list[str], log: Path, tick: Callable[[], None] | None = None) -> int:

@@ -58,7 +58,7 @@ DISAGREEMENTS = pa.schema(
     [(name, pa.string()) for name in ("class", "event_id", "entity_id", "where", "detail", "remedy")]
 )
 _REINDEX = "pik reindex shows, and pik reindex --apply writes, the rows that the raw objects give"
-_VERSIONS = "restore the version before from the bucket's history (aws s3api list-object-versions --prefix KEY)"
+_VERSIONS = "every version is kept; docs/template.md, Restore a raw object, says how one comes back"
 REMEDIES = {
     "orphan_raw": _REINDEX,
     "unusable_raw": "none: the object can stay; ask the producer to send the event in a form that is accepted",

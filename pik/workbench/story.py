@@ -151,15 +151,15 @@ def _whereabouts(found: _Found, event_id: str) -> str:
 
 def _problems(found: _Found, event_id: str) -> Iterator[str]:
     if found.raw is None:
-        yield "its raw object is gone: restore it from the bucket's version history"
+        yield "its raw object is gone; docs/template.md, Restore a raw object, says how it comes back"
     elif found.raw.problem:
-        yield f"its raw object was altered: {found.raw.problem}; restore it from the bucket's version history"
+        yield f"its raw object was altered: {found.raw.problem}; see docs/template.md, Restore a raw object"
     if found.first is None:
         yield "its row in the events table is gone: pik reindex restores it from the raw object"
     if found.dedupe is None:
         yield "its dedupe row is gone, so a repeat would be taken for new: pik reindex restores it"
     if any(kept is None or kept.problem for kept in found.conflicts.values()):
-        yield "the body of a conflict is gone or altered: restore it from the bucket's version history"
+        yield "the body of a conflict is gone or altered; see docs/template.md, Restore a raw object"
     stuck = [replay_id for replay_id in _pending(found, event_id) if replay_id in _poisoned(found)]
     if stuck:
         yield f"it is not counted for {', '.join(stuck)}: wb.dlq.peek() says why, wb.dlq.redrive() sends it again"

@@ -54,11 +54,11 @@ def conditional_stores(document: dict[str, Any]) -> list[str]:
 
 def unretained_stores(document: dict[str, Any]) -> list[str]:
     """Return the stores that deleting or replacing the stack would delete."""
-    policies = ("DeletionPolicy", "UpdateReplacePolicy")
+    policies = {"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
     return [
         name
         for name, resource in document["Resources"].items()
-        if resource["Type"] in STORES and any(resource.get(policy) != "Retain" for policy in policies)
+        if resource["Type"] in STORES and any(resource.get(policy) != keeps for policy, keeps in policies.items())
     ]
 
 

@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 
+import bench
+from bench import __main__ as bench_main
 from bench import cost, ingest, prices, report
 from bench.cost import Usage
+from pik.environments import Environment
+from pik.rollout import guard
+from pik.rollout.template import parse
 
 
 def item(size: int) -> dict[str, dict[str, str]]:
@@ -120,3 +125,19 @@ def test_results_survive_json() -> None:
 def test_the_page_has_its_markers() -> None:
     text = report.DOCS.read_text(encoding="utf-8")
     assert text.index("<!-- ingest: generated -->") < text.index("<!-- ingest: end -->")
+
+
+def test_what_is_sent_to_the_naive_handler_passes_the_guard() -> None:
+    """The guard compares the stage of every address with the environment's name; the benchmark's own was refused."""
+    text = (Path(bench.__file__).parent / "naive" / "template.yaml").read_text(encoding="utf-8")
+    url = parse(text)["Outputs"]["IngestUrl"]["Value"]["Fn::Sub"]
+    url = url.replace("${Api}", "abc123").replace("${AWS::Region}", "us-east-1").replace("${AWS::URLSuffix}", "x.y")
+    local = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
+    assert list(guard._of_url(local, "the address given", url, "")) == []
+    assert parse(text)["Resources"]["Api"]["Properties"]["StageName"] == "local"
+
+
+def test_a_quick_run_tries_every_benchmark() -> None:
+    modules = {path.stem for path in Path(bench.__file__).parent.glob("*.py") if "def main" in path.read_text("utf-8")}
+    runnable = modules - {"__main__", "calls", "reading_client", "reading_server"}
+    assert {*bench_main.BENCHES, *bench_main.SMOKE} >= runnable

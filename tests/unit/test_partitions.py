@@ -86,6 +86,8 @@ def test_permissions_in_force_are_compared_with_arns_of_the_partition(
     monkeypatch.setattr(stack, "deployed", lambda _: DOCUMENT)
     monkeypatch.setattr(stack, "resources", lambda _: {one: f"pik-{one}" for one in DOCUMENT["Resources"]})
     _, wanted = permissions.declared(Environment("dev", region=region))
+    resources = [r for one in wanted.values() for statement in one.values() for r in statement["Resource"]]
+    assert [resource for resource in resources if not resource.startswith((f"arn:{name}:", "*"))] == []
     ingest = {sid: one["Resource"] for sid, one in wanted["IngestRole/ingest"].items()}
     assert ingest["Index"] == [f"arn:{name}:dynamodb:{region}:{ACCOUNT}:table/pik-EventsTable"]
     assert ingest["TellMissingFromForbidden"] == [f"arn:{name}:s3:::pik-RawBucket"]

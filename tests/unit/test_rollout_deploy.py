@@ -9,6 +9,8 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,9 +19,10 @@ from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.rollout import mapping, phases, sam, stack
-from pik.rollout.deploy import _failure
+from pik.rollout.deploy import _deploy_sources, _failure
 from pik.rollout.forward import refuse_unless_forward, wanted
 from pik.rollout.stack import Follower, Stack, StackEvent
+from tests.unit.plan_world import a_plan
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
 PROD = Environment("prod", region="eu-west-1", config=EnvironmentConfig(protection="protected", after="staging"))
@@ -113,6 +116,27 @@ def test_sam_is_told_only_what_is_wanted(tmp_path: Path) -> None:
         'ParameterKey=A,ParameterValue="a \\"name\\" with spaces"',
         'ParameterKey=B,ParameterValue=""',
     ]
+
+
+@pytest.mark.skipif(not project.SAM.exists(), reason="the SAM CLI is not installed")
+@pytest.mark.parametrize("written", ['["CostCenter=4711", "Owner=Data Team"]', "'CostCenter=4711 \"Owner=Data Team\"'"])
+def test_a_companys_own_tags_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """Those of samconfig.toml and those that the stack has; CloudFormation's own cannot be set."""
+    file = tmp_path / "samconfig.toml"
+    file.write_text(f"[prod.deploy.parameters]\ntags = {written}\n")
+    monkeypatch.setattr(project, "SAMCONFIG", file)
+    there = {"Ticket": "OPS-1 = done", "CostCenter": "old", "aws:cloudformation:stack-name": "x"}
+    arguments = sam.deploy_arguments(PROD, sam.Build(tmp_path, "d", fresh=True), {}, there)
+    script = (
+        "import json, sys; from samcli.cli.types import CfnTags as T;"
+        "print(json.dumps(T().convert(tuple(sys.argv[1:]), None, None)))"
+    )
+    given = arguments[arguments.index("--tags") + 1 : arguments.index("--parameter-overrides")]
+    done = subprocess.run(
+        [project.SAM.with_name("python"), "-c", script, *given], capture_output=True, text=True, check=True
+    )
+    own = {"CostCenter": "4711", "Owner": "Data Team", "Ticket": "OPS-1 = done"}
+    assert json.loads(done.stdout) == {**own, "pik:environment": "prod"}
 
 
 @pytest.mark.skipif(not project.SAM.exists(), reason="the SAM CLI is not installed")
@@ -284,3 +308,32 @@ def test_a_tap_that_does_not_close_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(AwsError, match="still Disabling"):
         mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False, patience=0.2)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(("environment", "steps"), [("prod", 2), ("staging", 2), ("dev", 1)])
+def test_tables_are_protected_once_they_are_created(
+    environment: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CloudFormation cannot delete protected tables: a failed create would leave them behind."""
+    env = Environment(environment, region="eu-west-1")
+    planned = a_plan(None, phases.INGEST, environment=env, Environment=environment)
+    built: Any = SimpleNamespace(digests=lambda: planned.target)
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(sam, "build", lambda *_: built)
+    monkeypatch.setattr(sam, "deploy_arguments", lambda _, __, settings, tags: [*map(given.append, [settings])])
+    monkeypatch.setattr(sam, "run", lambda *_: 0)
+    monkeypatch.setattr(stack, "Follower", lambda *_: lambda: None)
+    monkeypatch.setattr(stack, "require", lambda _: a_stack(phases.INGEST))
+    monkeypatch.setattr(
+        sys.modules["pik.rollout.deploy"], "converge", lambda _, __, settings, ___: given.append(settings)
+    )
+    assert _deploy_sources(env, planned, None, tmp_path / "log", print)
+    assert [one["DeletionProtection"] for one in given] == ["false", "true"][2 - steps :]
+
+
+def test_protection_that_was_interrupted_comes_with_the_next_deploy() -> None:
+    before = a_stack(phases.INGEST, DeletionProtection="false")
+    assert wanted(PROD, phases.INGEST, before, None, {})["DeletionProtection"] == "true"
+    asked = {"DeletionProtection": "false"}
+    assert wanted(PROD, phases.INGEST, before, None, asked)["DeletionProtection"] == "false"
+    assert "DeletionProtection" not in wanted(PROD, phases.INGEST, a_stack(phases.INGEST), None, {})

@@ -68,7 +68,8 @@ def test_a_toggle_is_what_it_adds_and_what_it_changes_in_place() -> None:
 
 def test_an_added_statement_is_one_statement() -> None:
     policy = next(one for one in changes(REPLAY, PROCESSOR) if one.id == "OperatorPolicy")
-    (statement,) = policy.properties
+    statement, asking = sorted(policy.properties, key=lambda one: one.path, reverse=True)
+    assert asking.path.endswith("Statement[AskTheProcessor]")
     assert statement.path == "PolicyDocument.Statement[EmergencyStop]"
     assert statement.before is None
     assert statement.after["Action"] == ["lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"]
@@ -135,17 +136,31 @@ def test_what_may_be_replaced_may_replace_what_refers_to_it() -> None:
     assert [one.replacement for one in mapping.properties] == ["may"]
 
 
-@pytest.mark.parametrize("policy", ["DeletionPolicy", "UpdateReplacePolicy"])
-@pytest.mark.parametrize("value", [None, "Delete", "RetainExceptOnCreate"])
-def test_a_store_that_is_no_longer_retained_is_refused(policy: str, value: str | None) -> None:
+@pytest.mark.parametrize(
+    ("policy", "was", "value"),
+    [
+        *[("DeletionPolicy", "RetainExceptOnCreate", value) for value in (None, "Delete", "Snapshot")],
+        *[("UpdateReplacePolicy", "Retain", value) for value in (None, "Delete", "RetainExceptOnCreate")],
+    ],
+)
+def test_a_store_that_is_no_longer_retained_is_refused(policy: str, was: str, value: str | None) -> None:
     def edit(document: dict[str, Any]) -> None:
         resource(document, "RawBucket")[policy] = value
         if value is None:
             del resource(document, "RawBucket")[policy]
 
     change = only(edited(edit))
-    assert change.properties == (PropertyChange(policy, "Retain", value),)
+    assert change.properties == (PropertyChange(policy, was, value),)
     assert (change.action, change.unretained, change.refused) == ("change", (policy,), True)
+
+
+@pytest.mark.parametrize("values", [("Retain", "RetainExceptOnCreate"), ("RetainExceptOnCreate", "Retain")])
+def test_both_ways_to_keep_a_store_keep_its_data(values: tuple[str, str]) -> None:
+    before, after = (
+        Evaluated(resources={"Q": Resource("AWS::SQS::Queue", {}, {"DeletionPolicy": value})}) for value in values
+    )
+    (change,) = changes(before, after)
+    assert (change.action, change.unretained, change.refused) == ("change", (), False)
 
 
 def test_a_store_that_is_retained_from_now_on_is_not_refused() -> None:

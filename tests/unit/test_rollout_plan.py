@@ -71,6 +71,16 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         lambda d: resource(d, "Queue").update(UpdateReplacePolicy="Delete"),
         "Queue (data store) would lose its UpdateReplacePolicy Retain: its data would be deleted when it is replaced",
     ),
+    "an index with another key": (
+        lambda d: resource(d, "EventsTable")["Properties"]["GlobalSecondaryIndexes"][0].update(
+            Projection={"ProjectionType": "KEYS_ONLY"}
+        ),
+        "EventsTable: the index by-source cannot be changed; add another one",
+    ),
+    "two indexes gone at once": (
+        lambda d: resource(d, "EventsTable")["Properties"].update(GlobalSecondaryIndexes=[]),
+        "EventsTable: the indexes by-ingest-time, by-source cannot come or go in one deploy",
+    ),
     "another kind of thing": (
         lambda d: (
             d["Resources"].update(Stream={"Type": "AWS::Kinesis::Stream"})
@@ -98,6 +108,13 @@ def test_what_would_cost_data_is_refused(name: str) -> None:
     assert plan.command == ""
     assert "REFUSED" in plan.to_text()
     assert "refused" in plan._repr_html_()
+
+
+def test_one_index_may_come_or_go() -> None:
+    def one(document: dict[str, Any]) -> None:
+        resource(document, "EventsTable")["Properties"]["GlobalSecondaryIndexes"].pop()
+
+    assert a_plan(phases.INGEST, phases.INGEST, one).refusals == ()
 
 
 def test_a_template_whose_own_rules_say_no_is_refused() -> None:

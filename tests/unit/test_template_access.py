@@ -88,7 +88,7 @@ def test_alarms_are_sent_only_when_a_topic_is_named() -> None:
     topic = "arn:aws:sns:eu-west-1:111122223333:oncall"
     for parameters, expected in (({}, None), ({"AlarmTopicArn": topic}, [topic])):
         alarms = Stack(TEMPLATE, {**tools.PHASES["processor"], **parameters}).of_type("AWS::CloudWatch::Alarm")
-        assert len(alarms) == 12
+        assert len(alarms) == 13
         assert all(alarm.get("AlarmActions") == expected for alarm in alarms.values())
 
 
