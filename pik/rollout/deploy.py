@@ -197,8 +197,8 @@ def _execute(
         _fell_short(environment, plan, begun, error, say)
         raise
     after = patiently(environment, lambda: stack.require(environment), say=say)
-    changed |= mapping.as_declared(environment, after, say)
-    digests = stack.digests(environment)
+    changed |= patiently(environment, lambda: mapping.as_declared(environment, after, say), say=say)
+    digests = patiently(environment, lambda: stack.digests(environment), say=say)
     deployment = Deployment(
         changed=changed,
         environment=environment.name,

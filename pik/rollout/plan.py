@@ -12,19 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pik import project
 from pik.environments import Environment
 from pik.errors import NotDeployed
+from pik.pipeline.aggregators import AGGREGATORS
 from pik.rollout import mapping, phases, records, sam, stack
 from pik.rollout.effects import Situation, consumes, starts
 from pik.rollout.evaluation import Evaluator, pseudo
 from pik.rollout.forward import wanted
 from pik.rollout.guard import Place, guard
 from pik.rollout.inventory import messages
+from pik.rollout.parameters import refuse_wrong
 from pik.rollout.planned import Plan
 from pik.rollout.planning import Template, compare
 from pik.rollout.prediction import Prediction
 from pik.rollout.prediction import predict as foretell
 from pik.rollout.stack import Say, Stack, aws_errors, silent
+from pik.rollout.template import parse
 
 __all__ = ["Plan", "make", "plan"]
 
@@ -93,13 +97,16 @@ def make(
     if found:
         document = stack.deployed(environment)
         before = Template(Evaluator(document, _declared(document, found.parameters), known))
+    values = {**(found.parameters if found else {}), **settings}
     if deployed and before:
         intended, folder = before.given.document, None
+        refuse_wrong(intended, settings, asked=asked)
     elif deployed:
         raise _nothing_deployed(environment)
     else:
+        at_hand = parse(project.TEMPLATE.read_text(encoding="utf-8"))
+        refuse_wrong(at_hand, values, asked=asked, aggregators=AGGREGATORS)
         intended, folder = _built(environment, say)
-    values = {**(found.parameters if found else {}), **settings}
     after = Template(Evaluator(intended, {**_declared(intended, values), **asked}, known), folder)
     situation = _situation(environment, found)
     made = compare(environment, place, target, before, after, situation)

@@ -13,7 +13,7 @@ import pytest
 
 from pik import producer
 from pik.environments import Environment
-from pik.errors import AwsError, Refused
+from pik.errors import AwsError, Refused, UsageError
 from pik.pipeline import queue
 from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.results import Check, Verdict
@@ -122,8 +122,13 @@ def test_parameters_not_named_keep_their_value(embedded_env: Environment) -> Non
     assert stack.require(embedded_env).parameters["IngestRateLimit"] == "2000"
 
 
-def test_what_cloudformation_refuses_is_told_with_its_reason(embedded_env: Environment) -> None:
+def test_what_cloudformation_refuses_is_told_with_its_reason(
+    embedded_env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bring(embedded_env, "ingest")
+    with pytest.raises(UsageError, match="LogRetentionDays=12345"):  # no need to ask CloudFormation
+        deploy(embedded_env, "ingest", parameters={"LogRetentionDays": "12345"})
+    monkeypatch.setattr("pik.rollout.plan.refuse_wrong", lambda *_, **__: None)
     with pytest.raises(AwsError) as error:
         deploy(embedded_env, "ingest", parameters={"LogRetentionDays": "12345"})
     assert "LogRetentionDays" in error.value.reason

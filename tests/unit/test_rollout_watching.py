@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
+from pik import clock
 from pik.environments import Environment
 from pik.errors import AwsError, NotDeployed
-from pik.rollout.stack import aws_errors
+from pik.rollout import stack
+from pik.rollout.converge import converge
+from pik.rollout.stack import Follower, Stack, StackEvent, aws_errors
 from pik.rollout.watching import patiently, transient
 
+START = datetime(2026, 11, 27, 8, tzinfo=UTC)
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
 
 
@@ -79,3 +84,68 @@ def test_what_is_no_matter_of_time_is_raised_at_once() -> None:
     with pytest.raises(ClientError):
         patiently(LOCAL, look)
     assert asked == [1]
+
+
+def test_a_follower_only_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception from it would end sam in the middle of a deploy."""
+    answers: list[Any] = [refused("Throttling"), EndpointConnectionError(endpoint_url="https://x"), []]
+
+    def events(*_: Any) -> list[StackEvent]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return list(answer)
+
+    monkeypatch.setattr(stack, "events", events)
+    monkeypatch.setattr(clock, "now", lambda _: datetime.now(UTC))
+    said: list[str] = []
+    follow = Follower(LOCAL, said.append)
+    for _ in range(3):
+        follow()
+    assert len(said) == 1
+    assert "going on" in said[0]
+
+
+def test_a_follower_goes_by_awss_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A computer that is minutes ahead would see no event of its own deploy."""
+    awss = datetime(2026, 11, 27, 8, tzinfo=UTC)
+    monkeypatch.setattr(clock, "now", lambda _: awss)
+    assert Follower(LOCAL, print).since == awss
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_throttled_look_ends_no_update(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Of all that is asked while CloudFormation works, any one call may be throttled."""
+    statuses = ["UPDATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "UPDATE_COMPLETE"]
+    asked: list[str] = []
+
+    class Client:
+        def __getattr__(self, name: str) -> Any:
+            def call(**how: Any) -> Any:
+                asked.append(name)
+                if len(asked) - 1 == at and name != "update_stack":
+                    raise refused("Throttling")
+                return self._answer(name)
+
+            return call
+
+        def get_paginator(self, name: str) -> Client:
+            return self
+
+        def paginate(self, **_: Any) -> list[Any]:
+            self.describe_stack_events()
+            return []
+
+        def _answer(self, name: str) -> Any:
+            if name == "get_caller_identity":
+                return {"ResponseMetadata": {}}
+            status = statuses[0] if len(statuses) == 1 else statuses.pop(0)
+            parameter = {"ParameterKey": "EnableReplay", "ParameterValue": "true"}
+            one = {"StackName": "pik-local", "StackStatus": status, "CreationTime": START, "Parameters": [parameter]}
+            return {"Stacks": [one]}
+
+    env = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
+    object.__setattr__(env, "client", lambda *_, **__: Client())
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    before = Stack("pik-local", "UPDATE_COMPLETE", "", START, {"EnableReplay": "false"})
+    assert converge(env, before, {"EnableReplay": "true"}, lambda _: None).status == "UPDATE_COMPLETE"
