@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.credentials import JSONFileCache
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import errors
@@ -124,18 +125,26 @@ class Environment:
         """Return the process environment for a tool such as ``sam`` that is to talk to this environment only.
 
         ``local``: the caller's without anything about AWS or proxies, plus the embedded endpoint and its credentials.
-        Others: the caller's without configured endpoints. No credentials are copied: the tool finds them as we did.
+        Others: the caller's without configured endpoints, and the credentials that this process has. Such a tool has no
+        terminal: left to find them itself, it could not ask for the code of an MFA device, and would ask anew.
+
+        Raises:
+            AwsError, Refused: as :attr:`session`.
         """
         if not self.embedded:
             kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_ENDPOINT_URL")}
             if self.config.profile:  # keys in the shell would win over a profile
                 kept = {k: v for k, v in kept.items() if k not in _KEYS} | {"AWS_PROFILE": self.config.profile}
-            return kept | {
-                "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
-                "AWS_REGION": self.region,
-                "AWS_DEFAULT_REGION": self.region,
-                "SAM_CLI_TELEMETRY": "0",
-            }
+            return (
+                kept
+                | self._keys()
+                | {
+                    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+                    "AWS_REGION": self.region,
+                    "AWS_DEFAULT_REGION": self.region,
+                    "SAM_CLI_TELEMETRY": "0",
+                }
+            )
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and not _PROXY.fullmatch(k)}
         return kept | {
             "AWS_ACCESS_KEY_ID": self._embedded_key,
@@ -149,6 +158,15 @@ class Environment:
             "SAM_CLI_TELEMETRY": "0",
             "NO_PROXY": "*",  # also against proxies that macOS keeps in its system settings
         }
+
+    def _keys(self) -> dict[str, str]:
+        """The session's credentials as they are now, good for a quarter of an hour at the least where they expire."""
+        found = self.session.get_credentials()
+        if found is None:
+            return {}
+        frozen = found.get_frozen_credentials()
+        keys = dict(zip(_KEYS, (frozen.access_key, frozen.secret_key, frozen.token), strict=True))
+        return {name: value for name, value in keys.items() if value}
 
     def outputs(self) -> dict[str, str]:
         """Return the stack's outputs, resolved anew; raise NotDeployed when there is no stack."""
@@ -234,9 +252,18 @@ def _configured_region(name: str, profile: str) -> str:
 
 def _own_session(name: str, region: str, profile: str) -> boto3.Session:
     try:
-        session = boto3.Session(region_name=region, profile_name=profile or None)
+        own = botocore.session.Session(profile=profile or None)
+        # Where sam keeps them too: an MFA code is asked for once, not by every process.
+        own.get_component("credential_provider").get_provider("assume-role").cache = JSONFileCache()
+        session = boto3.Session(region_name=region, botocore_session=own)
         credentials = session.get_credentials()
         key = credentials.get_frozen_credentials().access_key if credentials else None
+    except EOFError:
+        raise errors.AwsError(
+            f"{name}: the profile asks for the code of an MFA device, and nobody is there to give it",
+            reason="this process has no terminal",
+            next_step="any pik command in a terminal asks once, and the others use what it got until that expires",
+        ) from None
     except (BotoCoreError, ClientError) as error:
         raise errors.AwsError(f"{name}: no AWS credentials to be had", reason=str(error), next_step=_SIGN_IN) from None
     if not key:

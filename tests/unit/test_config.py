@@ -103,7 +103,7 @@ def test_a_configured_environment_is_used_as_configured(toml: Path, monkeypatch:
     assert env.session.get_credentials().access_key == "AKIAACME"  # not the shell's
     told = env.subprocess_env()
     assert told["AWS_PROFILE"] == "acme"
-    assert "AWS_ACCESS_KEY_ID" not in told  # it would win over the profile
+    assert told["AWS_ACCESS_KEY_ID"] == "AKIAACME"  # the profile's, as this process has it; not the shell's
 
 
 def test_a_rehearsed_environment_has_an_account_of_its_own(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:

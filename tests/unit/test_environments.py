@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import botocore.httpsession
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.client import BaseClient
+from botocore.credentials import AssumeRoleProvider, JSONFileCache
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from pik import errors
@@ -209,6 +213,67 @@ def test_another_subprocess_gets_the_users_shell_without_endpoints() -> None:
     assert env["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] == "true"
     assert env["AWS_PROFILE"] == "other"
     assert env["AWS_REGION"] == "eu-west-3"
+
+
+MFA = """
+[profile base]
+region = eu-west-1
+[profile careful]
+region = eu-west-1
+role_arn = arn:aws:iam::210987654321:role/deployer
+source_profile = base
+mfa_serial = arn:aws:iam::210987654321:mfa/ana
+"""
+
+
+@pytest.fixture
+def mfa(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """A profile whose role wants the code of an MFA device; returns the prompts that a person was shown."""
+    prompts: list[str] = []
+    terminal = tmp_path / "terminal"
+    terminal.touch()
+    (tmp_path / "config").write_text(MFA)
+    (tmp_path / "credentials").write_text("[base]\naws_access_key_id = AKIABASE\naws_secret_access_key = base\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "careful")
+    monkeypatch.setattr(JSONFileCache, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(JSONFileCache.__init__, "__defaults__", (str(tmp_path / "cache"), None))
+
+    def assumed(_: Any, operation: str, arguments: Any) -> Any:
+        assert (operation, arguments["TokenCode"]) == ("AssumeRole", "123456")
+        expires = datetime.now(UTC) + timedelta(hours=1)
+        keys = {"AccessKeyId": "ASIAROLE", "SecretAccessKey": "role", "SessionToken": "token", "Expiration": expires}
+        return {"Credentials": keys, "AssumedRoleUser": {"AssumedRoleId": "x:y", "Arn": "arn"}}
+
+    def prompt(text: str) -> str:
+        prompts.append(text)
+        if terminal.exists():
+            return "123456"
+        raise EOFError
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", assumed)
+    defaults = AssumeRoleProvider.__init__.__defaults__ or ()
+    ours = tuple(prompt if one is getpass.getpass else one for one in defaults)
+    monkeypatch.setattr(AssumeRoleProvider.__init__, "__defaults__", ours)
+    return prompts
+
+
+def test_an_mfa_code_is_asked_for_once_by_all_processes_and_never_by_sam(mfa: list[str], tmp_path: Path) -> None:
+    first = Environment("dev", "eu-west-1").subprocess_env()
+    again = Environment("dev", "eu-west-1").subprocess_env()  # as another process would
+    assert len(mfa) == 1
+    for env in (first, again):
+        assert (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]) == ("ASIAROLE", "role")
+        assert env["AWS_SESSION_TOKEN"] == "token"
+    assert list((tmp_path / "cache").iterdir())  # sam reads and writes the same
+
+
+def test_without_a_terminal_an_mfa_profile_says_what_to_do(mfa: list[str], tmp_path: Path) -> None:
+    (tmp_path / "terminal").unlink()
+    with pytest.raises(errors.AwsError, match="code of an MFA device") as refused:
+        Environment("dev", "eu-west-1").client("s3")
+    assert "in a terminal" in refused.value.next_step
 
 
 def test_clients_are_cached_by_their_options() -> None:
