@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pik.cli.local import describe_realism
 from pik.cli.output import console
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def demo(
     finally:
         if not keep:
             local.down(state)
+    for line in describe_realism(None if keep else local.last_realism(state)):
+        console.print(line, markup=False, soft_wrap=True)
     if not keep:
         console.print(f"  took     {time.monotonic() - started:.0f} s, no process left")
     for line in next_steps(state):

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pik.cli.local import StateOption, demo_hint
+from pik.cli.local import StateOption, demo_hint, describe_realism
 
 _STOP_SECONDS = 15.0
 
@@ -44,7 +44,8 @@ def lab(
     finally:
         if not info.already_running:
             local.down(info.state_dir)
-            typer.echo("✓ embedded AWS stopped, state saved")
+            said = ["✓ embedded AWS stopped, state saved", *describe_realism(local.last_realism(info.state_dir))]
+            typer.echo("\n".join(said))
     raise typer.Exit(code if code > 0 else 0)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,7 @@ from pik.cli.output import JsonOption, console, emit
 
 if TYPE_CHECKING:
     from pik.local import Status
+    from pik.local.realism import Settings
 
 StateOption = Annotated[
     Path | None,
@@ -43,15 +45,31 @@ def register(app: typer.Typer) -> None:
 
 
 @local.command()
-def up(state: StateOption = None, as_json: JsonOption = False) -> None:
+def up(
+    state: StateOption = None,
+    realism: Annotated[
+        int | None,
+        typer.Option(help="Give it AWS's habits, by this seed: late, approximate, busy, now and then wrong."),
+    ] = None,
+    compress: Annotated[float, typer.Option(help="With --realism: waits are this many times shorter than on AWS.")] = 1,
+    without: Annotated[
+        list[str] | None, typer.Option(help="With --realism: leave a habit out, such as lost-answers; repeatable.")
+    ] = None,
+    fail_resource: Annotated[
+        int, typer.Option(help="With --realism: the how manyeth resource that CloudFormation creates fails, once.")
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
     """Start it, or say where it runs already. State of earlier runs is there again."""
     from pik.local import STATE_VARIABLE, state_dir, up
 
-    info = up(state)
+    info = up(state, realism=_realism(realism, compress, without or [], fail_resource))
     verb = "runs already" if info.already_running else "is up"
     text = f"✓ embedded AWS {verb} on 127.0.0.1:{info.port}, IAM enforced, state in {info.state_dir}"
     if info.note:
         text += f"\n! {info.note}"
+    if info.realism:
+        text += f"\n! realism mode, seed {info.realism}: calls fail, answers are late and get lost, as on AWS"
     if state is None and (hint := demo_hint("local up")):
         text += f"\n{hint}"
     if Path(info.state_dir) != state_dir():
@@ -62,11 +80,12 @@ def up(state: StateOption = None, as_json: JsonOption = False) -> None:
 @local.command()
 def down(state: StateOption = None, as_json: JsonOption = False) -> None:
     """Stop it and everything it started. Its state is kept; a later `up` continues with it."""
-    from pik.local import down
+    from pik.local import down, last_realism
 
     stopped = down(state)
+    report = last_realism(state) if stopped else None
     text = "✓ stopped, state saved, no process left" if stopped else "it was not running"
-    emit({"stopped": stopped}, as_json=as_json, text=text)
+    emit({"stopped": stopped, "realism": report}, as_json=as_json, text="\n".join([text, *describe_realism(report)]))
 
 
 @local.command()
@@ -111,6 +130,30 @@ def demo_hint(command: str) -> str:
     return f"  local is empty. What the demo left: pik {command} --state {shlex.quote(os.path.relpath(demo_state()))}"
 
 
+def _realism(seed: int | None, compress: float, without: list[str], fail_resource: int) -> Settings | None:
+    from pik.local.realism import Settings
+
+    if seed is None:
+        if compress != 1 or without or fail_resource:
+            raise errors.UsageError("--compress, --without and --fail-resource go with --realism SEED")
+        return None
+    try:
+        return Settings(seed, compress, frozenset(without), fail_resource)
+    except ValueError as error:
+        raise errors.UsageError(str(error), next_step="pik local up --help") from None
+
+
+def describe_realism(report: Mapping[str, Any] | None) -> list[str]:
+    """Return lines that say how often each habit of the realism mode struck; none when it was off."""
+    if report is None:
+        return []
+    struck = ", ".join(f"{habit} {times:,}" for habit, times in report["struck"].items()) or "nothing yet"
+    lines = [f"  realism  seed {report['settings']}; struck: {struck}"]
+    if report["skew_seconds"]:
+        lines.append(f"           AWS's clock: {report['skew_seconds']:+.0f} s")
+    return lines
+
+
 def _describe(now: Status) -> str:
     state = f"  state    {_bytes(now.state_bytes)} in {now.state_dir}"
     saved = f"  saved    {now.saved or 'not yet'}"
@@ -124,6 +167,7 @@ def _describe(now: Status) -> str:
             state,
             saved,
         ]
+    lines += describe_realism(now.realism)
     if now.note:
         lines.insert(1, f"  note     {now.note}")
     return "\n".join(lines)

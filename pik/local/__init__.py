@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pik.local.demo import demo_state
 from pik.local.instance import NONCE_VARIABLE, OWNER_VARIABLE, STATE_VARIABLE, running_endpoint, state_dir
-from pik.local.supervisor import Info, Status, down, embedded, reset, status, up
+from pik.local.supervisor import Info, Status, down, embedded, last_realism, reset, status, up
 
 __all__ = [
     "NONCE_VARIABLE",
@@ -15,6 +15,7 @@ __all__ = [
     "demo_state",
     "down",
     "embedded",
+    "last_realism",
     "reset",
     "running_endpoint",
     "state_dir",

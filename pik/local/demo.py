@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pik import errors
 from pik.local.instance import kill, recorded, state_dir
-from pik.local.supervisor import DEMO_MARK, LOCK, Info, clear, locked, start_in
+from pik.local.supervisor import DEMO_MARK, LOCK, Info, asked_realism, clear, locked, start_in
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def begin(state: Path, *, owner: int) -> Begun:
             clear(state)
         elif any(entry.name != LOCK for entry in state.iterdir()):
             kept = _put_aside(state)
-        info = start_in(state, owner)
+        info = start_in(state, owner, asked_realism())
         if owner:
             (state / DEMO_MARK).touch()
         return Begun(info, kept)

@@ -27,10 +27,18 @@ _API_REQUEST = re.compile(r"/restapis/([^/]+)/([^/]+)/_user_request_(/|$)")
 class Gateway:
     """ASGI application around ministack's: refuses browsers, answers for its identity, knows when it is quiet."""
 
-    def __init__(self, app: Any, nonce: str, telemetry: Any, home: Home) -> None:
+    def __init__(
+        self,
+        app: Any,
+        nonce: str,
+        telemetry: Any,
+        home: Home,
+        realism: Callable[[], dict[str, Any] | None] | None = None,
+    ) -> None:
         self.app = app
         self.telemetry = telemetry
         self.home = home
+        self.realism = realism or (lambda: None)
         self.identity_path = f"/_pik/{nonce}"
         self.started = asyncio.Event()
         self.in_flight = 0
@@ -52,7 +60,7 @@ class Gateway:
 
     async def _answer_ours(self, scope: Scope, send: Any) -> None:
         if scope["path"] == self.identity_path:
-            await _answer(send, 200, {"pid": os.getpid()})
+            await _answer(send, 200, {"pid": os.getpid(), "realism": self.realism()})
         elif scope["path"] == "/_pik/sample" and scope.get("method") == "POST":
             await _answer(send, 200, {"points": self.telemetry.sample()})
             self.touch()

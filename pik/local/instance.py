@@ -41,6 +41,7 @@ class Instance:
     pid: int
     port: int
     started: str  # UTC, ISO 8601
+    realism: str = ""  # the settings of the realism mode in one line; empty: it is off
 
     @property
     def endpoint(self) -> str:

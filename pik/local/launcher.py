@@ -30,15 +30,15 @@ from pathlib import Path
 # The modules beside this file: it is a script, there is no package around it.
 sys.path.append(str(Path(__file__).parent))
 import apis
+import realism
 from gateway import Gateway
-from snapshots import Snapshots
+from realism import skew, world
+from snapshots import MOST_BEHIND_SECONDS, Snapshots, pause_after
 from telemetry import Telemetry
 
-SAVE_EVERY_SECONDS = 5.0  # and no more often than this
 SAMPLE_SECONDS = 60.0  # how often AWS publishes a queue's metrics
 STOP_SECONDS = 5.0  # for requests in flight
-OVERDUE_SECONDS = 60.0  # saved after so long even when it is not quiet
-WORK_TO_SAVE_RATIO = 20  # and never spend more than a twentieth of the time on it
+OVERDUE_SECONDS = MOST_BEHIND_SECONDS  # saved after so long even when it is not quiet
 
 log = logging.getLogger("pik.local")
 
@@ -104,7 +104,44 @@ async def keep_saved(gateway: Gateway, snapshots: Snapshots) -> None:
         if not complete:
             gateway.touch()
         ended = time.monotonic()
-        next_save = ended + max(SAVE_EVERY_SECONDS, (ended - now) * WORK_TO_SAVE_RATIO)
+        next_save = ended + pause_after(ended - now)
+
+
+async def keep_real(habits) -> None:
+    """Let time pass for the habits of the realism mode."""
+    swept = time.monotonic()
+    while True:
+        await asyncio.sleep(0.1)
+        try:
+            habits.tick()
+        except Exception:
+            log.exception("a habit of the realism mode failed; going on")
+        if time.monotonic() - swept >= habits.lifecycle.every:
+            swept = time.monotonic()
+            sweeping = asyncio.create_task(asyncio.to_thread(habits.sweep))
+            sweeping.add_done_callback(lambda done: done.exception() and log.error("no sweep: %s", done.exception()))
+
+
+def not_a_cut(record: logging.LogRecord) -> bool:
+    """Whether the server logs something else than a connection that was cut on purpose."""
+    return not (record.exc_info and record.exc_info[0] is realism.ConnectionCut)
+
+
+def make_real(telemetry):
+    """Return the habits that were asked for, acting on the emulator; None without realism mode."""
+    text = os.environ.get(realism.VARIABLE)
+    if not text:
+        return None
+    habits = realism.Realism(realism.Settings.parse(text), world.Ministack(os.environ["AWS_ENDPOINT_URL"]))
+    logging.getLogger("hypercorn.error").addFilter(not_a_cut)
+    world.delay_telemetry(telemetry, habits.late("late-metrics"), habits.late("late-logs"))
+    if habits.settings.has("slow-invocations"):
+        world.delay_batches(habits.slow)
+    if habits.settings.has("lambda-limits"):
+        world.count_throttles(lambda: habits.tally.struck("lambda-limits"))
+    if habits.settings.fail_resource:
+        world.fail_resource(habits.settings.fail_resource, lambda: habits.tally.struck("fail-resource"))
+    return habits
 
 
 async def keep_sampling(telemetry) -> None:
@@ -151,7 +188,9 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
 
     emulator, snapshots = load_emulator(state)
     telemetry = Telemetry()
-    gateway = Gateway(emulator.app, nonce, telemetry, apis.home)
+    habits = make_real(telemetry)
+    app = habits.middleware(emulator.app) if habits else emulator.app
+    gateway = Gateway(app, nonce, telemetry, apis.home, habits.report if habits else None)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -172,6 +211,8 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
         asyncio.create_task(keep_sampling(telemetry)),
         asyncio.create_task(watch(state / "instance.json", nonce, int(os.environ["PIK_LOCAL_OWNER"]), stop)),
     ]
+    if habits:
+        background.append(asyncio.create_task(keep_real(habits)))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({server, stopping}, return_when="FIRST_COMPLETED")
     for task in background:
@@ -183,6 +224,9 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
     record = state / "instance.json"
     if not record.exists():  # nobody knows of us, or the directory is gone: nothing to keep
         leave(1)
+    if habits:
+        habits.flush()
+        (state / "realism.json").write_text(json.dumps(habits.report()))
     leave(0 if snapshots.save_last() and forget(record, nonce) else 1)
 
 
@@ -218,6 +262,8 @@ def main() -> None:
     """Detach, guard, bind, serve, and leave nothing behind."""
     state = Path(os.environ["PIK_LOCAL_STATE"])
     nonce = os.environ["PIK_LOCAL_NONCE"]
+    if realism.SKEW_VARIABLE in os.environ:
+        skew.install(float(os.environ[realism.SKEW_VARIABLE]))
     detach()
     spawn_guard()
     listener = bind(int(os.environ["GATEWAY_PORT"]))

@@ -23,8 +23,20 @@ from typing import Any
 Services = Mapping[str, Callable[[], Any]]  # name -> get_state
 
 SAVE_SECONDS = 120.0  # a copy that takes longer is stuck (on a lock another thread held at the fork)
+SAVE_EVERY_SECONDS = 5.0  # and no more often than this
+WORK_TO_SAVE_RATIO = 20  # a save that took a second is followed by 20 without one
+MOST_BEHIND_SECONDS = 60.0  # but a crash costs no more than this, and what a save takes, however large the state is
 
 log = logging.getLogger("pik.local")
+
+
+def pause_after(took: float) -> float:
+    """Return how many seconds nothing is saved after a save that took so long.
+
+    >>> pause_after(0.1), pause_after(1.0), pause_after(20.0)
+    (5.0, 20.0, 60.0)
+    """
+    return min(max(SAVE_EVERY_SECONDS, took * WORK_TO_SAVE_RATIO), MOST_BEHIND_SECONDS)
 
 
 class Snapshots:

@@ -12,19 +12,24 @@ import time
 import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pik import errors, project
+from pik.local import realism as realism_mode
 from pik.local.instance import NONCE_VARIABLE, OWNER_VARIABLE, STATE_VARIABLE, Instance, kill
 
 REGION = "us-east-1"
 START_SECONDS = 60.0
 HEALTH_SECONDS = 10.0
 LOG = "launcher.log"
+REALISM = "realism.json"  # what the launcher leaves of the realism mode: how often each habit struck
 
 
-def launch_environment(state: Path, nonce: str, port: int, owner: int = 0) -> dict[str, str]:
+def launch_environment(
+    state: Path, nonce: str, port: int, owner: int = 0, realism: realism_mode.Settings | None = None
+) -> dict[str, str]:
     """Return the whole environment of the emulator: nothing of the caller's, as every Lambda inherits it."""
-    return {
+    return _realism_environment(realism) | {
         NONCE_VARIABLE: nonce,
         STATE_VARIABLE: str(state),
         OWNER_VARIABLE: str(owner),
@@ -59,7 +64,19 @@ def launch_environment(state: Path, nonce: str, port: int, owner: int = 0) -> di
     }
 
 
-def start(state: Path, owner: int = 0) -> Instance:
+def _realism_environment(realism: realism_mode.Settings | None) -> dict[str, str]:
+    if realism is None:
+        return {}
+    found = {realism_mode.VARIABLE: realism.text}
+    if realism.has("lambda-limits"):
+        found["LAMBDA_ACCOUNT_CONCURRENCY"] = str(realism_mode.CONCURRENCY)
+    if realism.skew:
+        worker = Path(realism_mode.__file__).with_name("worker")
+        found |= {realism_mode.SKEW_VARIABLE: str(realism.skew), "PYTHONPATH": str(worker)}
+    return found
+
+
+def start(state: Path, owner: int = 0, realism: realism_mode.Settings | None = None) -> Instance:
     """Start an instance on a state directory and record it once it serves; nothing is left of one that does not.
 
     Raises:
@@ -67,6 +84,7 @@ def start(state: Path, owner: int = 0) -> Instance:
     """
     for name in ("home", "tmp", "s3", "services"):
         (state / name).mkdir(exist_ok=True)
+    (state / REALISM).unlink(missing_ok=True)
     nonce = secrets.token_hex(16)
     log = state / LOG
     if log.exists():
@@ -75,7 +93,7 @@ def start(state: Path, owner: int = 0) -> Instance:
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             [str(project.EMULATOR_PYTHON), "-I", str(launcher)],
-            env=launch_environment(state, nonce, _last_port(state), owner),
+            env=launch_environment(state, nonce, _last_port(state), owner, realism),
             cwd=state,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -84,13 +102,13 @@ def start(state: Path, owner: int = 0) -> Instance:
         )
     try:
         with process:  # ends at once: the launcher continues as a process of its own
-            return _handshake(process, state, nonce)
+            return _handshake(process, state, nonce, realism.text if realism else "")
     except BaseException:
         kill(nonce)
         raise
 
 
-def _handshake(process: subprocess.Popen[bytes], state: Path, nonce: str) -> Instance:
+def _handshake(process: subprocess.Popen[bytes], state: Path, nonce: str, realism: str) -> Instance:
     """Wait until it serves, write it down, and tell it so; until then it ends when we do."""
     assert process.stdin is not None  # noqa: S101  (for the type checker: both are pipes)
     assert process.stdout is not None  # noqa: S101
@@ -99,7 +117,8 @@ def _handshake(process: subprocess.Popen[bytes], state: Path, nonce: str) -> Ins
     instance = None
     if line:
         ready = json.loads(line)
-        instance = Instance(nonce, ready["pid"], ready["port"], datetime.now(UTC).isoformat(timespec="seconds"))
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        instance = Instance(nonce, ready["pid"], ready["port"], started, realism)
     if instance is None or not answers(instance):
         raise errors.AwsError(
             "the embedded AWS did not start",
@@ -123,12 +142,18 @@ def _last_port(state: Path) -> int:
 
 def healthy(instance: Instance, timeout: float) -> bool:
     """Whether the server on the instance's port is that very instance."""
+    return identity(instance, timeout) is not None
+
+
+def identity(instance: Instance, timeout: float) -> dict[str, Any] | None:
+    """Return what the instance says of itself (``pid``, ``realism``); None when it does not answer, or another does."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{instance.endpoint}/_pik/{instance.nonce}", timeout=timeout) as answer:
-            return bool(json.load(answer)["pid"] == instance.pid)
+            found: dict[str, Any] = json.load(answer)
+            return found if found["pid"] == instance.pid else None
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
-        return False
+        return None
 
 
 def answers(instance: Instance) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -11,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pik import errors, project
+from pik.local import realism as realism_mode
 from pik.local.instance import (
     RECORD,
     Instance,
@@ -24,7 +27,7 @@ from pik.local.instance import (
     the_owner,
     wait_gone,
 )
-from pik.local.starting import answers, healthy, start
+from pik.local.starting import REALISM, answers, identity, start
 
 STOP_SECONDS = 90.0  # a large state takes a while to save
 LOCK = "lock"
@@ -42,6 +45,7 @@ class Info:
     started: str
     already_running: bool = False
     note: str = ""
+    realism: str = ""  # its settings in one line; empty: the mode is off
 
 
 @dataclass(frozen=True)
@@ -58,37 +62,70 @@ class Status:
     memory_bytes: int | None = None
     saved: str | None = None  # UTC; what a crash now would go back to
     note: str = ""
+    realism: dict[str, Any] | None = None  # its settings, the clock skew, and how often each habit struck
 
 
-def up(state: Path | str | None = None, *, owner: int | None = None) -> Info:
+def up(
+    state: Path | str | None = None, *, owner: int | None = None, realism: realism_mode.Settings | None = None
+) -> Info:
     """Start the embedded AWS, or return the one that runs already.
 
     Args:
         state: its state directory; default see :func:`pik.local.state_dir`.
         owner: a process without which it shall not run on, default ``$PIK_LOCAL_OWNER``; 0: it runs until ``down``.
+        realism: with AWS's habits, see :mod:`pik.local.realism`; default ``$PIK_LOCAL_REALISM``, else without.
 
     Raises:
+        UsageError: ``$PIK_LOCAL_REALISM`` says nothing that can be meant.
+        Refused: it runs already, with other habits than those that are asked for.
         AwsError: it is not installed, did not start, or does not answer.
 
     Example:
         >>> up().endpoint  # doctest: +SKIP
         'http://127.0.0.1:43817'
     """
-    state = state_dir(state)
+    state, realism = state_dir(state), realism or asked_realism()
     with locked(state):
         (state / DEMO_MARK).unlink(missing_ok=True)  # from now on it may hold somebody's work
         old = recorded(state)
         if old and old.alive and answers(old):
+            _refuse_other_habits(old, realism)
             return _info(state, old, already_running=True)
         note = _clean_up_after(state, old) if old else ""
-        return start_in(state, the_owner(owner), note=note)
+        return start_in(state, the_owner(owner), realism, note=note)
 
 
-def start_in(state: Path, owner: int, note: str = "") -> Info:
+def asked_realism() -> realism_mode.Settings | None:
+    """Return what ``$PIK_LOCAL_REALISM`` asks for; None when it is not set."""
+    text = os.environ.get(realism_mode.VARIABLE, "").strip()
+    try:
+        return realism_mode.Settings.parse(text) if text else None
+    except ValueError as error:
+        raise errors.UsageError(
+            f"{realism_mode.VARIABLE} is not understood: {text}",
+            reason=str(error),
+            next_step=f'{realism_mode.VARIABLE}="7 compress=10"',
+        ) from None
+
+
+def _refuse_other_habits(running: Instance, asked: realism_mode.Settings | None) -> None:
+    if asked and asked.text != running.realism:
+        raise errors.Refused(
+            f"the embedded AWS runs already, {_habits(running.realism)}",
+            reason=f"asked for: {_habits(asked.text)}",
+            next_step="pik local down, then up again",
+        )
+
+
+def _habits(text: str) -> str:
+    return f"in realism mode with seed {text}" if text else "without realism mode"
+
+
+def start_in(state: Path, owner: int, realism: realism_mode.Settings | None, note: str = "") -> Info:
     """Start an instance in ``state``, whose lock the caller holds and in which none runs."""
     if not project.EMULATOR_PYTHON.exists():
         raise errors.AwsError("the embedded AWS is not installed", next_step="make setup")
-    return _info(state, start(state, owner), note=note)
+    return _info(state, start(state, owner, realism), note=note)
 
 
 def down(state: Path | str | None = None) -> bool:
@@ -130,7 +167,7 @@ def status(state: Path | str | None = None) -> Status:
     saved = _saved(state)
     if instance is None or not instance.alive:
         note = f"it ended without being stopped; saved state of {saved or 'never'}" if instance else ""
-        return Status(False, str(state), _size(state), saved=saved, note=note)
+        return Status(False, str(state), _size(state), saved=saved, note=note, realism=last_realism(state))
     import psutil
 
     memory = 0
@@ -139,6 +176,7 @@ def status(state: Path | str | None = None) -> Status:
             memory += psutil.Process(pid).memory_info().rss
         except psutil.Error:
             continue
+    said = identity(instance, timeout=2)
     uptime = datetime.now(UTC) - datetime.fromisoformat(instance.started)
     return Status(
         True,
@@ -150,8 +188,18 @@ def status(state: Path | str | None = None) -> Status:
         uptime_seconds=int(uptime.total_seconds()),
         memory_bytes=memory,
         saved=saved,
-        note="" if healthy(instance, timeout=2) else "it does not answer",
+        note="" if said else "it does not answer",
+        realism=said.get("realism") if said else None,
     )
+
+
+def last_realism(state: Path | str | None = None) -> dict[str, Any] | None:
+    """Return what the last run left of its realism mode, once it has ended; None when it was off."""
+    try:
+        found: dict[str, Any] = json.loads((state_dir(state) / REALISM).read_text())
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 @contextmanager
@@ -223,6 +271,7 @@ def _info(state: Path, instance: Instance, *, already_running: bool = False, not
         instance.started,
         already_running=already_running,
         note=note,
+        realism=instance.realism,
     )
 
 

@@ -25,6 +25,7 @@ log = logging.getLogger("pik.local")
 
 MERGE_SECONDS = 1.0  # equal values of one metric within this time are one point with a count
 MERGE_TAIL = 8  # how many points back to look for one
+RECENT_SECONDS = 300  # points older than this are merged by the minute: no period that is asked for is shorter
 STALE_SECONDS = 14 * 24 * 3600  # CloudWatch refuses older data points
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -42,6 +43,7 @@ class Telemetry:
         from ministack.services import cloudwatch, cloudwatch_logs, lambda_svc
 
         self.cloudwatch = cloudwatch
+        self._compacted: dict[Any, int] = {}  # how many points of a metric are merged by the minute
         self._store_events = cloudwatch_logs._append_log_events
         cloudwatch_logs._append_log_events = self._append_log_events
         cloudwatch.record_metric = self.record
@@ -96,7 +98,7 @@ class Telemetry:
                 "Value": float(value),
                 "Count": 1.0,
                 "Unit": unit,
-                "Dimensions": dict(dimensions or {}),
+                "Dimensions": points[-1]["Dimensions"] if points else dict(dimensions or {}),  # one for all of them
             }
         )
 
@@ -114,7 +116,18 @@ class Telemetry:
                         self.record("AWS/SQS", name, value, unit, {"QueueName": queue["name"]})
                         count += 1
                 self.cloudwatch._evaluate_all_alarms()
+        self._compact(time.time() - RECENT_SECONDS)
         return count
+
+    def _compact(self, before: float) -> None:
+        """Merge the points of every metric of whole minutes before ``before``, each once."""
+        before = before // 60 * 60
+        for key, points in list(self.cloudwatch._metrics.all_items()):
+            done = min(self._compacted.get(key, 0), len(points))
+            end = next((n for n in range(done, len(points)) if points[n]["Timestamp"] >= before), len(points))
+            merged = by_minute(points[done:end])
+            points[done:end] = merged  # at once: others append meanwhile
+            self._compacted[key] = done + len(merged)
 
     def request_served(self, api: str, stage: str, status: int) -> None:
         """Record one request to a REST API. Runs in the request's own (account and region) context."""
@@ -153,6 +166,22 @@ class Telemetry:
         wanted = alarm.get("ExtendedStatistic") or alarm.get("Statistic") or "Average"
         value = self.cloudwatch._stat_value(self.cloudwatch._calc_stats(points), wanted, points)
         return None if value is None else float(value)
+
+
+def by_minute(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return points with those of the same minute, value and unit as one, counted; statistics stay what they were.
+
+    >>> by_minute([{"Timestamp": 1.0, "Value": 2.0, "Count": 1.0, "Unit": "Count"}] * 3)
+    [{'Timestamp': 1.0, 'Value': 2.0, 'Count': 3.0, 'Unit': 'Count'}]
+    """
+    merged: dict[tuple[int, float, str], dict[str, Any]] = {}
+    for point in points:
+        place = int(point["Timestamp"] // 60), point["Value"], point.get("Unit", "None")
+        if place in merged:
+            merged[place]["Count"] += point.get("Count", 1.0)
+        else:
+            merged[place] = {**point, "Count": point.get("Count", 1.0)}
+    return list(merged.values())
 
 
 def parse_emf(line: str) -> Iterator[tuple[str, str, float, str, dict[str, str], float]]:

@@ -23,7 +23,7 @@ Demo = Callable[..., Any]
 def checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A checkout's ``.pik`` in which an embedded AWS "starts" without a process, and a rollout does nothing."""
 
-    def start(state: Path, owner: int = 0, **_: object) -> Instance:
+    def start(state: Path, *_: object) -> Instance:
         (state / "snapshots" / "00000001").mkdir(parents=True, exist_ok=True)
         return Instance("no such process", 0, 1, "2026-01-01T00:00:00+00:00")
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from pik import errors, project
 from pik.cli.local import local as commands
 from pik.local import NONCE_VARIABLE, STATE_VARIABLE, down, reset, running_endpoint, state_dir, status, up
+from pik.local import snapshots as snapshots_module
 from pik.local.instance import Instance, is_marked, kill, processes, recorded
 from pik.local.snapshots import Snapshots
 from pik.local.starting import launch_environment
@@ -163,6 +164,12 @@ def test_the_newest_snapshot_is_restored_and_the_only_one_kept(saved: Saved) -> 
 
     assert restored(snapshots) == {"sqs": {"n": 2}}
     assert [path.name for path in snapshots.root.iterdir()] == ["00000003"]
+
+
+def test_a_large_state_is_saved_at_least_once_a_minute() -> None:
+    assert snapshots_module.pause_after(0.01) == 5
+    assert snapshots_module.pause_after(1) == 20
+    assert snapshots_module.pause_after(21) == 60  # 7 minutes behind, if it were 20 times as long
 
 
 def test_a_snapshot_that_was_not_finished_does_not_count(saved: Saved) -> None:

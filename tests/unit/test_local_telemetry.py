@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pik.local.telemetry import alarm_state, parse_emf, periods, queue_metrics
+from pik.local.telemetry import Telemetry, alarm_state, by_minute, parse_emf, periods, queue_metrics
 
 
 def emf(**changes: Any) -> dict[str, Any]:
@@ -42,6 +43,40 @@ def test_every_value_of_every_metric_is_a_data_point() -> None:
         ("N", "Lag", 2.5, "Milliseconds", dimensions),
     ]
     assert points[0][5] == pytest.approx(time.time(), abs=2)
+
+
+def test_points_of_a_minute_are_merged_without_a_change_of_any_statistic() -> None:
+    points: list[dict[str, Any]] = [
+        {"Timestamp": 60.0 + n, "Value": float(n % 3), "Count": 1.0, "Unit": "Count"} for n in range(120)
+    ]
+
+    merged = by_minute(points)
+
+    assert len(merged) == 6
+    for minute in (1, 2):
+        before = sorted(p["Value"] for p in points if p["Timestamp"] // 60 == minute)
+        after = sorted(v for p in merged if p["Timestamp"] // 60 == minute for v in [p["Value"]] * int(p["Count"]))
+        assert before == after
+
+
+def test_load_keeps_a_bounded_number_of_points() -> None:
+    telemetry, metrics = Telemetry.__new__(Telemetry), dict[Any, list[dict[str, Any]]]()
+    telemetry._compacted = {}
+    telemetry.cloudwatch = SimpleNamespace(
+        _metrics=SimpleNamespace(all_items=metrics.items),
+        _metric_bucket=lambda key: metrics.setdefault(key, []),
+        _dims_key=str,
+    )
+    for second in range(3600):
+        telemetry.record("N", "Lag", second % 2, "Milliseconds", {"a": "b"}, 1e9 + second)
+        if second % 60 == 0:
+            telemetry._compact(1e9 + second - 300)
+    telemetry._compact(1e9 + 3660)
+
+    ((_, points),) = metrics.items()
+    assert len(points) <= 61 * 2
+    assert sum(point["Count"] for point in points) == 3600
+    assert len({id(point["Dimensions"]) for point in points}) == 1
 
 
 def test_every_dimension_set_gets_its_own() -> None:

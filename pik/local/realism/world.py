@@ -1,0 +1,160 @@
+"""What the habits need of the emulator, and the only place that knows how ministack keeps it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from .arriving import Late
+from .mappings import SlowInvocations
+from .reading_late import Counts
+
+
+class World(Protocol):
+    """The emulator as the habits see it."""
+
+    def queue_counts(self) -> Mapping[str, Counts]:
+        """The true numbers of messages by ``<account>/<queue>``: visible, not visible, delayed."""
+
+    def table_keys(self, table: str) -> tuple[str, ...]:
+        """The names of a table's key attributes; nothing when there is no such table."""
+
+    def mappings(self) -> Mapping[str, dict[str, Any]]:
+        """The live records of the event source mappings by UUID."""
+
+    def apis(self) -> set[str]:
+        """The ids of the REST APIs."""
+
+    def s3_clients(self) -> Iterator[Any]:
+        """An S3 client for the root of each account that has a bucket."""
+
+
+class Ministack:
+    """The emulator itself. Its modules are imported by now (see ``launcher.py``)."""
+
+    def __init__(self, endpoint: str) -> None:
+        from ministack.services import apigateway_v1, dynamodb, lambda_svc, s3, sqs
+
+        self._endpoint = endpoint
+        self._queues, self._tables, self._esms = sqs._queues, dynamodb._tables, lambda_svc._esms
+        self._rest_apis, self._buckets = apigateway_v1._rest_apis, s3._buckets
+        self._clients: dict[str, Any] = {}
+
+    def queue_counts(self) -> Mapping[str, Counts]:
+        """Count the messages of every queue."""
+        now, counts = time.time(), {}
+        for (account, *_), queue in list(self._queues.all_items()):
+            messages = list(queue["messages"])
+            visible = sum(message["visible_at"] <= now for message in messages)
+            delayed = sum(message["visible_at"] > now and not message["receive_count"] for message in messages)
+            counts[f"{account}/{queue['name']}"] = (visible, len(messages) - visible - delayed, delayed)
+        return counts
+
+    def table_keys(self, table: str) -> tuple[str, ...]:
+        """Look the table up, in any account: the kit's tables are named after their environment."""
+        for (*_, name), record in list(self._tables.all_items()):
+            if name == table:
+                return tuple(filter(None, (record.get("pk_name"), record.get("sk_name"))))
+        return ()
+
+    def mappings(self) -> Mapping[str, dict[str, Any]]:
+        """Return the records that ministack's poller reads."""
+        return {record["UUID"]: record for record in list(self._esms._data.values())}
+
+    def apis(self) -> set[str]:
+        """Return the ids of every account's APIs."""
+        return {api for (*_, api), _ in list(self._rest_apis.all_items())}
+
+    def s3_clients(self) -> Iterator[Any]:
+        """Return clients of the root keys, which the emulator takes from any account's number."""
+        import boto3
+
+        for account in sorted({key[0] for key, _ in list(self._buckets.all_items())}):
+            if account not in self._clients:
+                self._clients[account] = boto3.client(
+                    "s3",
+                    endpoint_url=self._endpoint,
+                    region_name="us-east-1",
+                    aws_access_key_id=account,
+                    aws_secret_access_key=account,
+                )
+            yield self._clients[account]
+
+
+def delay_telemetry(telemetry: Any, metrics: Late | None, logs: Late | None) -> None:
+    """Let data points and log lines arrive late."""
+    if metrics:
+        record, put_metric = telemetry.record, metrics.put
+
+        def record_later(
+            namespace: str,
+            name: str,
+            value: float,
+            unit: str = "None",
+            dimensions: Mapping[str, str] | None = None,
+            timestamp: float | None = None,
+        ) -> None:
+            subject, at = f"{namespace} {name} {sorted((dimensions or {}).items())}", timestamp or time.time()
+            put_metric(subject, lambda: record(namespace, name, value, unit, dimensions, at))
+
+        telemetry.record = telemetry.cloudwatch.record_metric = record_later
+    if logs:
+        store, put_lines = telemetry._store_events, logs.put
+
+        def store_later(stream: dict[str, Any], events: Any) -> None:
+            put_lines(str(stream.get("arn") or stream.get("logStreamName")), lambda: store(stream, events))
+
+        telemetry._store_events = store_later
+
+
+def count_throttles(struck: Callable[[], None]) -> None:
+    """Count the executions that the emulator refuses because too many run at once."""
+    from ministack.services import lambda_svc
+
+    note = lambda_svc._emit_lambda_metrics
+
+    def note_and_count(function_name: str, duration_ms: float, error: bool, throttle: bool) -> None:
+        if throttle and not duration_ms:
+            struck()
+        note(function_name, duration_ms, error, throttle)
+
+    lambda_svc._emit_lambda_metrics = note_and_count
+
+
+def delay_batches(slow: SlowInvocations) -> None:
+    """Let some batches of a mapping be worked on later, their messages in flight."""
+    from ministack.services import lambda_svc
+
+    run = lambda_svc._run_sqs_batch
+
+    def run_later(esm: dict[str, Any], *rest: Any) -> None:
+        time.sleep(slow.seconds(esm["UUID"]))
+        run(esm, *rest)
+
+    lambda_svc._run_sqs_batch = run_later
+
+
+def fail_resource(number: int, struck: Callable[[], None]) -> None:
+    """Let the ``number``-th resource that CloudFormation creates from now on fail, once.
+
+    What was created before it is deleted again, but for what says ``DeletionPolicy: Retain``, which stays behind
+    without a stack (``RetainExceptOnCreate`` goes):
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html
+    """
+    from ministack.services.cloudformation import stacks
+
+    provision, seen = stacks._provision_resource, 0
+
+    def provision_or_fail(kind: str, logical_id: str, *rest: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == number:
+            struck()
+            raise RuntimeError(
+                f'Resource handler returned message: "Internal failure of {kind} (HandlerErrorCode: '
+                f'ServiceInternalError)" for {logical_id}'
+            )
+        return provision(kind, logical_id, *rest)
+
+    stacks._provision_resource = provision_or_fail
