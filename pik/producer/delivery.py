@@ -21,6 +21,11 @@ ACCEPTED, DUPLICATE, CONFLICT, REJECTED, FAILED = "ACCEPTED", "DUPLICATE", "CONF
 _RETRY = {429, 500, 502, 503, 504}
 # Not about this event but about us: the next one would get the same answer.
 _HOPELESS = {401, 403, 404}
+# What an API that was just made answers, until API Gateway knows of it everywhere.
+_FRESH = {"403", "404", "500"}
+# A 403 with these words is IAM's, about who calls: that does not pass.
+_DENIED = ("not authorized", "security token", "signature", "explicit deny")
+FRESH_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,11 @@ class Delivery:
         dry_run: bool = False,
         retries: Retries | None = None,
         timeout: float = 35.0,  # API Gateway itself gives up after 29 s
+        fresh: bool = False,
     ) -> None:
+        """Prepare deliveries; ``fresh``: the API may be new, so what a new one answers is asked again for a minute."""
+        self._fresh_until = time.monotonic() + (FRESH_SECONDS if fresh else 0.0)
+        self._answered = False
         self._environment = environment
         self._url = environment.address(url) + ("?dry_run=true" if dry_run else "")
         self._retries = retries or Retries()
@@ -97,7 +106,13 @@ class Delivery:
             status, answer, retry_after = self._once(body, headers)
             result = _result(status, answer)
             if result is not None:
+                self._answered = True
                 break
+            if self._settles(status, answer):
+                attempt -= 1  # the API is not there yet: that says nothing about this event
+                if self.stop.wait(self._retries.delay(4, 0.0)):
+                    break
+                continue
             expired = status == "403" and not refreshed and "expired" in json.dumps(answer).lower()
             refreshed = refreshed or expired
             again = expired or not status.isdigit() or int(status) in _RETRY
@@ -107,7 +122,14 @@ class Delivery:
                 self._renew()
             elif self.stop.wait(self._retries.delay(attempt, retry_after)):
                 break  # interrupted: what is not known to be stored is reported as failed
-        return Outcome(result or FAILED, status, attempt, time.perf_counter() - start, answer)
+        return Outcome(result or FAILED, status, max(1, attempt), time.perf_counter() - start, answer)
+
+    def _settles(self, status: str, answer: dict[str, Any]) -> bool:
+        """Whether this may be a new API that is not known everywhere yet: it has never answered, and is asked again."""
+        if self._answered or status not in _FRESH or time.monotonic() >= self._fresh_until:
+            return False
+        words = json.dumps(answer).lower()
+        return not any(denied in words for denied in _DENIED)
 
     def _once(self, body: bytes, headers: dict[str, str]) -> tuple[str, dict[str, Any], float]:
         # Signed anew for every attempt: a signature is only good for minutes.

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pik.errors import UsageError
 from pik.producer.delivery import FAILED, Delivery, Outcome, Retries
 from pik.producer.sources import Item, encode
 from pik.producer.summary import Summary, Tally
+from pik.signals import ended_in_order
 
 Sendable = Item | bytes | Mapping[str, Any]
 
@@ -39,8 +40,8 @@ def send(
     (default: a new file below ``.pik/failed``), one a line, ready to be sent again. ``on_progress`` is called after
     every event, from a worker thread, with the counts so far. ``url``: another ingest API than the environment's own.
 
-    Ctrl-C stops reading, lets what is in flight finish, and returns with ``interrupted`` true; a second one does not
-    wait. Sending again is always safe: what is stored already answers DUPLICATE.
+    Ctrl-C, SIGTERM or a closed terminal stops reading, lets what is in flight finish, and returns with ``interrupted``
+    true; a second one does not wait. Sending again is always safe: what is stored already answers DUPLICATE.
     Raises NotDeployed when there is no stack, UsageError when the input cannot be read to its end.
 
     >>> summary = send(load("flights:2013-01-01"), "local")  # doctest: +SKIP
@@ -50,13 +51,14 @@ def send(
     if concurrency < 1:
         raise UsageError(f"concurrency {concurrency}: must be at least 1")
     where = environment(env) if isinstance(env, str) else env
-    _require(where, url)
+    fresh = _require(where, url)
     address = url or where.outputs()["IngestUrl"]
-    delivery = Delivery(where, address, connections=concurrency, dry_run=dry_run, retries=retries)
+    delivery = Delivery(where, address, connections=concurrency, dry_run=dry_run, retries=retries, fresh=fresh)
     crew = _Crew(delivery, _FailedFile(failed), on_progress, concurrency)
     start = time.perf_counter()
     try:
-        interrupted = crew.run(events)
+        with ended_in_order():
+            interrupted = crew.run(events)
     except UsageError as error:
         error.reason = f"{error.reason} (sent before: {crew.tally.done} events, {crew.failed.written} not delivered)"
         raise
@@ -72,13 +74,16 @@ def send(
     )
 
 
-def _require(where: Environment, url: str | None) -> None:
-    """See that events for one environment do not go to another."""
+def _require(where: Environment, url: str | None) -> bool:
+    """See that events for one environment do not go to another; return whether its API may have been made just now."""
+    from pik import clock
     from pik.rollout.guard import guard
 
-    guard(where, url or "")
+    found = guard(where, url or "").stack
+    return found is not None and not where.embedded and clock.now(where) - found.updated < _NEW
 
 
+_NEW = timedelta(minutes=15)
 _UNKNOWN = Outcome(FAILED, "unknown", 1, 0.0, {"error": "interrupted before its answer came; it may be stored"})
 
 

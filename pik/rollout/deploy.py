@@ -23,10 +23,10 @@ from pik.rollout.forward import refuse_unless_forward
 from pik.rollout.guard import Place, guard
 from pik.rollout.plan import Plan, make
 from pik.rollout.recording import BEFORE, capture, enter, moved, record, refusals
-from pik.rollout.signals import ended_in_order, undisturbed, unfailing
 from pik.rollout.stack import Say, Stack
 from pik.rollout.unfinished import close
 from pik.rollout.watching import patiently
+from pik.signals import ended_in_order, undisturbed, unfailing
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,10 @@ from pik.rollout.phases import Phase
 from pik.rollout.plan import Plan, plan
 from pik.rollout.recording import about, capture, enter, moved, record, refusals
 from pik.rollout.rollback import rollback
-from pik.rollout.signals import ended_in_order, undisturbed, unfailing
 from pik.rollout.stack import Say, Stack
 from pik.rollout.unfinished import beginning, close
 from pik.rollout.watching import patiently
+from pik.signals import ended_in_order, undisturbed, unfailing
 
 UNWATCHED = timedelta(hours=6)  # of a canary that was left alone, log lines are read for so long
 

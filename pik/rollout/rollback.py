@@ -24,9 +24,9 @@ from pik.rollout.guard import guard
 from pik.rollout.intact import Comparison
 from pik.rollout.inventory import messages, queue_counts
 from pik.rollout.recording import record
-from pik.rollout.signals import ended_in_order, undisturbed, unfailing
 from pik.rollout.stack import Say, Stack, aws_errors
 from pik.rollout.watching import patiently
+from pik.signals import ended_in_order, undisturbed, unfailing
 
 TARGETS = (phases.REPLAY.name, phases.INGEST.name)
 # How long is waited on the embedded AWS for what is in flight, and on AWS where the function's timeout cannot be read.

@@ -26,9 +26,9 @@ from pik.rollout.forward import refuse_unless_ready
 from pik.rollout.guard import guard
 from pik.rollout.recording import BEFORE, record
 from pik.rollout.rollback import Consumption
-from pik.rollout.signals import ended_in_order, undisturbed, unfailing
 from pik.rollout.stack import Say, Stack
 from pik.rollout.watching import patiently
+from pik.signals import ended_in_order, undisturbed, unfailing
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ Answer = tuple[int, dict[str, Any], dict[str, str]]
 
 @pytest.fixture(autouse=True)
 def _no_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producer.sending, "_require", lambda *_: None)  # it asks AWS, which is not there
+    monkeypatch.setattr(producer.sending, "_require", lambda *_: False)  # it asks AWS, which is not there
 
 
 class Server(ThreadingHTTPServer):
@@ -168,6 +168,55 @@ def test_no_permission_stops_at_once(stub: Stub) -> None:
     assert summary.failed == summary.total
 
 
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (403, {"message": "Forbidden"}),
+        (403, {"message": "Missing Authentication Token"}),
+        (404, {"message": "Not Found"}),
+        (500, {"message": None}),
+    ],
+)
+def test_an_api_that_was_just_made_is_asked_again(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, status: int, answer: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(producer.sending, "_require", lambda *_: True)
+    stub.answer = lambda n, _: (200, {"status": "ACCEPTED"}, {}) if n > 20 else (status, answer, {})
+    summary = stub.send(({"n": n} for n in range(30)), concurrency=2)
+    assert (summary.accepted, summary.failed, summary.stopped) == (30, 0, "")
+
+
+def test_a_new_api_has_a_minute_and_no_more(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer.sending, "_require", lambda *_: True)
+    monkeypatch.setattr(producer.delivery, "FRESH_SECONDS", 0.3)
+    stub.answer = lambda _, __: (403, {"message": "Forbidden"}, {})
+    summary = stub.send(b"{}" for _ in range(1000))
+    assert "Forbidden" in summary.stopped
+    assert 0.2 <= summary.seconds < 5
+
+
+@pytest.mark.parametrize(
+    "says",
+    ["User: a is not authorized to perform: execute-api:Invoke", "The request signature we calculated does not match"],
+)
+def test_a_new_api_that_knows_who_calls_and_says_no_is_believed(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    monkeypatch.setattr(producer.sending, "_require", lambda *_: True)
+    stub.answer = lambda _, __: (403, {"Message": says}, {})
+    summary = stub.send((b"{}" for _ in range(1000)), concurrency=2)
+    assert len(stub.requests) < 10
+    assert summary.stopped
+
+
+def test_an_api_that_has_answered_is_not_new(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer.sending, "_require", lambda *_: True)
+    stub.answer = lambda n, _: (200, {"status": "ACCEPTED"}, {}) if n == 1 else (403, {"message": "Forbidden"}, {})
+    summary = stub.send((b"{}" for _ in range(1000)), concurrency=1)
+    assert len(stub.requests) < 10
+    assert summary.stopped
+
+
 def test_expired_credentials_are_renewed(stub: Stub) -> None:
     stub.answer = lambda n, _: (
         (200, {"status": "ACCEPTED"}, {}) if n > 1 else (403, {"message": "The security token is expired"}, {})
@@ -239,10 +288,11 @@ def test_memory_is_bounded(stub: Stub) -> None:
     assert most[0] <= 2 * 4 + 1
 
 
-def test_interrupt_finishes_what_is_in_flight(stub: Stub) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_finishes_what_is_in_flight(stub: Stub, number: int) -> None:
     def answer(n: int, _: bytes) -> Answer:
         if n == 20:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         time.sleep(0.02)
         return 200, {"status": "ACCEPTED"}, {}
 

@@ -12,7 +12,7 @@ from pik.errors import CheckFailed, PikError, Refused
 from pik.ledger import Kind
 from pik.rollout import deploy, phases, promote, rollback, unfinished
 from pik.rollout.forward import refuse_unless_forward
-from pik.rollout.signals import Terminated, ended_in_order, undisturbed, unfailing
+from pik.signals import Terminated, ended_in_order, undisturbed, unfailing
 from tests.unit.killed_world import NEW_CODE, Killed, World
 
 PROMOTION = [
