@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "lambda.lock"
 CACHE = ROOT / ".aws-sam" / "pik-libraries"
 LAMBDA_PYTHON = "3.14"  # template.yaml's Runtime; a test compares
-SOURCES = ("__init__.py", "errors.py", "events.py", "pipeline")
+SOURCES = ("__init__.py", "errors.py", "events.py", "text.py", "pipeline")
 NATIVE = (".so", ".pyd", ".dylib")
 # Written by the installer, different from host to host, read by nothing at run time. METADATA and licences stay.
 INSTALLER_FILES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")

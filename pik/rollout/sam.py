@@ -42,6 +42,7 @@ SOURCES = (
     "pik/__init__.py",
     "pik/errors.py",
     "pik/events.py",
+    "pik/text.py",
     "pik/pipeline/**/*.py",
 )
 
