@@ -296,3 +296,8 @@ def contribution_sk(replay_id: str, event_id: str) -> str:
 def replay_pk(replay_id: str) -> str:
     """Partition key of what is known of a replay."""
     return f"REPLAY#{encode(replay_id)}"
+
+
+def entity_replays_pk(entity_id: str) -> str:
+    """Partition key of the ids of an entity's replays, in the replays table; their sort keys are the replays' keys."""
+    return f"REPLAYS#{encode(entity_id)}"

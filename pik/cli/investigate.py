@@ -23,6 +23,9 @@ def register(app: typer.Typer) -> None:
 def explain(
     event_id: Annotated[str, typer.Argument(help="An event's id, or that of a rejected body.")],
     env: EnvOption = "local",
+    logs_since: Annotated[
+        str, typer.Option("--logs-since", help="Read the logs from this time on, not only around the event's times.")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Tell what became of one event, over all stores. Reads only.
@@ -31,7 +34,7 @@ def explain(
     """
     from pik.workbench import connect
 
-    told = connect(env).explain(event_id)
+    told = connect(env).explain(event_id, logs_since=logs_since or None)
     if as_json:
         emit(told.to_dict(), as_json=True, text="")
     else:

@@ -174,6 +174,9 @@ def _claim(selection: Selection, request: Request, config: Settings) -> bool:
         "requested_by": request.caller,
         "created": events.now(),
     }
+    # First the row by which the entity's replays are found, so that none is without.
+    of_entity = {"PK": events.entity_replays_pk(selection.entity_id), "SK": row["PK"], "replay_id": row["replay_id"]}
+    aws.client("dynamodb").put_item(TableName=config.replays_table, Item=aws.to_item(of_entity))
     try:
         aws.client("dynamodb").put_item(
             TableName=config.replays_table,

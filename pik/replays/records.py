@@ -70,7 +70,7 @@ def replays_of(rows: Iterable[Row]) -> dict[str, Replay]:
     for row in rows:
         if row["SK"] == "HEAD":
             heads[row["PK"]] = row
-        else:
+        elif row["SK"].startswith("PAGE#"):  # the others name an entity's replays
             pages[row["PK"]][row["SK"].removeprefix("PAGE#")] = row
     ordered = sorted(heads.items(), key=lambda pair: (str(pair[1]["created"]), pair[0]))
     return {head["replay_id"]: Replay(head["replay_id"], head, dict(pages[pk])) for pk, head in ordered}

@@ -1,8 +1,9 @@
 """What became of one event: one timeline over all stores. Reads only, and receives no message.
 
-The dedupe row leads to the event's rows and its raw object; the entity and day to its replays and aggregates; its id to
-its log lines. Where the dedupe row is gone, a log line that names the object stands in for it. All of them are read at
-the same time. Ids are whole: no table can be asked for a part of one.
+The dedupe row leads to the event's rows and its raw object; the entity and day to its replays and aggregates; the times
+of all of them to its log lines (:mod:`pik.workbench.log_windows`). Where the dedupe row is gone, a log line of the last
+day that names the object stands in for it. How much is read does not grow with the age of the event, the number of
+events or that of replays. Ids are whole: no table can be asked for a part of one.
 """
 
 from __future__ import annotations
@@ -10,25 +11,29 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from boto3.dynamodb.types import TypeSerializer
 
 from pik import events
-from pik.errors import AwsError, UsageError
+from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
 from pik.pipeline.aws import from_item
 from pik.pipeline.rows import expand
 from pik.replays.records import Replay
 from pik.rollout.inventory import messages
 from pik.rollout.stack import aws_errors
-from pik.workbench import replays, telemetry
+from pik.workbench import batch, replays
 from pik.workbench.explanation import Explanation, Line
+from pik.workbench.log_windows import Window, naming, without_repeats
 from pik.workbench.snapshot import Kept, Row, read
+from pik.workbench.telemetry import FUNCTIONS
+from pik.workbench.times import moment
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -37,7 +42,7 @@ __all__ = ["Explanation", "explain"]
 
 _EVENT_ID = re.compile(r"[0-9a-f]{64}")
 _REJECTED_ID = re.compile(r"\d{4}-\d\d-\d\d\.[0-9a-f]{64}")
-_LOGS_REACH = timedelta(days=14)  # where no row says when the event came
+_LATELY = timedelta(hours=1)
 _serialize = TypeSerializer().serialize
 
 
@@ -52,8 +57,9 @@ class _Found:
     conflicts: dict[str, Kept | None] = field(default_factory=dict)
     replays: dict[str, Replay] = field(default_factory=dict)
     aggregates: list[Row] = field(default_factory=list)
+    all_replays: bool = True
     logs: list[dict[Any, Any]] = field(default_factory=list)
-    logs_problem: str = ""
+    unread: list[str] = field(default_factory=list)
     waiting: int = 0
     dead: int = 0
 
@@ -63,27 +69,29 @@ class _Found:
         return next((row for row in self.rows if row["status"] == ACCEPTED), None)
 
 
-def explain(wb: Workbench, event_id: str) -> Explanation:
+def explain(wb: Workbench, event_id: str, *, logs_since: str | datetime | None = None) -> Explanation:
     """Tell what became of one event, over all stores.
 
     Args:
         wb: the workbench.
         event_id: an event's id (64 hexadecimal digits), or a rejected body's (``2026-11-23.0f3a…``).
+        logs_since: read the logs from this time on, for lines that are not near the times that the stores give.
 
     Raises:
-        UsageError: it is no such id; the stores cannot be searched for a part of one.
+        UsageError: it is no such id, or no time; the stores cannot be searched for a part of one.
         AwsError: AWS said no.
 
     Example:
         >>> wb.explain("90fdc0d0…")  # doctest: +SKIP
     """
     asked = event_id.strip().lower()
+    since = None if logs_since is None else events.parse_time(moment(logs_since, "logs_since"))
     began = time.monotonic()
     with aws_errors(wb.environment, "explain the event"):
         if _REJECTED_ID.fullmatch(asked):
             told = _rejected(wb, asked)
         elif _EVENT_ID.fullmatch(asked):
-            told = _tell(wb, asked, _gather(wb, asked))
+            told = _tell(wb, asked, _gather(wb, asked, since))
         else:
             raise _not_an_id(asked)
     return Explanation(**{**vars(told), "seconds": round(time.monotonic() - began, 3)})
@@ -99,40 +107,83 @@ def _not_an_id(asked: str) -> UsageError:
     )
 
 
-def _gather(wb: Workbench, event_id: str) -> _Found:
+def _gather(wb: Workbench, event_id: str, since: datetime | None) -> _Found:
     found = _Found()
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(4) as pool:
         queues = [pool.submit(messages, wb.environment, wb.outputs[n]) for n in ("QueueUrl", "DeadLetterQueueUrl")]
         found.dedupe = _dedupe(wb, event_id)
-        since = events.parse_time(found.dedupe["ingest_time"]) if found.dedupe else datetime.now(UTC) - _LOGS_REACH
-        logs = pool.submit(_logs, wb, event_id, since - timedelta(minutes=1))
         if found.dedupe:
             found.raw_key, pk, sk = (found.dedupe[name] for name in ("s3_key", "pk", "sk"))
             raw = pool.submit(read, wb, found.raw_key)
-            rows = pool.submit(_query, wb, "EventsTable", pk, sk)
-            more = _about(wb, pool, _entity(pk), sk[3:13])
-            found.raw, found.rows = raw.result(), rows.result()
+            found.rows = _query(wb, "EventsTable", pk, sk)
+            found.raw = raw.result()
         else:
-            found.logs, found.logs_problem = logs.result()
-            more = _by_log(wb, pool, found)
-        found.logs, found.logs_problem = logs.result()
-        found.replays, found.aggregates = (future.result() for future in more) if more else ({}, [])
+            _by_log(wb, event_id, found, since)
+        _replayed(wb, event_id, found)
+        _logged(wb, event_id, found, since)
         keys = [row["s3_key"] for row in found.rows if row["status"] == CONFLICT]
         found.conflicts = dict(zip(keys, pool.map(lambda key: read(wb, key), keys), strict=True))
         found.waiting, found.dead = (future.result() for future in queues)
     return found
 
 
-def _by_log(wb: Workbench, pool: ThreadPoolExecutor, found: _Found) -> Any:
+def _by_log(wb: Workbench, event_id: str, found: _Found, since: datetime | None) -> None:
     """Without a dedupe row: the log line of the arrival names the object, and that the rest."""
+    found.logs, found.unread = naming(wb, event_id, [Window.until_now("ingest", since)])
     said = [_said(line["line"]) for line in found.logs]
     found.raw_key = next((str(item["s3_key"]) for item in said if item.get("s3_key") and not item.get("dry_run")), "")
     found.raw = read(wb, found.raw_key) if found.raw_key else None
+    if event := found.raw.event if found.raw else None:
+        found.rows = _query(wb, "EventsTable", events.entity_pk(event.entity_id), events.event_sk(event))
+
+
+def _replayed(wb: Workbench, event_id: str, found: _Found) -> None:
+    """The replays that cover the event, and the versions of its entity and day, with what each counts of the event."""
+    entity, sk = _entity(found), _sk(found)
+    if not entity or not sk:
+        return
+    pk, at = events.aggregate_pk(entity, sk[events.SK_TIME][:10]), sk[events.SK_TIME]
+    versions = _query(wb, "AggregatesTable", pk, events.version_sk(""))
+    found.replays, found.all_replays = replays.of_entity(wb, entity, at, [str(row["replay_id"]) for row in versions])
+    ids = dict.fromkeys([*found.replays, *(str(row["replay_id"]) for row in versions)])
+    keys = [{"PK": _serialize(pk), "SK": _serialize(events.contribution_sk(name, event_id))} for name in ids]
+    counted = batch.items(wb.environment.client("dynamodb"), wb.outputs["AggregatesTable"], keys)
+    found.aggregates = [*versions, *map(from_item, counted)]
+
+
+def _entity(found: _Found) -> str:
+    """The event's entity. A key does not hold a long name whole, so the rows and the object are asked first."""
     event = found.raw.event if found.raw else None
-    if event is None:
-        return None
-    found.rows = _query(wb, "EventsTable", events.entity_pk(event.entity_id), events.event_sk(event))
-    return _about(wb, pool, event.entity_id, event.date)
+    if found.rows or event:
+        return str(found.rows[0]["entity_id"] if found.rows else event.entity_id if event else "")
+    return unquote(str(found.dedupe["pk"]).removeprefix(events.entity_pk(""))) if found.dedupe else ""
+
+
+def _sk(found: _Found) -> str:
+    event = found.raw.event if found.raw else None
+    return str(
+        (found.dedupe or {}).get("sk")
+        or (found.rows[0]["SK"] if found.rows else events.event_sk(event) if event else "")
+    )
+
+
+def _logged(wb: Workbench, event_id: str, found: _Found, since: datetime | None) -> None:
+    windows = [Window.until_now(name, since) for name in FUNCTIONS] if since else list(_windows(found))
+    lines, unread = naming(wb, event_id, windows)
+    found.logs = sorted(without_repeats([*found.logs, *lines]), key=lambda line: line["time"])
+    found.unread += unread
+
+
+def _windows(found: _Found) -> Iterator[Window]:
+    """When and where a log may name the event: when it arrived, when it was counted, and after it was sent."""
+    firsts = [found.dedupe] if found.dedupe else []
+    yield from (Window.at("ingest", str(row["ingest_time"])) for row in (*found.rows, *firsts))
+    done = {row["SK"] for row in found.aggregates if "counted" in row}
+    yield from (Window.at("processor", str(row["counted"])) for row in found.aggregates if "counted" in row)
+    for replay in found.replays.values():
+        if not any(sk.startswith(events.contribution_sk(replay.replay_id, "")) for sk in done):
+            yield from (Window.after("processor", str(page["finished"])) for page in replay.chain if page["sent"])
+            yield Window.until_now("processor", reach=_LATELY)
 
 
 def _said(line: str) -> dict[str, Any]:
@@ -141,17 +192,6 @@ def _said(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
-
-
-def _about(wb: Workbench, pool: ThreadPoolExecutor, entity: str, day: str) -> Any:
-    return (
-        pool.submit(replays.known, wb, entity=entity),
-        pool.submit(_query, wb, "AggregatesTable", events.aggregate_pk(entity, day), ""),
-    )
-
-
-def _entity(pk: str) -> str:
-    return unquote(pk.removeprefix("ENTITY#"))
 
 
 def _dedupe(wb: Workbench, event_id: str) -> Row | None:
@@ -174,13 +214,6 @@ def _query(wb: Workbench, table: str, pk: str, prefix: str) -> list[Row]:
     )
     rows = (from_item(item) for page in found for item in page["Items"])
     return [expand(row) if table == "EventsTable" else row for row in rows]
-
-
-def _logs(wb: Workbench, event_id: str, since: datetime) -> tuple[list[dict[Any, Any]], str]:
-    try:
-        return telemetry.logs(wb, event_id=event_id, start=since).to_dict("records"), ""
-    except AwsError as error:  # the stores are worth telling without the logs
-        return [], f"{error.message}: {error.reason}"
 
 
 def _tell(wb: Workbench, event_id: str, found: _Found) -> Explanation:

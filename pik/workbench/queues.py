@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
 
 RETENTION = timedelta(days=14)  # of both queues
+STEPS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 3 * 24, 7 * 24, 14 * 24))  # back in the log
+REQUESTS = 60  # of one look into the log
 _PARALLEL = 16
 
 #: :data:`pik.workbench.frames.MESSAGES`, and how the row is known: ``basis`` is ``expected`` (sent and not counted yet,
@@ -100,8 +102,10 @@ class DeadLetters:
     def peek(self, live: bool = False, max_messages: int = 10) -> pd.DataFrame:
         """Return what was set aside, and why, as a frame (:data:`DEAD_LETTERS`); by default without touching any.
 
-        Default: what the processor logged when it set messages aside in the last 14 days: code, reason and the id the
-        message had; messages redriven since are among them, those that SQS moved by itself are not. Live: the messages
+        Default: what the processor logged when it set messages aside: code, reason and the id the message had; messages
+        redriven since are among them, those that SQS moved by itself are not. The log is read backwards, until it names
+        as many as the queue holds, at most 14 days and :data:`REQUESTS` requests;
+        ``df.attrs["since"]`` says how far. Live: the messages
         themselves, each returned at once, and whether the processor would take it now. Nothing is ever moved away from
         a dead-letter queue for being received, so this look is never refused.
 
@@ -120,9 +124,11 @@ class DeadLetters:
             if live:
                 return _received(self.wb, url, max_messages, DEAD_LETTERS)
             counts = _counts(self.wb, url)
-        rows = _logged(self.wb)
-        sentence = f"{_waiting(counts)}; the log names {len(rows)} set aside in 14 days; nothing was touched"
-        return frames.frame(DEAD_LETTERS, rows[:max_messages], **counts, live=False, sentence=sentence)
+        rows, since, whole = _logged(self.wb, sum(counts.values()))
+        named = f"since {since:%Y-%m-%d %H:%M} UTC the log names {len(rows)}"
+        named += "" if whole else f" ({REQUESTS} requests did not reach its end)"
+        sentence = f"{_waiting(counts)}; {named}; nothing was touched"
+        return frames.frame(DEAD_LETTERS, rows[:max_messages], **counts, live=False, since=since, sentence=sentence)
 
     def redrive(
         self,
@@ -238,9 +244,24 @@ def _outstanding(wb: Workbench, stores: Stores, replay: Replay) -> list[dict[str
     ]
 
 
-def _logged(wb: Workbench) -> list[dict[str, Any]]:
-    start = datetime.now(UTC) - RETENTION
-    lines = logs(wb, text="set aside", function="processor", start=start)
+def _logged(wb: Workbench, wanted: int) -> tuple[list[dict[str, Any]], datetime, bool]:
+    """Return what the log says of messages that were set aside, the newest first; since when, and whether all of it.
+
+    CloudWatch reads a window from its beginning and every line of it, so this goes back in steps, until enough was
+    found. With nothing wanted, which is what an empty queue asks for, it is the last hour.
+    """
+    now = datetime.now(UTC)
+    rows, until, left, whole = list[dict[str, Any]](), now + timedelta(seconds=1), REQUESTS, True
+    for step in STEPS:
+        lines = logs(wb, text="set aside", function="processor", start=now - step, end=until, requests=left)
+        rows += _set_aside(lines)
+        until, left, whole = now - step, left - lines.attrs["requests"], whole and lines.attrs["complete"]
+        if len(rows) >= wanted or left <= 0:
+            break
+    return rows, until, whole
+
+
+def _set_aside(lines: pd.DataFrame) -> list[dict[str, Any]]:
     found = lines[(lines["message"] == "set aside").fillna(value=False)]
     return [
         {

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
 
 _NEVER = (
-    "it is in no table and no log line of the last 14 days; an event whose retention is over is gone as well, and a "
-    "dry run keeps nothing"
+    "it is in no table and no log line of the last day (logs_since= looks further back); an event whose retention is "
+    "over is gone as well, and a dry run keeps nothing"
 )
 
 
@@ -168,12 +168,15 @@ def _problems(found: _Found, event_id: str) -> Iterator[str]:
 
 
 def _notes(wb: Workbench, found: _Found) -> Iterator[str]:
-    if found.logs_problem:
-        yield f"its log lines could not be read: {found.logs_problem}"
+    if found.unread:
+        yield f"not all log lines were read: {'; '.join(found.unread)}; logs_since= reads all from a time on"
     elif not found.logs:
-        yield "no log line names it: no problem when the logs' retention is over, or their level is above INFO"
+        yield "no log line near its times names it: no problem when the logs' retention is over"
     if found.first is not None and not _selecting(found):
-        yield "no replay selected it: no problem, unless it should be in an aggregate"
+        if found.all_replays:
+            yield "no replay selected it: no problem, unless it should be in an aggregate"
+        else:
+            yield "no replay that was looked at selected it; of the replays of earlier versions only some were"
     if wb.outputs["Phase"] != "processor" and _selecting(found):
         yield "the processor is off, so messages wait: no problem, they are kept for 14 days"
     yield "the queues were not read, only counted: looking at a message raises its receive count"

@@ -106,11 +106,13 @@ def logs(
     start: str | datetime | None = None,
     end: str | datetime | None = None,
     limit: int = 10_000,
+    requests: int | None = None,
 ) -> pd.DataFrame:
     """Return log lines as a frame (:data:`LOGS`), in the order of time, every page of them.
 
+    CloudWatch reads every line of the window to find some, and answers a part of it at a time: ask for short windows.
     Lines that are no JSON (Lambda's own) have only ``message`` and ``line``. ``df.attrs["complete"]`` is false when
-    there were more than ``limit``.
+    there were more than ``limit``, or when ``requests`` did not reach the end of the window.
 
     Args:
         wb: the workbench.
@@ -121,6 +123,8 @@ def logs(
         start: RFC 3339 or aware datetime; 24 hours before ``end`` if not given.
         end: left out of the window; now if not given.
         limit: at most so many lines from each function.
+        requests: at most so many requests for each function; without a limit if not given. ``df.attrs["requests"]``
+            says how many were made.
 
     Raises:
         UsageError: no such function; no time.
@@ -133,9 +137,10 @@ def logs(
     since, until = window(start, end)
     wanted = [term for term in (event_id, request_id, text) if term]
     with aws_errors(wb.environment, "read the logs"), ThreadPoolExecutor(len(FUNCTIONS)) as pool:
-        found = list(pool.map(lambda name: _lines(wb, name, wanted, since, until, limit), chosen))
-    rows = sorted((row for rows, _ in found for row in rows), key=lambda row: row["time"])
-    return frames.frame(LOGS, rows, complete=all(complete for _, complete in found))
+        found = list(pool.map(lambda name: _lines(wb, name, wanted, since, until, limit, requests), chosen))
+    rows = sorted((row for rows, _, _ in found for row in rows), key=lambda row: row["time"])
+    made = sum(number for _, number, _ in found)
+    return frames.frame(LOGS, rows, requests=made, complete=all(complete for _, _, complete in found))
 
 
 def window(start: str | datetime | None, end: str | datetime | None) -> tuple[datetime, datetime]:
@@ -212,8 +217,15 @@ def _points(
 
 
 def _lines(
-    wb: Workbench, function: str, wanted: list[str], since: datetime, until: datetime, limit: int
-) -> tuple[list[dict[str, Any]], bool]:
+    wb: Workbench,
+    function: str,
+    wanted: list[str],
+    since: datetime,
+    until: datetime,
+    limit: int,
+    requests: int | None = None,
+) -> tuple[list[dict[str, Any]], int, bool]:
+    """The lines of one function, how many requests they took, and whether they are all."""
     query: dict[str, Any] = {
         "logGroupName": wb.outputs[FUNCTIONS[function]],
         "startTime": int(since.timestamp() * 1000),
@@ -223,14 +235,17 @@ def _lines(
     plain = [term for term in wanted if not {'"', "\\"} & set(term)]
     if plain:
         query["filterPattern"] = f'"{max(plain, key=len)}"'
-    rows: list[dict[str, Any]] = []
-    for page in wb.environment.client("logs").get_paginator("filter_log_events").paginate(**query):
+    rows, number = list[dict[str, Any]](), 0
+    pages = wb.environment.client("logs").get_paginator("filter_log_events").paginate(**query)
+    for number, page in enumerate(pages, 1):
         for event in page["events"]:
             if all(term in event["message"] for term in wanted):
                 rows.append(_row(function, query["logGroupName"], event))
                 if len(rows) > limit:
-                    return rows[:limit], False
-    return rows, True
+                    return rows[:limit], number, False
+        if number == requests and page.get("nextToken"):
+            return rows, number, False
+    return rows, number, True
 
 
 def _row(function: str, group: str, event: dict[str, Any]) -> dict[str, Any]:

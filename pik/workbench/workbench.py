@@ -163,11 +163,14 @@ class Workbench:
 
         return aggregates.aggregate_diff(self, a, b)
 
-    def explain(self, event_id: str) -> Explanation:
-        """Tell what became of one event, over all stores (:mod:`pik.workbench.explain`)."""
+    def explain(self, event_id: str, *, logs_since: str | datetime | None = None) -> Explanation:
+        """Tell what became of one event, over all stores (:mod:`pik.workbench.explain`).
+
+        Logs are read around the times that the stores give; all of them from ``logs_since`` on, when it is given.
+        """
         from pik.workbench import explain
 
-        return explain.explain(self, event_id)
+        return explain.explain(self, event_id, logs_since=logs_since)
 
     def gaps(
         self,
