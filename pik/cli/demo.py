@@ -59,7 +59,7 @@ def demo(
         console.print(line, markup=False, soft_wrap=True)
     if not keep:
         console.print(f"  took     {time.monotonic() - started:.0f} s, no process left")
-    for line in next_steps(state):
+    for line in next_steps(state, failed=code != 0):
         console.print(line, soft_wrap=True)
     raise typer.Exit(code)
 
@@ -76,10 +76,12 @@ def _check(book: Runbook, parameters: dict[str, str]) -> None:
         raise UsageError(f"there is no event in {events}", next_step="--events flights:2013-01-01, or another file")
 
 
-def next_steps(state: Path) -> list[str]:
-    """Return the demo's last lines: the commands that open what it left."""
+def next_steps(state: Path, *, failed: bool = False) -> list[str]:
+    """Return the demo's last lines: the commands that open what it left, or that go on with it when it failed."""
     pik = "pik" if shutil.which("pik") else _shown(Path(sys.executable).with_name("pik"))
     shown = _shown(state)
+    if failed:
+        return [f"  first    export PIK_LOCAL_STATE={shown}; {pik} local up     then what is said above"]
     return [
         f"  next     {pik} lab --state {shown}          open the workbench on what the demo left",
         f"           export PIK_LOCAL_STATE={shown}; {pik} local up; {pik} status --env local",

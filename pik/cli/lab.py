@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 
 def lab(
-    port: Annotated[int, typer.Option(help="First port to try; the next free one is taken.")] = 8888,
+    port: Annotated[
+        int, typer.Option(min=1024, max=65535, help="First port to try; the next free one is taken.")
+    ] = 8888,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser window.")] = True,
     folder: Annotated[
         Path | None,
@@ -31,8 +33,13 @@ def lab(
     state: StateOption = None,
 ) -> None:
     """Open JupyterLab on notebooks/start.ipynb, on 127.0.0.1 with a token. Ctrl-C stops it, and what it started."""
-    from pik import local, project
+    from pik import errors, local, project
 
+    notebooks = folder or project.NOTEBOOKS
+    if not notebooks.is_dir():
+        raise errors.UsageError(
+            f"no such folder: {notebooks}", next_step="--folder takes a folder that exists; without it: notebooks/"
+        )
     signal.signal(signal.SIGTERM, _interrupt)
     info = local.up(state, owner=os.getpid())
     os.environ[local.STATE_VARIABLE] = info.state_dir  # the kernels work on the same
@@ -40,7 +47,7 @@ def lab(
     if state is None and (hint := demo_hint("lab")):
         typer.echo(hint)
     try:
-        code = _serve(_command(port, browser, folder or project.NOTEBOOKS))
+        code = _serve(_command(port, browser, notebooks))
     finally:
         if not info.already_running:
             local.down(info.state_dir)
@@ -59,12 +66,13 @@ def _command(port: int, browser: bool, folder: Path) -> list[str]:
 
 
 def _serve(command: list[str]) -> int:
-    """Run the server until it ends or we are told to; it never outlives us."""
+    """Run the server until it ends or we are told to; it never outlives us, not even when we are killed."""
     from pik import project
 
     settings = str(project.ROOT / "pik" / "data" / "jupyter")
     paths = [settings, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
     server = subprocess.Popen(command, env=os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)})
+    guard = _guard(server.pid)
     try:
         return server.wait()
     except KeyboardInterrupt:
@@ -76,6 +84,20 @@ def _serve(command: list[str]) -> int:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+        guard.kill()  # before its input ends: it would take that for our death
+        guard.communicate()
+
+
+def _guard(server: int) -> subprocess.Popen[bytes]:
+    """Start a process that ends the server once we are gone: its input ends with us."""
+    script = 'trap \'\' HUP INT TERM; read -r _; kill -TERM "$1"; sleep "$2"; kill -KILL "$1"'
+    seconds = f"{_STOP_SECONDS:.0f}"
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script, "sh", str(server), seconds],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _interrupt(*_: object) -> NoReturn:

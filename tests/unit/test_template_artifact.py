@@ -135,3 +135,24 @@ def test_a_host_without_pip_and_uv_is_told_so(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(build_lambda.BuildError, match="no pip and no uv"):
         build_lambda.build(tmp_path / "target")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_makefile_finds_the_checkout_whatever_its_path_is_called(tmp_path: Path) -> None:
+    checkout, target = tmp_path / "my  kit, für $1 'now'", tmp_path / "a target"
+    (checkout / "pik").mkdir(parents=True)
+    (checkout / "scripts").mkdir()
+    (checkout / "pik" / "Makefile").write_text((project.ROOT / "pik" / "Makefile").read_text())
+    (checkout / "scripts" / "build_lambda.py").write_text("import sys; print(__file__, sys.argv[1], sep='\\n')")
+
+    done = subprocess.run(
+        ["make", "--makefile", str(checkout / "pik" / "Makefile"), "build-IngestFunction"],
+        env=os.environ | {"ARTIFACTS_DIR": str(target)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    script, given = done.stdout.splitlines()
+    assert Path(script).resolve() == (checkout / "scripts" / "build_lambda.py").resolve()
+    assert given == str(target)
