@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.ledger import Entry, Kind
@@ -197,6 +199,7 @@ def _execute(
         _fell_short(environment, plan, begun, error, say)
         raise
     after = patiently(environment, lambda: stack.require(environment), say=say)
+    _protect(environment, after, say)
     changed |= patiently(environment, lambda: mapping.as_declared(environment, after, say), say=say)
     digests = patiently(environment, lambda: stack.digests(environment), say=say)
     deployment = Deployment(
@@ -221,6 +224,23 @@ def _execute(
         deployment = replace(deployment, recorded=str(entry))
     records.write(log, environment, "deploy", asdict(deployment))
     return deployment
+
+
+def _protect(environment: Environment, found: Stack, say: Say) -> None:
+    """Have CloudFormation refuse to delete the stack, where not everybody may do as they like; say so when it cannot.
+
+    Its stores are retained, but the APIs with their addresses are not.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-protect-stacks.html
+    """
+    if found.protected or environment.config.protection == "open":
+        return
+    client = environment.client("cloudformation")
+    try:
+        client.update_termination_protection(StackName=environment.stack, EnableTerminationProtection=True)
+    except (ClientError, BotoCoreError) as error:
+        say(f"the stack is not protected against its deletion: {error}")
+        return
+    say(f"{environment.stack} is protected against its deletion from now on")
 
 
 def _begin(environment: Environment, found: Stack, plan: Plan, say: Say) -> dict[str, Any]:

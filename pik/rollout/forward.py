@@ -14,6 +14,10 @@ from pik.rollout.stack import Stack
 
 TOGGLES = ("EnableReplay", "EnableProcessor", "Environment", "Platform", "Canary")
 
+# A function's or role's name has 64 characters: the stack's, the logical id (ProcessorFunction) and 12 at random.
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html
+LONGEST_STACK = 64 - len("-ProcessorFunction-") - 12
+
 
 def refuse_unless_forward(
     environment: Environment, target: phases.Phase, before: Stack | None, *, promotes: bool = False
@@ -24,6 +28,12 @@ def refuse_unless_forward(
     """
     name = environment.name
     now = before.phase if before else phases.OFF
+    if before is None and len(environment.stack) > LONGEST_STACK:
+        raise UsageError(
+            f"the stack's name {environment.stack} has {len(environment.stack)} characters, at most {LONGEST_STACK}",
+            reason="CloudFormation cuts a longer one in names of functions and roles, and policies do not meet those",
+            next_step=f'a shorter one in pik.toml: stack = "…" below [environments.{name}]',
+        )
     if target.number < now.number:
         raise Refused(
             f"{name} is at phase {now.label}; {target.label} is a step back",
@@ -82,7 +92,7 @@ def way_out(environment: Environment, found: Stack) -> str:
     if found.status in ("UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED"):
         return f"pik rollback --env {environment.name}"
     if found.status in ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
-        return f"aws cloudformation delete-stack {name} (its stores are retained)"
+        return f"aws cloudformation delete-stack {name} (a store that holds anything is retained)"
     return f"aws cloudformation describe-stack-events {name} says what failed; mend that"
 
 

@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pik import project
 from pik.environments import Environment
-from pik.errors import AwsError
+from pik.errors import AwsError, Refused
 from pik.rollout.artifact import Digests, digests
 from pik.rollout.stack import Say
 from pik.rollout.template import parse
@@ -184,7 +184,8 @@ def run(environment: Environment, arguments: list[str], log: Path, tick: Callabl
     On Ctrl-C (or any exception from ``tick``) sam is ended before the exception goes on: no child is left behind.
     """
     # sam leaves a temporary directory behind for everything that it uploads: it gets one that goes with it.
-    with tempfile.TemporaryDirectory(prefix="pik-sam-") as scratch, log.open("ab") as output:
+    scratched = tempfile.TemporaryDirectory(prefix="pik-sam-")
+    with scratched as scratch, log.open("ab") as output, _alone(environment, arguments[0]) as held:
         output.write(f"$ sam {' '.join(arguments)}\n".encode())
         output.flush()
         child = subprocess.Popen(
@@ -195,11 +196,32 @@ def run(environment: Environment, arguments: list[str], log: Path, tick: Callabl
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches us, and we end it in order
+            pass_fds=[held.fileno()],
         )
         try:
             return _wait(child, tick, 0.5 if environment.embedded else 2.0)
         finally:
             _end(child)
+
+
+@contextmanager
+def _alone(environment: Environment, command: str) -> Iterator[IO[str]]:
+    """Hold the lock of the environment's stack on this computer; raise Refused when a sam that was left behind has it.
+
+    A command that is killed leaves its sam at work. It inherits the lock, and has it until it ends.
+    """
+    folder = project.STATE / "sam"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{environment.stack}-{environment.region}-{command}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if command == "deploy" else 0))
+        except BlockingIOError:
+            raise Refused(
+                f"{environment.name}: a sam deploy of {environment.stack} is at work on this computer",
+                reason="another command runs, or was killed and left it behind: it ends by itself",
+                next_step=f"the same again when it has ended; meanwhile: pik status --env {environment.name}",
+            ) from None
+        yield handle
 
 
 def _wait(child: subprocess.Popen[bytes], tick: Callable[[], None] | None, every: float) -> int:

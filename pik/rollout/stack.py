@@ -46,6 +46,7 @@ class Stack:
     outputs: dict[str, str] = field(default_factory=dict)
     id: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    protected: bool = False  # against its deletion
 
     @property
     def phase(self) -> phases.Phase:
@@ -122,6 +123,7 @@ def read(environment: Environment) -> Stack | None:
         outputs={o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])},
         id=found.get("StackId", ""),
         tags={tag["Key"]: tag["Value"] for tag in found.get("Tags", [])},
+        protected=bool(found.get("EnableTerminationProtection")),
     )
 
 

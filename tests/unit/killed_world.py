@@ -102,7 +102,7 @@ class World:
         self.settle()
         outputs = {"QueueUrl": "queue", "QueueArn": "arn", "DeadLetterQueueUrl": "dead", "EvidenceBucket": "b"}
         updated = START + timedelta(minutes=self.updates)
-        return Stack("pik-dev", self.status, "", updated, dict(self.parameters), outputs, "id", {})
+        return Stack("pik-dev", self.status, "", updated, dict(self.parameters), outputs, "id", {}, True)
 
     def update(self, values: dict[str, str], name: str = "update") -> None:
         """Accept an update of the stack; what it does is done when somebody looks, or by itself."""

@@ -13,16 +13,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from pik import clock, project
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.rollout import mapping, phases, sam, stack
-from pik.rollout.deploy import _deploy_sources, _failure
-from pik.rollout.forward import refuse_unless_forward, wanted
+from pik.rollout.deploy import _deploy_sources, _failure, _protect
+from pik.rollout.forward import LONGEST_STACK, refuse_unless_forward, wanted
 from pik.rollout.stack import Follower, Stack, StackEvent
-from tests.unit.plan_world import a_plan
+from tests.unit.plan_world import DOCUMENT, a_plan
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
 PROD = Environment("prod", region="eu-west-1", config=EnvironmentConfig(protection="protected", after="staging"))
@@ -82,6 +83,19 @@ def test_a_stack_that_cannot_be_updated_is_refused_with_the_way_out(status: str,
 @pytest.mark.parametrize("status", ["IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"])
 def test_a_stack_into_which_resources_were_imported_can_be_updated(status: str) -> None:
     refuse_unless_forward(LOCAL, phases.REPLAY, a_stack(phases.INGEST, status))
+
+
+def test_a_first_deploy_refuses_a_stack_name_that_would_be_cut() -> None:
+    longest = max((name for name in DOCUMENT["Resources"] if name.endswith(("Function", "Role"))), key=len)
+    assert 64 - len(f"-{longest}-") - 12 == LONGEST_STACK
+    for length in (LONGEST_STACK, LONGEST_STACK + 1):
+        env = Environment("dev", region="eu-west-1", config=EnvironmentConfig(stack="s" * length))
+        if length == LONGEST_STACK:
+            refuse_unless_forward(env, phases.INGEST, None)
+            continue
+        with pytest.raises(UsageError, match="characters"):
+            refuse_unless_forward(env, phases.INGEST, None)
+        refuse_unless_forward(env, phases.INGEST, a_stack(phases.INGEST))  # it is there, and has its names
 
 
 def test_the_toggles_belong_to_the_phase() -> None:
@@ -205,7 +219,7 @@ def fake_sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"#!{sys.executable}\nimport os, sys, tempfile, time\n"
         "print(os.getpid(), os.environ['SAM_CLI_TELEMETRY'], os.environ.get('AWS_PROFILE'),"
         " tempfile.mkdtemp(), flush=True)\n"
-        "if sys.argv[1] == 'stay': time.sleep(60)\nsys.exit(3)\n"
+        "if 'stay' in sys.argv: time.sleep(60)\nsys.exit(3)\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(project, "SAM", script)
@@ -238,6 +252,66 @@ def test_ctrl_c_leaves_no_sam_behind(fake_sam: Path) -> None:
     child = int(fake_sam.read_text().splitlines()[1].split()[0])
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+def test_a_sam_that_a_killed_command_left_is_not_joined_by_another(fake_sam: Path) -> None:
+    """kill -9 of the command leaves its sam at work: it has the lock until it ends."""
+    script = (
+        "import sys; from pathlib import Path; from pik import project; from pik.rollout import sam;"
+        "from pik.environments import Environment;"
+        f"project.SAM = Path({str(project.SAM)!r}); project.STATE = Path({str(project.STATE)!r});"
+        f"sam.run(Environment('local', 'us-east-1', 'http://127.0.0.1:1'), ['deploy', 'stay'], Path({str(fake_sam)!r}))"
+    )
+    fake_sam.touch()
+    command = subprocess.Popen([sys.executable, "-c", script])
+    while len(fake_sam.read_text().splitlines()) < 2:
+        time.sleep(0.05)
+    command.kill()
+    command.wait()
+    left = int(fake_sam.read_text().splitlines()[1].split()[0])
+    try:
+        with pytest.raises(Refused, match="is at work on this computer"):
+            sam.run(LOCAL, ["deploy", "go"], fake_sam)
+    finally:
+        os.kill(left, 9)
+    while True:  # the lock goes with it
+        try:
+            assert sam.run(LOCAL, ["deploy", "go"], fake_sam) == 3
+        except Refused:
+            time.sleep(0.05)
+        else:
+            break
+
+
+class Protecting:
+    """CloudFormation's call that protects a stack."""
+
+    def __init__(self, refuses: bool = False) -> None:
+        self.refuses = refuses
+        self.asked: list[dict[str, object]] = []
+
+    def update_termination_protection(self, **how: object) -> None:
+        self.asked.append(how)
+        if self.refuses:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "UpdateTerminationProtection")
+
+
+@pytest.mark.parametrize(
+    ("env", "protected", "asked"), [(PROD, False, True), (PROD, True, False), (LOCAL, False, False)]
+)
+def test_a_guarded_stack_is_protected_against_deletion(env: Environment, protected: bool, asked: bool) -> None:
+    client, said, own = Protecting(), list[str](), dataclasses.replace(env)
+    object.__setattr__(own, "client", lambda _: client)
+    _protect(own, dataclasses.replace(a_stack(phases.INGEST), protected=protected), said.append)
+    assert client.asked == ([{"StackName": "pik-prod", "EnableTerminationProtection": True}] if asked else [])
+    assert bool(said) == asked
+
+
+def test_who_may_not_protect_a_stack_has_deployed_all_the_same() -> None:
+    own, said = dataclasses.replace(PROD), list[str]()
+    object.__setattr__(own, "client", lambda _: Protecting(refuses=True))
+    _protect(own, a_stack(phases.INGEST), said.append)
+    assert "not protected against its deletion" in said[0]
 
 
 def an_event(resource: str, status: str, reason: str = "", seconds: int = 0) -> StackEvent:
