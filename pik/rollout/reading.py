@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
-from pik import clock, events, stored
+from pik import batch, clock, events, stored
 from pik.environments import Environment
 from pik.events import Event
 from pik.pipeline.rows import Arrival, expand
@@ -195,16 +195,16 @@ class Stores:
             },
             ConsistentRead=True,
         )
-        if "Item" not in found:
-            return None
-        row = _row(found["Item"])
-        return {**row, "state": json.loads(row["state"]), "input_count": int(row["input_count"])}
+        return _version(_row(found["Item"])) if "Item" in found else None
 
     def versions(self, wanted: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row | None]:
         """Return many versions by (entity, day, replay)."""
-        keys = list(wanted)
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            return dict(zip(keys, pool.map(lambda key: self.version(*key), keys), strict=True))
+        keys = {(events.aggregate_pk(key[0], key[1]), events.version_sk(key[2])): key for key in wanted}
+        client = self.environment.client("dynamodb", max_pool_connections=PARALLEL)
+        items = [{"PK": {"S": pk}, "SK": {"S": sk}} for pk, sk in keys]
+        rows = map(_row, batch.items(client, self.outputs["AggregatesTable"], items))
+        found = {keys[row["PK"], row["SK"]]: _version(row) for row in rows}
+        return {key: found.get(key) for key in keys.values()}
 
     def any_version(self) -> Row | None:
         """Return one version that the aggregates table lists, or None when there is none."""
@@ -276,6 +276,10 @@ class Stores:
         pages = self.environment.client("dynamodb").get_paginator("query")
         for page in pages.paginate(TableName=self.outputs[table], **query):
             yield from map(_row, page["Items"])
+
+
+def _version(row: Row) -> Row:
+    return {**row, "state": json.loads(row["state"]), "input_count": int(row["input_count"])}
 
 
 def _row(item: dict[str, Any]) -> Row:

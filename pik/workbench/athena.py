@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -43,6 +44,7 @@ def run(wb: Workbench, query: str, limit: int, say: Callable[[str], None]) -> pd
         )
     wanted = layout.conditions(query)
     _demand_names(wanted)
+    _demand_dates(wanted)
     parts = layout.parts(wb.objects, wanted, decode=False)
     size = sum(part.listed.size for part in parts)
     price = max(size, LEAST_BILLED) / 1e12 * DOLLARS_PER_TB
@@ -63,6 +65,17 @@ def _demand_names(wanted: Conditions) -> None:
                 f"on Athena the query must say which {lacking[0]} it is about",
                 reason="partitions are worked out from the query; nobody keeps a list of names",
                 next_step=f"WHERE {lacking[0]} = '…' or {lacking[0]} IN ('…', …); or engine='duckdb'",
+            )
+
+
+def _demand_dates(wanted: Conditions) -> None:
+    """Without a date Athena looks into every hour of a century, which is more partitions than it takes (a million)."""
+    for read in wanted.reads:
+        if not any(columns == {"event_date"} for columns, _ in read):
+            raise UsageError(
+                "on Athena the query must say which days it is about",
+                reason="partitions are worked out from the query: without a date, every hour from 1970 to 2083",
+                next_step="WHERE event_date = '2013-01-01', or BETWEEN '2013-01-01' AND '2013-01-31'",
             )
 
 
@@ -87,13 +100,19 @@ def _ask(wb: Workbench, query: str, parts: list[Part], size: int) -> pd.DataFram
 
 
 def _finished(client: Any, query_id: str) -> dict[str, Any]:
+    """Wait for a query's end. Who stops waiting, with Ctrl-C for instance, stops the query: it would go on, billed."""
     pause, longest = _POLL
-    while True:
-        execution: dict[str, Any] = client.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]
-        if execution["Status"]["State"] in {"SUCCEEDED", "FAILED", "CANCELLED"}:
-            return execution
-        time.sleep(pause)
-        pause = min(longest, pause * 1.5)
+    try:
+        while True:
+            execution: dict[str, Any] = client.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]
+            if execution["Status"]["State"] in {"SUCCEEDED", "FAILED", "CANCELLED"}:
+                return execution
+            time.sleep(pause)
+            pause = min(longest, pause * 1.5)
+    except BaseException:
+        with suppress(Exception):  # what ended the waiting is what has to be told
+            client.stop_query_execution(QueryExecutionId=query_id)
+        raise
 
 
 def _table(client: Any, query_id: str) -> pa.Table:

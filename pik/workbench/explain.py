@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from boto3.dynamodb.types import TypeSerializer
 
-from pik import events
+from pik import batch, events
 from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
 from pik.pipeline.aws import from_item
@@ -28,7 +28,7 @@ from pik.pipeline.rows import expand
 from pik.replays.records import Replay
 from pik.rollout.inventory import messages
 from pik.rollout.stack import aws_errors
-from pik.workbench import batch, replays
+from pik.workbench import replays
 from pik.workbench.explanation import Explanation, Line
 from pik.workbench.log_windows import Window, naming, without_repeats
 from pik.workbench.snapshot import Kept, Row, read

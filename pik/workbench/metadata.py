@@ -21,15 +21,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pik import batch
 from pik import events as keys
 from pik.errors import Refused, UsageError
 from pik.rollout.stack import aws_errors
-from pik.workbench import batch, frames, times
+from pik.workbench import frames, times
 from pik.workbench.dynamodb import PARALLEL, Progress, Reader, Request
 
 if TYPE_CHECKING:
@@ -146,12 +147,12 @@ def _requests(wb: Workbench, selection: Selection) -> tuple[list[Request], str]:
     if selection.entity is not None:
         return [("query", table | _entity_query(selection))], f"entity {selection.entity}, consistent"
     indexed = _by_index(wb, selection)
-    if indexed and len(indexed[0]) <= _MOST_QUERIES:
-        return [("query", table | query) for query in indexed[0]], indexed[1]
+    if indexed and indexed.number <= _MOST_QUERIES:
+        return [("query", table | query) for query in indexed.queries], indexed.says
     if not selection.allow_scan:
         why = "neither entity, nor source with a day or window, nor ingested, nor event_ids is given"
         if indexed:
-            why = f"the window is {len(indexed[0]):,} queries of an index, more than {_MOST_QUERIES:,}"
+            why = f"the window is {indexed.number:,} queries of an index, more than {_MOST_QUERIES:,}"
         raise Refused(
             "only a scan of the whole events table would answer this",
             reason=why,
@@ -161,14 +162,25 @@ def _requests(wb: Workbench, selection: Selection) -> tuple[list[Request], str]:
     return [("scan", table | segment) for segment in segments], f"scan, {_SCAN_SEGMENTS} segments"
 
 
-def _by_index(wb: Workbench, selection: Selection) -> tuple[list[dict[str, Any]], str] | None:
+class _Indexed(NamedTuple):
+    """Queries of an index, counted before any of them is made: "from today on" is millions of them."""
+
+    number: int
+    queries: Iterator[dict[str, Any]]
+    says: str
+
+
+def _by_index(wb: Workbench, selection: Selection) -> _Indexed | None:
     if selection.ingested is not None:
-        wanted = list(_ingest_queries(*selection.ingested))
-        return wanted, f"index by-ingest-time, {len(wanted)} shards"
-    if selection.source is not None and selection.days:
+        start, end = selection.ingested
+        end = min(end, keys.format_time(datetime.now(UTC) + timedelta(days=1)))  # nothing comes in later than now
+        count = times.count_days(start, end) * keys.INDEX_SHARDS
+        return _Indexed(count, _ingest_queries(start, end), f"index by-ingest-time, {count} shards")
+    if selection.source is not None and selection.start and selection.end:
         types = [keys.encode(selection.event_type)] if selection.event_type else event_types(wb, selection.source)
-        wanted = list(_source_queries(selection, types))
-        return wanted, f"index by-source, {len(types)} types, {len(wanted)} shards"
+        count = times.count_days(selection.start, selection.end) * keys.INDEX_SHARDS * len(types)
+        says = f"index by-source, {len(types)} types, {count} shards"
+        return _Indexed(count, _source_queries(selection, types), says)
     return None
 
 
@@ -186,7 +198,6 @@ def _entity_query(selection: Selection) -> dict[str, Any]:
 
 
 def _ingest_queries(start: str, end: str) -> Iterator[dict[str, Any]]:
-    end = min(end, keys.format_time(datetime.now(UTC) + timedelta(days=1)))  # nothing comes in later than now
     for day in times.days(start, end):
         for shard in keys.shards():
             yield {

@@ -48,7 +48,7 @@ from pik.rollout.stack import aws_errors
 from pik.workbench import replays
 from pik.workbench.frames import frame
 from pik.workbench.snapshot import Kept, Progress, Row, Snapshot, again, take
-from pik.workbench.times import days, moment
+from pik.workbench.times import moment
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -151,7 +151,7 @@ def reconcile(
     seen = take(wb, begin, stop, progress)
     with aws_errors(wb.environment, "compare replays and aggregates"):
         known = [replay for replay in replays.known(wb).values() if _touches(replay, begin, stop)]
-        counted, notes = _aggregates(wb, known, days(begin, stop))
+        counted, notes = _aggregates(wb, known, begin, stop)
     told = [*_confirmed(wb, seen), *_halves(known), *counted]
     return Reconciliation(
         frame=frame(DISAGREEMENTS, sorted(told, key=lambda row: (row["class"], row["where"], row["event_id"] or ""))),
@@ -276,12 +276,12 @@ def _halves(known: list[Replay]) -> Iterator[Row]:
             yield _told("half_replay", replay.head, f"replay {replay.replay_id}", detail)
 
 
-def _aggregates(wb: Workbench, known: list[Replay], wanted: list[str]) -> tuple[list[Row], tuple[str, ...]]:
+def _aggregates(wb: Workbench, known: list[Replay], start: str, end: str) -> tuple[list[Row], tuple[str, ...]]:
     expected = {
         (replay.head["entity_id"], day, replay.replay_id): number
         for replay in known
         for day, number in replay.expected.items()
-        if day in wanted
+        if start[:10] <= day < end  # text order: a day is before its own first moment
     }
     if not expected:
         return [], ()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pik import events
+from pik import batch, events
 from pik.pipeline.aws import from_item
 from pik.replays.records import Replay, Row, replays_of
 from pik.rollout.stack import aws_errors
-from pik.workbench import batch, frames
+from pik.workbench import frames
 from pik.workbench.objects import in_parallel
 
 if TYPE_CHECKING:

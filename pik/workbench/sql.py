@@ -18,7 +18,8 @@ is one. Conditions on the columns from the key decide what is read at all.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -107,6 +108,7 @@ def too_much(size: int, limit: int, doing: str) -> Refused:
 
 def _duckdb(wb: Workbench, query: str, limit: int, say: Say) -> pd.DataFrame:
     objects, cache = wb.objects, Cache(wb.environment, wb.outputs["RawBucket"])
+    _bind(query, cache, wb.outputs["RawBucket"])
     wanted = layout.parts(objects, layout.conditions(query))
     missing = cache.missing(wanted)
     size, to_fetch = _size(wanted), _size(missing)
@@ -122,12 +124,25 @@ def _duckdb(wb: Workbench, query: str, limit: int, say: Say) -> pd.DataFrame:
             raise _wrong(error) from None
 
 
+def _bind(query: str, cache: Cache, bucket: str) -> None:
+    """Raise UsageError for what is wrong with a query, found on an empty table before anything is listed or fetched."""
+    with _sandbox(cache, [], bucket, files=()) as engine:
+        try:
+            engine.execute(f"EXPLAIN {query}")
+        except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
+            raise _wrong(error) from None
+        except duckdb.Error:
+            return  # something that only the rows can tell
+
+
 def _size(parts: list[Part]) -> int:
     return sum(part.listed.size for part in parts)
 
 
-def _sandbox(cache: Cache, wanted: list[Part], bucket: str) -> duckdb.DuckDBPyConnection:
-    """Return an engine that holds the table ``raw``, reads the cache, and can do nothing else."""
+def _sandbox(
+    cache: Cache, wanted: list[Part], bucket: str, files: Sequence[Path] | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Return an engine that holds the table ``raw``, reads the cache (or ``files`` of it), and can do nothing else."""
     engine = duckdb.connect(
         config={
             "autoinstall_known_extensions": "false",
@@ -141,7 +156,7 @@ def _sandbox(cache: Cache, wanted: list[Part], bucket: str) -> duckdb.DuckDBPyCo
     engine.execute("CREATE TEMP TABLE wanted AS SELECT * FROM listed")
     engine.unregister("listed")
     engine.execute("CREATE MACRO json_extract_scalar(value, path) AS json_extract_string(value, path)")
-    kept = _files([str(file) for file in cache.files])
+    kept = _files([str(file) for file in (cache.files if files is None else files)])
     view = f'SELECT {COLUMNS}, path AS "$path" FROM {kept} JOIN wanted USING (key, etag)'  # noqa: S608 - our own files
     engine.execute(f"CREATE TEMP VIEW raw AS {view}")
     engine.execute("SET enable_external_access = false; SET lock_configuration = true")

@@ -81,6 +81,18 @@ def days(start: str, end: str) -> list[str]:
     return [(first + timedelta(days=n)).isoformat() for n in range((last.astimezone(UTC).date() - first).days + 1)]
 
 
+def count_days(start: str, end: str) -> int:
+    """Return how many UTC days the half-open window [start, end) of kit times touches.
+
+    >>> count_days("2013-01-01T23:00:00.000000Z", "9999-12-31T00:00:00.000000Z")
+    2917190
+    """
+    if end <= start:
+        return 0
+    last = events.parse_time(end) - timedelta(microseconds=1)
+    return (last.date() - date.fromisoformat(start[:10])).days + 1
+
+
 def milliseconds(value: str | float | timedelta, name: str = "min_lag") -> int:
     """Return a duration in milliseconds: ``"90s"``, ``"15m"``, ``"1h"``, ``"2d"``, a timedelta, or a number of seconds.
 

@@ -12,11 +12,13 @@ import boto3
 import pytest
 
 from pik import events
+from pik.errors import Refused
 from pik.pipeline import aws
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.settings import Settings
-from pik.workbench import Workbench, log_windows, queues
+from pik.rollout.reading import Stores
+from pik.workbench import Workbench, log_windows, queues, snapshot, times
 from pik.workbench.log_windows import Window, merged
 from tests.unit.moto_workbench import MotoEnvironment, ingested, replayed, workbench
 from tests.unit.test_workbench_odd import LONG
@@ -215,3 +217,32 @@ def test_a_dead_letter_log_that_is_too_long_is_said_to_be(counted: Counted) -> N
     sentence = counted.wb.dlq.peek().attrs["sentence"]
     assert counted.logs.requests <= queues.REQUESTS + 1
     assert "60 requests did not reach its end" in sentence
+
+
+def test_versions_are_read_a_hundred_at_a_time(counted: Counted) -> None:
+    wanted = [(f"e{number}", "2025-01-01", "rp-1") for number in range(250)]
+    assert Stores(counted.wb.environment, counted.wb.outputs).versions(wanted) == dict.fromkeys(wanted)
+    assert counted.calls == {"BatchGetItem": 3}
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"source": "s", "event_type": "t", "start": "2026-11-27", "end": "9999-12-31"},
+        {"ingested": ("0001-01-01", "9999-12-31")},
+    ],
+)
+def test_a_window_without_an_end_is_counted_and_not_built(
+    counted: Counted, window: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(times, "days", lambda *_: pytest.fail("every day of the window was made"))
+    with pytest.raises(Refused, match="only a scan") as refused:
+        counted.wb.events(**window)
+    assert "queries of an index, more than 20,000" in refused.value.reason
+    assert counted.calls.total() == 0
+
+
+def test_reconciling_everything_makes_no_list_of_its_days(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "retention_days", lambda _: 365)
+    monkeypatch.setattr(times, "days", lambda *_: pytest.fail("every day of the window was made"))
+    assert counted.wb.reconcile("0001-01-01", "9999-12-31").clean

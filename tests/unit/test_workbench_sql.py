@@ -174,3 +174,58 @@ def test_more_than_was_allowed_is_refused_before_anything_is_fetched(
     assert "max_bytes=2_048" in refused.value.next_step
     assert said == ["1 objects, 2.0 KB; to fetch: 1, 2.0 KB"]
     assert cache.files == []
+
+
+@pytest.mark.parametrize("wrong", ["SELECT sorce FROM raw", "SELECT * FROM rwa", "SELECT nofunction(body) FROM raw"])
+def test_a_wrong_query_is_said_to_be_before_anything_is_listed(cache: Cache, wrong: str) -> None:
+    wb: Any = SimpleNamespace(environment=SimpleNamespace(name="local"), outputs={"RawBucket": "bucket"}, objects=None)
+    with pytest.raises(UsageError, match="does not accept") as error:
+        sql.sql(wb, wrong, progress=pytest.fail)
+    assert "columns of raw" in error.value.next_step
+
+
+def test_what_only_the_rows_can_tell_is_no_mistake_yet(cache: Cache) -> None:
+    for query in (
+        "SELECT json_extract_scalar(body, '$.a') FROM raw",
+        "SELECT CAST(body AS INTEGER) FROM raw",
+        "PIVOT raw ON source",
+    ):
+        sql._bind(query, cache, "bucket")
+
+
+@pytest.mark.parametrize("where", ["", "AND hour = 3", "AND body LIKE '%2013-01-01%'", "AND event_date = body"])
+def test_athena_needs_a_date(where: str) -> None:
+    named = f"SELECT * FROM raw WHERE source = 'a' AND event_type = 'b' {where}"  # noqa: S608 - a test
+    with pytest.raises(UsageError, match="which days"):
+        athena._demand_dates(layout.conditions(named))
+
+
+@pytest.mark.parametrize("where", ["event_date = '2013-01-01'", "event_date >= '2013-01-01' AND hour < 3"])
+def test_athena_takes_any_condition_on_the_date(where: str) -> None:
+    athena._demand_dates(layout.conditions(f"SELECT * FROM raw WHERE {where}"))  # noqa: S608 - a test
+    athena._demand_dates(layout.conditions("this is not DuckDB's SQL"))
+
+
+@pytest.mark.parametrize("ended", [KeyboardInterrupt(), RuntimeError("throttled")])
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_query_that_nobody_waits_for_is_stopped(ended: BaseException, stops: bool) -> None:
+    stopped: list[str] = []
+
+    class Client:
+        looks = 0
+
+        def get_query_execution(self, **_: Any) -> dict[str, Any]:
+            self.looks += 1
+            if self.looks == 2:
+                raise ended
+            return {"QueryExecution": {"Status": {"State": "RUNNING"}}}
+
+        def stop_query_execution(self, QueryExecutionId: str) -> None:  # noqa: N803
+            stopped.append(QueryExecutionId)
+            if not stops:
+                raise RuntimeError("it has ended")
+
+    with pytest.raises(type(ended)) as raised:
+        athena._finished(Client(), "q-1")
+    assert raised.value is ended
+    assert stopped == ["q-1"]

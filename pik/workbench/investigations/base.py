@@ -115,7 +115,7 @@ class Investigation:
     def span(self) -> str:
         """The window in words."""
         start, end = self.window
-        whole = times.days(start, end) == [start[:10]] and end == times.moment(times.next_day(start[:10]))
+        whole = times.count_days(start, end) == 1 and end == times.moment(times.next_day(start[:10]))
         return f"on {start[:10]}" if whole else f"from {short_time(start)} to {short_time(end)}"
 
     def nothing_yet(self, question: str, what: str) -> Finding:

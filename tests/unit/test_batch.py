@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pik import batch
 from pik.errors import AwsError
-from pik.workbench import batch
 
 
 class Throttled:
