@@ -37,6 +37,7 @@ class EnvironmentConfig:
         after: the environment that comes before this one.
         approvers: patterns (``*`` as in file names) of the ARNs of who may approve; none: no approval is needed.
         evidence_hours: how long evidence is fresh.
+        required_tags: names of the tags that your company wants on everything; ``pik doctor`` looks for them.
         platform: ``embedded``: on the embedded AWS, in an account of its own, to rehearse; ``aws``: for real.
     """
 
@@ -48,6 +49,7 @@ class EnvironmentConfig:
     after: str = ""
     approvers: tuple[str, ...] = ()
     evidence_hours: float = 24.0
+    required_tags: tuple[str, ...] = ()
     platform: Platform = "aws"
 
 

@@ -28,6 +28,8 @@ from pik.config import LOCAL_ACCOUNT, NAMES, EnvironmentConfig, config
 
 __all__ = ["NAMES", "Environment", "as_aws_error", "environment"]
 LOCAL_REGION = "us-east-1"
+# Who one is on the embedded AWS: "key:secret" or "key:secret:token" of an IAM user or role there; unset: root.
+EMBEDDED_KEYS = "PIK_EMBEDDED_KEYS"
 
 _EMBEDDED_KEY = re.compile(r"test|\d{12}")  # what the embedded AWS takes for root, unverified
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -65,9 +67,15 @@ class Environment:
         return self.embedded and self.name != "local"
 
     @property
-    def _embedded_key(self) -> str:
-        """What the embedded AWS takes for the root of the environment's account."""
-        return self.config.account if self.config.account not in ("", LOCAL_ACCOUNT) else "test"
+    def _embedded_keys(self) -> tuple[str, str, str]:
+        """Key, secret and token: whoever ``PIK_EMBEDDED_KEYS`` names, else the root of the environment's account."""
+        given = os.environ.get(EMBEDDED_KEYS, "")
+        if given:
+            key, _, rest = given.partition(":")
+            secret, _, token = rest.partition(":")
+            return key, secret, token
+        root = self.config.account if self.config.account not in ("", LOCAL_ACCOUNT) else "test"
+        return root, root, ""
 
     @cached_property
     def session(self) -> boto3.Session:
@@ -78,8 +86,8 @@ class Environment:
             Refused: they are the embedded AWS's, in an environment that is not.
         """
         if self.embedded:
-            key = self._embedded_key
-            return boto3.Session(key, key, region_name=self.region, botocore_session=_deaf_session())
+            key, secret, token = self._embedded_keys
+            return boto3.Session(key, secret, token or None, region_name=self.region, botocore_session=_deaf_session())
         return _own_session(self.name, self.region, self.config.profile)
 
     @cached_property
@@ -146,9 +154,11 @@ class Environment:
                 }
             )
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and not _PROXY.fullmatch(k)}
+        key, secret, token = self._embedded_keys
         return kept | {
-            "AWS_ACCESS_KEY_ID": self._embedded_key,
-            "AWS_SECRET_ACCESS_KEY": self._embedded_key,
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            **({"AWS_SESSION_TOKEN": token} if token else {}),
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_ENDPOINT_URL": str(self.endpoint),

@@ -18,12 +18,19 @@ def doctor(
     env: Annotated[
         list[str] | None, typer.Option("--env", "-e", help="Only this environment; repeatable [default: all].")
     ] = None,
+    policy: Annotated[
+        bool,
+        typer.Option("--policy", help="Print the policies that a deployer of --env needs, as JSON."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare every environment with pik.toml and with each other. Reads only.
 
     Looks at the account and region you are signed in to, the stack's id, tag and parameter, every address in its
     outputs, what reads the queue, and whether two environments reach the same stack, API, table, bucket or queue.
+    Before the first deploy too, it says what would fail in the account: rights (by IAM's own simulation), Lambda's
+    concurrency, region, names, tags, permissions boundary, certificates and proxy, sign-in, clock; and what to do.
+
     An environment out of reach (no credentials for it) is said to be so, and is no failure.
 
     Exit codes: 0 nothing is wrong, 2 pik.toml is wrong, 4 something is where it does not belong.
@@ -31,7 +38,25 @@ def doctor(
     from pik import config
     from pik.rollout.doctor import doctor as examine
 
+    if policy:
+        _policy(env or [])
+        return
     found = examine(env or config.NAMES)
     emit(found.as_dict(), as_json=as_json, text=found.to_text())
     if not found.healthy:
         raise typer.Exit(4)
+
+
+def _policy(names: list[str]) -> None:
+    """Print the deployer's policies of one environment. Needs its account, from pik.toml or by who is signed in."""
+    from pik.environments import environment
+    from pik.errors import UsageError
+    from pik.rollout import deployer, sam
+    from pik.rollout.guard import look
+
+    if len(names) != 1:
+        raise UsageError("--policy is about one environment", next_step="pik doctor --env prod --policy")
+    where = environment(names[0])
+    account = where.config.account or look(where)[0].account
+    boundary = sam.configured_parameters(where).get("PermissionsBoundary", "")
+    emit(deployer.policies(where.region, account, where.stack, where.name, boundary=boundary), as_json=True, text="")

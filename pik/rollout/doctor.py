@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ from pik.errors import AwsError, PikError
 from pik.results import Check, Verdict
 from pik.rollout import mapping
 from pik.rollout.guard import NAMED, Difference, Place, hint, look
+from pik.rollout.preflight import preflight
 from pik.rollout.verdicts import check
 
 Look = Callable[[Environment], tuple[Place, tuple[Difference, ...]]]
+Preflight = Callable[[Environment, Place], Iterable[Check]]
 # What two environments must never share; functions and mappings follow from the stack.
 SHARED = (*sorted(NAMED), "IngestUrl", "ReplayUrl")
 
@@ -50,8 +52,8 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def doctor(names: Sequence[str] = config.NAMES, *, looked: Look = look) -> Diagnosis:
-    """Look at this machine, at each environment, and at what two of them share.
+def doctor(names: Sequence[str] = config.NAMES, *, looked: Look = look, asked: Preflight = preflight) -> Diagnosis:
+    """Look at this machine, at each environment and the account it is in, and at what two of them share.
 
     Raises UsageError when ``pik.toml`` is wrong; everything else becomes a line of the checklist.
 
@@ -70,6 +72,8 @@ def doctor(names: Sequence[str] = config.NAMES, *, looked: Look = look) -> Diagn
             continue
         places[name] = (found, place)
         checks[name] = tuple(_environment(found, place, differences))
+        if not found.embedded and not differences:
+            checks[name] += tuple(asked(found, place))
     if len(places) > 1:
         checks["between environments"] = (shared(places),)
     return Diagnosis(checks)

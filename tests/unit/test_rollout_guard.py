@@ -12,6 +12,7 @@ from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.rollout.doctor import doctor, shared
 from pik.rollout.guard import guard, look
+from pik.rollout.verdicts import check
 
 ACCOUNT, OTHER = "111122223333", "444455556666"
 STACK_ID = f"arn:aws:cloudformation:eu-west-1:{ACCOUNT}:stack/pik-staging/1"
@@ -61,7 +62,12 @@ class Reading:
             return [{"EventSourceMappings": []}]
         values = [value for name, value in OUTPUTS.items() if name != "IngestUrl"]
         items = [
-            {"LogicalResourceId": str(n), "PhysicalResourceId": value, "ResourceStatus": "CREATE_COMPLETE"}
+            {
+                "LogicalResourceId": str(n),
+                "ResourceType": "AWS::SQS::Queue",
+                "PhysicalResourceId": value,
+                "ResourceStatus": "CREATE_COMPLETE",
+            }
             for n, value in enumerate(values)
         ]
         return [{"StackResourceSummaries": items}]
@@ -221,6 +227,8 @@ def test_the_doctor_tells_what_is_wrong_and_what_is_out_of_reach(
 
 def test_a_healthy_environment(patched: Callable[[dict[str, Environment | Exception]], None]) -> None:
     patched({"staging": staging(Reading())})
-    found = doctor(("staging",))
-    assert [one.verdict for one in found.checks["staging"]] == ["passed", "passed", "passed"]
+    account = [check("clock", True, yes="0 s from AWS's", no="")]
+    found = doctor(("staging",), asked=lambda *_: account)
+    assert [one.verdict for one in found.checks["staging"]] == ["passed"] * 4
+    assert found.checks["staging"][-1] == account[0]
     assert "between environments" not in found.checks

@@ -1,0 +1,274 @@
+"""What whoever deploys must be allowed, for one environment: made from the template, so that it cannot fall behind.
+
+Three parts, each a managed policy (IAM takes 6,144 characters in one): ``stack`` is for CloudFormation, ``sam`` and the
+roles; ``resources`` for what the stack consists of; ``running`` is what viewers and operators may, for the checks, the
+canary and the ledger.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pik import project
+from pik.partitions import partition
+from pik.rollout import phases
+from pik.rollout.evaluation import Evaluator, pseudo
+from pik.rollout.template import parse
+
+MOST = 6144  # characters of a managed policy, white space not counted
+Document = dict[str, Any]
+_REFERENCE = re.compile(r"<([A-Za-z0-9]+)(?:\.[A-Za-z]+)?>")
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What CloudFormation does with one type, with the deployer's rights: actions on ``resources``.
+
+    ``resources``: ARNs with ``{partition}``, ``{region}``, ``{account}`` and ``{stack}`` in them. The actions are those
+    that the resource providers' schemas name for the properties that the template uses; a test compares.
+    """
+
+    actions: str
+    resources: tuple[str, ...]
+    condition: Mapping[str, Any] | None = None
+
+
+_ARN = "arn:{partition}:%s:{region}:{account}:%s"
+RIGHTS: Mapping[str, Rights] = {
+    "AWS::DynamoDB::Table": Rights(
+        "dynamodb: CreateTable DeleteTable DescribeContinuousBackups DescribeContributorInsights "
+        "DescribeKinesisStreamingDestination DescribeTable DescribeTimeToLive GetResourcePolicy ListTagsOfResource "
+        "TagResource UntagResource UpdateContinuousBackups UpdateTable UpdateTimeToLive",
+        (_ARN % ("dynamodb", "table/{stack}-*"),),
+    ),
+    "AWS::S3::Bucket": Rights(
+        "s3: CreateBucket DeleteBucket GetBucket* Get*Configuration ListBucket ListTagsForResource "
+        "PutBucketOwnershipControls PutBucketPublicAccessBlock PutBucketTagging PutBucketVersioning "
+        "PutEncryptionConfiguration PutLifecycleConfiguration TagResource UntagResource",
+        ("arn:{partition}:s3:::{stack}-*",),
+    ),
+    "AWS::S3::BucketPolicy": Rights(
+        "s3: DeleteBucketPolicy GetBucketPolicy PutBucketPolicy", ("arn:{partition}:s3:::{stack}-*",)
+    ),
+    "AWS::SQS::Queue": Rights(
+        "sqs: CreateQueue DeleteQueue GetQueueAttributes GetQueueUrl ListQueueTags SetQueueAttributes TagQueue "
+        "UntagQueue",
+        (_ARN % ("sqs", "{stack}-*"),),
+    ),
+    "AWS::SQS::QueuePolicy": Rights("sqs: GetQueueAttributes SetQueueAttributes", (_ARN % ("sqs", "{stack}-*"),)),
+    "AWS::Logs::LogGroup": Rights(
+        "logs: CreateLogGroup DeleteLogGroup DeleteRetentionPolicy ListTagsForResource PutRetentionPolicy TagResource "
+        "UntagResource",
+        (_ARN % ("logs", "log-group:{stack}-*"),),
+    ),
+    "AWS::Serverless::Function": Rights(
+        "lambda: AddPermission CreateFunction DeleteFunction DeleteFunctionConcurrency GetFunction "
+        "GetFunctionCodeSigningConfig GetFunctionConfiguration GetFunctionRecursionConfig GetPolicy "
+        "GetRuntimeManagementConfig ListTags PutFunctionConcurrency RemovePermission TagResource UntagResource "
+        "UpdateFunctionCode UpdateFunctionConfiguration",
+        (_ARN % ("lambda", "function:{stack}-*"),),
+    ),
+    "AWS::Lambda::EventSourceMapping": Rights(
+        "lambda: CreateEventSourceMapping DeleteEventSourceMapping GetEventSourceMapping UpdateEventSourceMapping",
+        ("*",),  # they have no names; the condition binds them to the functions of the stack
+        {"ArnLike": {"lambda:FunctionArn": _ARN % ("lambda", "function:{stack}-*")}},
+    ),
+    "AWS::Serverless::Api": Rights(
+        "apigateway: DELETE GET PATCH POST PUT UpdateRestApiPolicy",
+        # APIs have no names in ARNs.
+        tuple(f"arn:{{partition}}:apigateway:{{region}}::/{path}" for path in ("restapis", "restapis/*", "tags/*")),
+    ),
+    "AWS::IAM::Role": Rights(
+        "iam: CreateRole DeleteRole DeleteRolePermissionsBoundary DeleteRolePolicy GetRole GetRolePolicy "
+        "ListAttachedRolePolicies ListRolePolicies PutRolePermissionsBoundary PutRolePolicy TagRole UntagRole "
+        "UpdateAssumeRolePolicy UpdateRole UpdateRoleDescription",
+        ("arn:{partition}:iam::{account}:role/{stack}-*",),
+    ),
+    "AWS::IAM::ManagedPolicy": Rights(
+        "iam: CreatePolicy CreatePolicyVersion DeletePolicy DeletePolicyVersion GetPolicy GetPolicyVersion "
+        "ListEntitiesForPolicy ListPolicyVersions",
+        ("arn:{partition}:iam::{account}:policy/{stack}-*",),
+    ),
+    "AWS::SSM::Parameter": Rights(
+        "ssm: AddTagsToResource DeleteParameter GetParameter GetParameters ListTagsForResource PutParameter "
+        "RemoveTagsFromResource",
+        (_ARN % ("ssm", "parameter/pik/{stack}/*"),),
+    ),
+    "AWS::CloudWatch::Alarm": Rights(
+        "cloudwatch: DeleteAlarms DescribeAlarms ListTagsForResource PutMetricAlarm TagResource UntagResource",
+        (_ARN % ("cloudwatch", "alarm:{stack}-*"),),
+    ),
+    "AWS::CloudWatch::Dashboard": Rights(
+        "cloudwatch: DeleteDashboards GetDashboard ListTagsForResource PutDashboard TagResource UntagResource",
+        ("arn:{partition}:cloudwatch::{account}:dashboard/{stack}",),
+    ),
+    "AWS::Glue::Database": Rights(
+        "glue: CreateDatabase DeleteDatabase GetDatabase UpdateDatabase",
+        (_ARN % ("glue", "catalog"), _ARN % ("glue", "database/{stack}")),
+    ),
+    "AWS::Glue::Table": Rights(
+        "glue: CreateTable DeleteTable GetTable UpdateTable",
+        (_ARN % ("glue", "catalog"), _ARN % ("glue", "database/{stack}"), _ARN % ("glue", "table/{stack}/*")),
+    ),
+    "AWS::Athena::WorkGroup": Rights(
+        "athena: CreateWorkGroup DeleteWorkGroup GetWorkGroup ListTagsForResource TagResource UntagResource "
+        "UpdateWorkGroup",
+        (_ARN % ("athena", "workgroup/{stack}"),),
+    ),
+}
+_OF_THE_STACK = ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy")
+
+
+def policies(region: str, account: str, stack: str, environment: str, *, boundary: str = "") -> dict[str, Document]:
+    """Return the managed policies of a deployer of one stack, by name: ``stack``, ``resources``, ``running``.
+
+    ``boundary``: ARN of the permissions boundary that every role must have. Whoever may create roles without one, and
+    pass them to a function, can get any right.
+
+    >>> sorted(policies("eu-west-1", "111122223333", "pik-prod", "prod"))
+    ['resources', 'running', 'stack']
+    """
+    names = {"partition": partition(region).name, "region": region, "account": account, "stack": stack}
+    roles = [one for kind in _OF_THE_STACK for one in _bounded(_statement(kind, RIGHTS[kind]), boundary)]
+    resources = [_statement(kind, rights) for kind, rights in RIGHTS.items() if kind not in _OF_THE_STACK]
+    parts = {"stack": [*_CLOUDFORMATION, *roles], "resources": resources}
+    made = {name: _document(_filled(statements, names)) for name, statements in parts.items()}
+    return made | {"running": _document(_running(region, account, stack, environment))}
+
+
+def _statement(kind: str, rights: Rights) -> Document:
+    service, _, actions = rights.actions.partition(": ")
+    sid = "".join(kind.split("::")[1:]).replace("Serverless", "")
+    condition = {"Condition": dict(rights.condition)} if rights.condition else {}
+    return {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Action": [f"{service}:{action}" for action in actions.split()],
+        "Resource": list(rights.resources),
+        **condition,
+    }
+
+
+# Actions that give a role its rights: IAM can demand the boundary for each of them.
+_BINDING = {"iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"}
+
+
+def _bounded(statement: Document, boundary: str) -> Iterator[Document]:
+    """The statement, in two where a boundary is demanded for some of its actions; then it cannot be taken away."""
+    binding = [action for action in statement["Action"] if action in _BINDING]
+    if not boundary or not binding:
+        yield statement
+        return
+    forbidden = {*binding, "iam:DeleteRolePermissionsBoundary"}
+    yield {**statement, "Action": [action for action in statement["Action"] if action not in forbidden]}
+    condition = {"Condition": {"StringEquals": {"iam:PermissionsBoundary": boundary}}}
+    yield {**statement, "Sid": f"{statement['Sid']}Bounded", "Action": binding, **condition}
+
+
+def _document(statements: list[Document]) -> Document:
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _filled(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _filled(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, names) for item in value]
+    return re.sub(r"\{(\w+)\}", lambda match: names[match[1]], value)
+
+
+def _allow(sid: str, actions: str, *resources: str, **more: Any) -> Document:
+    service, _, names = actions.partition(": ")
+    listed = [f"{service}:{name}" for name in names.split()]
+    return {"Sid": sid, "Effect": "Allow", "Action": listed, "Resource": list(resources), **more}
+
+
+_SAM = "aws-sam-cli-managed-default"  # the stack that `sam` keeps for its bucket of artifacts
+_CLOUDFORMATION: list[Document] = [
+    _allow(
+        "Stack",
+        "cloudformation: CancelUpdateStack ContinueUpdateRollback CreateChangeSet DeleteChangeSet DeleteStack "
+        "DescribeChangeSet DescribeStackEvents DescribeStackResource DescribeStackResources DescribeStacks "
+        "ExecuteChangeSet GetTemplate GetTemplateSummary ListStackResources RollbackStack TagResource "
+        "UpdateStack UpdateTerminationProtection",
+        _ARN % ("cloudformation", "stack/{stack}/*"),
+        _ARN % ("cloudformation", f"stack/{_SAM}/*"),
+    ),
+    _allow(
+        "Transform",
+        "cloudformation: CreateChangeSet",
+        "arn:{partition}:cloudformation:{region}:aws:transform/Serverless-2016-10-31",
+    ),
+    _allow("NoResource", "cloudformation: GetTemplateSummary ValidateTemplate", "*"),
+    _allow(
+        "Artifacts",
+        "s3: CreateBucket GetBucketLocation GetBucketPolicy GetEncryptionConfiguration GetObject ListBucket "
+        "PutBucketPolicy PutBucketPublicAccessBlock PutBucketTagging PutBucketVersioning PutEncryptionConfiguration "
+        "PutObject",
+        f"arn:{{partition}}:s3:::{_SAM}-*",
+    ),
+    _allow(
+        "PassToLambda",
+        "iam: PassRole",
+        "arn:{partition}:iam::{account}:role/{stack}-*",
+        Condition={"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}},
+    ),
+    _allow("MappingTags", "lambda: ListTags TagResource UntagResource", _ARN % ("lambda", "event-source-mapping:*")),
+    # For `pik doctor`: what may I, who am I, what does the account allow. None of them names a resource.
+    _allow("Doctor", "iam: ListAccountAliases SimulatePrincipalPolicy", "*"),
+    _allow("Quotas", "lambda: GetAccountSettings", "*"),
+]
+
+
+def _running(region: str, account: str, stack: str, environment: str) -> list[Document]:
+    """What ViewerPolicy and OperatorPolicy allow in the last phase, for resources that are known by name only."""
+    known = pseudo(region, account, stack)
+    document = parse(project.TEMPLATE.read_text(encoding="utf-8"))
+    parameters = {**phases.PROCESSOR.parameters, "Environment": environment}
+    found = Evaluator(document, parameters, known).evaluated().resources
+    allowed: defaultdict[str, set[str]] = defaultdict(set)
+    for policy in ("ViewerPolicy", "OperatorPolicy"):
+        for statement in found[policy].properties["PolicyDocument"]["Statement"]:
+            for resource in _many(statement["Resource"]):
+                pattern = _pattern(resource, {name: one.type for name, one in found.items()}, known)
+                allowed[pattern].update(_many(statement["Action"]))
+    return list(_grouped(allowed))
+
+
+def _grouped(allowed: Mapping[str, set[str]]) -> Iterator[Document]:
+    """One statement for all resources that the same actions are allowed on."""
+    by_actions: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for resource, actions in allowed.items():
+        by_actions[tuple(sorted(actions))].append(resource)
+    for number, (names, resources) in enumerate(sorted(by_actions.items()), start=1):
+        yield {"Sid": f"Running{number}", "Effect": "Allow", "Action": list(names), "Resource": sorted(resources)}
+
+
+def _many(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+def _pattern(resource: str, types: Mapping[str, str], known: Mapping[str, str]) -> str:
+    """An ARN with a reference to a resource, as an ARN that fits whatever name CloudFormation gives it."""
+    match = _REFERENCE.search(resource)
+    if match is None:
+        return resource
+    names = {
+        "partition": known["AWS::Partition"],
+        "region": known["AWS::Region"],
+        "account": known["AWS::AccountId"],
+        "stack": known["AWS::StackName"],
+    }
+    if resource.startswith("<"):  # an ARN, with something behind it
+        arn: str = _filled(RIGHTS[types[match[1]]].resources[0], names)
+        rest = resource[match.end() :]
+        return arn + rest if rest else arn
+    own = {"AWS::Serverless::Api": "*", "AWS::Lambda::EventSourceMapping": "*"}
+    exact = {"AWS::Glue::Database", "AWS::Athena::WorkGroup"}
+    name = known["AWS::StackName"]
+    kind = types[match[1]]
+    return resource.replace(match[0], own.get(kind, name if kind in exact else f"{name}-*"))

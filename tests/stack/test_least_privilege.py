@@ -1,0 +1,93 @@
+"""The documented roles do their whole work and no administrator helps: IAM of the embedded AWS is enforced.
+
+Who deploys has nothing but the deployer's policies. Who verifies has what the stack gives to viewers, operators and
+producers, by a role.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pik import producer, runbooks
+from pik.environments import EMBEDDED_KEYS, Environment, environment
+from pik.errors import PikError
+from pik.rollout import deploy, deployer, promote, rollback
+
+pytestmark = pytest.mark.slow
+ACCOUNT = "000000000000"
+As = Callable[[str], AbstractContextManager[Environment]]
+
+
+def _trust() -> str:
+    allowed = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+
+
+def _role(root: Environment, name: str, policies: list[str]) -> str:
+    """Make a role with these managed policies and return its keys, as ``PIK_EMBEDDED_KEYS`` takes them."""
+    iam = root.client("iam")
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=_trust())["Role"]["Arn"]
+    for policy in policies:
+        iam.attach_role_policy(RoleName=name, PolicyArn=policy)
+    found = root.client("sts").assume_role(RoleArn=arn, RoleSessionName="ana")["Credentials"]
+    return ":".join((found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]))
+
+
+def _policy(root: Environment, part: str, document: dict[str, Any]) -> str:
+    made = root.client("iam").create_policy(PolicyName=f"deployer-{part}", PolicyDocument=json.dumps(document))
+    return str(made["Policy"]["Arn"])
+
+
+@pytest.fixture(scope="module")
+def acting(embedded_env: Environment) -> As:
+    """``with acting("deployer") as env``: everything meanwhile is that role's, also in kernels and in sam."""
+    root, keys = embedded_env, dict[str, str]()
+
+    def made(name: str) -> list[str]:
+        if name == "deployer":
+            parts = deployer.policies(root.region, ACCOUNT, root.stack, root.name)
+            return [_policy(root, part, document) for part, document in parts.items()]
+        outputs = root.outputs()
+        return [outputs[f"{one}Policy"] for one in ("Viewer", "Operator", "Producer")]
+
+    @contextmanager
+    def acting(name: str) -> Iterator[Environment]:
+        if name not in keys:
+            keys[name] = _role(root, f"test-{name}", made(name))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(EMBEDDED_KEYS, keys[name])
+            yield environment("local")
+
+    return acting
+
+
+def _verified(env: Environment, phase: str, runs: Path) -> None:
+    few: dict[str, Any] = {"entities": 3} if phase == "replay" else {}
+    run = runbooks.run(f"verify-{phase}", env.name, few, runs_dir=runs)
+    checks = [check for step in run.steps if step.result for check in step.result.checks]
+    missing = [f"{check.name}: {check.sentence} {check.evidence}" for check in checks if check.verdict != "passed"]
+    assert (run.verdict, missing) == ("passed", [])
+
+
+def test_the_documented_roles_roll_out_verify_and_roll_back(acting: As, tmp_path: Path) -> None:
+    with acting("deployer") as env:
+        assert env.client("sts").get_caller_identity()["Arn"].endswith("assumed-role/test-deployer/ana")
+        assert deploy(env, "ingest").changed
+    with acting("operator") as env:
+        assert producer.send(list(producer.load("flights:2013-01-01"))[:40], env).safe
+        with pytest.raises(PikError):  # who operates does not deploy
+            deploy(env, "replay")
+        _verified(env, "ingest", tmp_path)
+    for phase in ("replay", "processor"):
+        with acting("deployer") as env:
+            assert promote(env, phase).changed
+        with acting("operator") as env:
+            _verified(env, phase, tmp_path)
+    with acting("deployer") as env:
+        assert rollback(env, "replay").changed
