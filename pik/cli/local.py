@@ -163,7 +163,9 @@ def _describe(now: Status) -> str:
         minutes, seconds = divmod(now.uptime_seconds or 0, 60)
         lines = [
             f"embedded AWS: running on {now.endpoint}",
-            f"  process  {now.pid}, up {minutes} min {seconds} s, {_bytes(now.memory_bytes or 0)} of memory",
+            f"  process  {now.pid}, up {minutes} min {seconds} s",
+            f"  memory   {_bytes(now.memory_bytes or 0)}, {_bytes(now.memory_left_bytes or 0)} left: "
+            f"about {now.events_that_fit:,} more events fit",
             state,
             saved,
         ]

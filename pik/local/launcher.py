@@ -189,7 +189,7 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
     emulator, snapshots = load_emulator(state)
     telemetry = Telemetry()
     habits = make_real(telemetry)
-    app = habits.middleware(emulator.app) if habits else emulator.app
+    app = habits.middleware(emulator.app, world.Connections().cut) if habits else emulator.app
     gateway = Gateway(app, nonce, telemetry, apis.home, habits.report if habits else None)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

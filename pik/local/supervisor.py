@@ -27,6 +27,7 @@ from pik.local.instance import (
     the_owner,
     wait_gone,
 )
+from pik.local.memory import memory
 from pik.local.starting import REALISM, answers, identity, start
 
 STOP_SECONDS = 90.0  # a large state takes a while to save
@@ -60,6 +61,8 @@ class Status:
     pid: int | None = None
     uptime_seconds: int | None = None
     memory_bytes: int | None = None
+    memory_left_bytes: int | None = None  # on this machine, or in this container
+    events_that_fit: int | None = None  # about how many more
     saved: str | None = None  # UTC; what a crash now would go back to
     note: str = ""
     realism: dict[str, Any] | None = None  # its settings, the clock skew, and how often each habit struck
@@ -168,14 +171,7 @@ def status(state: Path | str | None = None) -> Status:
     if instance is None or not instance.alive:
         note = f"it ended without being stopped; saved state of {saved or 'never'}" if instance else ""
         return Status(False, str(state), _size(state), saved=saved, note=note, realism=last_realism(state))
-    import psutil
-
-    memory = 0
-    for pid in processes(instance.nonce):
-        try:
-            memory += psutil.Process(pid).memory_info().rss
-        except psutil.Error:
-            continue
+    space = memory(processes(instance.nonce))
     said = identity(instance, timeout=2)
     uptime = datetime.now(UTC) - datetime.fromisoformat(instance.started)
     return Status(
@@ -186,9 +182,11 @@ def status(state: Path | str | None = None) -> Status:
         port=instance.port,
         pid=instance.pid,
         uptime_seconds=int(uptime.total_seconds()),
-        memory_bytes=memory,
+        memory_bytes=space.used,
+        memory_left_bytes=space.left,
+        events_that_fit=space.events,
         saved=saved,
-        note="" if said else "it does not answer",
+        note=space.warning if said else "it does not answer",
         realism=said.get("realism") if said else None,
     )
 

@@ -19,7 +19,7 @@ from .failing import FailedCalls, LostAnswers
 from .lifecycle import Lifecycle
 from .limits import CONCURRENCY, FreshApis, LambdaLimits
 from .mappings import MappingStates, SlowInvocations
-from .middleware import ConnectionCut, Habit, Middleware
+from .middleware import ConnectionCut, Habit, Middleware, Scope
 from .reading_late import IndexLag, QueueCounts
 from .refusing import CloudFormationThrottling, PartialBatches, S3Busy, Throttling, TransactionConflicts
 from .settings import HABITS, SKEW_VARIABLE, VARIABLE, Settings
@@ -61,9 +61,9 @@ class Realism:
         }
         self._habits = [habit for name, habit in habits.items() if on(name)]
 
-    def middleware(self, app: Any) -> Middleware:
-        """Return ``app`` with the habits around it."""
-        return Middleware(app, self._habits)
+    def middleware(self, app: Any, cut: Callable[[Scope], None]) -> Middleware:
+        """Return ``app`` with the habits around it; ``cut`` ends the connection of a request."""
+        return Middleware(app, self._habits, cut)
 
     def late(self, habit: str) -> Late | None:
         """Return what makes data points or log lines late, unless that is left out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .wire import Answer, Call
@@ -47,15 +47,20 @@ class Quiet:
 
 
 class ConnectionCut(Exception):
-    """Raised to the server after a part of an answer, so that it closes the connection."""
+    """Raised to the server once the connection is gone: there is nobody to answer."""
 
 
 class Middleware:
-    """Asks every habit about every HTTP request; other kinds of connections pass."""
+    """Asks every habit about every HTTP request; other kinds of connections pass.
 
-    def __init__(self, app: Any, habits: Sequence[Habit]) -> None:
+    ``cut`` ends the connection of a request (its ASGI scope): ASGI itself knows no way to, and an answer that breaks
+    off will not do, as botocore takes what came of it for the whole.
+    """
+
+    def __init__(self, app: Any, habits: Sequence[Habit], cut: Callable[[Scope], None]) -> None:
         self.app = app
         self.habits = habits
+        self.cut = cut
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one connection (ASGI)."""
@@ -69,7 +74,7 @@ class Middleware:
         for habit in self.habits:
             refused = habit.before(call)
             if refused is not None:
-                await _send(refused, send)
+                await self._send(refused, scope, send)
                 return
         interested = [habit for habit in self.habits if habit.wants(call)]
         again = _replay(body, receive)
@@ -80,7 +85,14 @@ class Middleware:
         for habit in interested:
             if isinstance(answer, Answer):
                 answer = habit.after(call, answer)
-        await _send(answer, send)
+        await self._send(answer, scope, send)
+
+    async def _send(self, answer: Answer | Cut, scope: Scope, send: Any) -> None:
+        if isinstance(answer, Cut):
+            self.cut(scope)
+            raise ConnectionCut
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
 
 
 async def _read(receive: Any) -> bytes | None:
@@ -123,13 +135,3 @@ async def _served(app: Any, scope: Scope, receive: Any) -> Answer:
 
     await app(scope, receive, collect)
     return Answer(started["status"], list(started["headers"]), b"".join(parts))
-
-
-async def _send(answer: Answer | Cut, send: Any) -> None:
-    if isinstance(answer, Cut):
-        # More is announced than comes: the server can only close the connection, and the client knows nothing.
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b" ", "more_body": True})
-        raise ConnectionCut
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    await send({"type": "http.response.body", "body": answer.body})

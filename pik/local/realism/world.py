@@ -68,11 +68,11 @@ class Ministack:
 
     def s3_clients(self) -> Iterator[Any]:
         """Return clients of the root keys, which the emulator takes from any account's number."""
-        import boto3
+        import botocore.session
 
         for account in sorted({key[0] for key, _ in list(self._buckets.all_items())}):
             if account not in self._clients:
-                self._clients[account] = boto3.client(
+                self._clients[account] = botocore.session.get_session().create_client(
                     "s3",
                     endpoint_url=self._endpoint,
                     region_name="us-east-1",
@@ -80,6 +80,33 @@ class Ministack:
                     aws_secret_access_key=account,
                 )
             yield self._clients[account]
+
+
+class Connections:
+    """The open connections of hypercorn, by their client's address, so that one can be cut."""
+
+    def __init__(self) -> None:
+        from hypercorn.asyncio import run
+
+        transports: dict[tuple[str, int], Any] = {}
+        self._transports = transports
+
+        class Noted(run.TCPServer):  # type: ignore[misc]
+            async def run(self) -> None:
+                client = tuple(self.writer.get_extra_info("peername")[:2])
+                transports[client] = self.writer.transport
+                try:
+                    await super().run()
+                finally:
+                    transports.pop(client, None)
+
+        run.TCPServer = Noted
+
+    def cut(self, scope: dict[str, Any]) -> None:
+        """End the connection that a request came on, now: the client sees that it was reset."""
+        transport = self._transports.get(tuple((scope.get("client") or ())[:2]))
+        if transport is not None:
+            transport.abort()
 
 
 def delay_telemetry(telemetry: Any, metrics: Late | None, logs: Late | None) -> None:
