@@ -16,6 +16,7 @@ import httpx
 from pik import environments, signed
 from pik.environments import Environment
 from pik.errors import AwsError
+from pik.pipeline.parsing import MAX_BODY
 
 ACCEPTED, DUPLICATE, CONFLICT, REJECTED, FAILED = "ACCEPTED", "DUPLICATE", "CONFLICT", "REJECTED", "FAILED"
 _RETRY = {429, 500, 502, 503, 504}
@@ -98,6 +99,9 @@ class Delivery:
 
         The request id is the same over all attempts, so the pipeline can tell a retry from a second arrival.
         """
+        if len(body) > MAX_BODY:  # the pipeline would keep aside what reaches it, but Lambda takes no larger request
+            said = {"error": f"{len(body):,} bytes; at most {MAX_BODY:,} are taken", "code": "body_too_large"}
+            return Outcome(FAILED, "too_large", 0, 0.0, said)
         headers = {"content-type": "application/json", "x-request-id": str(uuid4())}
         start = time.perf_counter()
         attempt, refreshed = 0, False
@@ -153,7 +157,7 @@ class Delivery:
 def _result(status: str, answer: dict[str, Any]) -> str | None:
     """Return the pipeline's verdict, or None when this is not its answer."""
     verdict = answer.get("status")
-    fits = {"200": {ACCEPTED, DUPLICATE}, "409": {CONFLICT}, "400": {REJECTED}}.get(status, set())
+    fits = {"200": {ACCEPTED, DUPLICATE}, "409": {CONFLICT}, "400": {REJECTED}, "413": {REJECTED}}.get(status, set())
     return str(verdict) if verdict in fits else None
 
 

@@ -165,7 +165,7 @@ class _Crew:
         item = self._open.pop(position, None)
         if item is None:
             return  # given up on before its answer came
-        if outcome.result == FAILED:
+        if outcome.result == FAILED and not item.cut:
             self.failed.write(item.body)
         if outcome.hopeless and not self._delivery.stop.is_set():
             self.stopped = f"HTTP {outcome.status}: {_reason(outcome)}"

@@ -29,14 +29,18 @@ from pik.project import FLIGHTS
 EVENT_COLUMNS = ("source", "event_type", "entity_id", "event_time", "payload")
 OPTIONAL_COLUMN = "idempotency_key"
 _JSON_LINES = (".jsonl", ".ndjson")
-_MAX_CELL = 16 * 1024 * 1024  # larger than any body that API Gateway takes (10 MB)
+_MAX_CELL = _MAX_LINE = 5_000_000  # bytes; larger than any body that is taken
 
 
 class Item(NamedTuple):
-    """One event to send: its place in the input (a line number where there are lines), and its exact bytes."""
+    """One event to send: its place in the input (a line number where there are lines), and its exact bytes.
+
+    ``cut``: the bytes are only the beginning of a line that is longer than any body; it stays in the input alone.
+    """
 
     number: int
     body: bytes
+    cut: bool = False
 
 
 class Source:
@@ -129,7 +133,7 @@ def load(what: str) -> Iterator[dict[str, Any]]:
     >>> next(load("flights:2013-01-01"))["event_type"]
     'flight.departed'
     """
-    for number, body in open_source(what):
+    for number, body, _ in open_source(what):
         try:
             event = json.loads(body)
         except ValueError:
@@ -162,8 +166,15 @@ def _parse_day(what: str, day: str) -> date:
 
 
 def _json_lines(stream: IO[bytes]) -> Iterator[Item]:
-    for number, line in enumerate(stream, start=1):
+    number = 0
+    while line := stream.readline(_MAX_LINE):
+        number += 1
         body = line.removesuffix(b"\n").removesuffix(b"\r")
+        if len(line) == _MAX_LINE and not line.endswith(b"\n"):
+            while (rest := stream.readline(_MAX_LINE)) and not rest.endswith(b"\n"):
+                pass  # a small archive can hold one line of many gigabytes: never hold a whole one
+            yield Item(number, body, cut=True)
+            continue
         if number == 1:
             body = body.removeprefix(codecs.BOM_UTF8)  # the file's, not the event's: RFC 8259 lets no JSON begin so
         if body.strip():

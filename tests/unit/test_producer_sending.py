@@ -153,6 +153,17 @@ def test_what_cannot_be_delivered_can_be_sent_again(stub: Stub) -> None:
     assert stub.send(producer.open_source(summary.failed_file)).safe
 
 
+def test_a_body_that_lambda_cannot_take_is_kept_aside_and_the_rest_is_sent(stub: Stub) -> None:
+    stub.answer = lambda _, __: (200, {"status": "ACCEPTED"}, {})
+    large = b'{"x": "' + b"a" * 4_500_000 + b'"}'
+    summary = stub.send([large, b"{}"])
+    assert (summary.accepted, summary.failed, summary.retried) == (1, 1, 0)
+    assert summary.failed_file is not None
+    assert [item.body for item in producer.open_source(summary.failed_file)] == [large]
+    stub.answer = lambda _, __: (413, {"status": "REJECTED", "code": "body_too_large", "error": "too large"}, {})
+    assert stub.send([b"{}"]).rejected == 1
+
+
 def test_a_proxys_page_is_not_an_answer(stub: Stub) -> None:
     stub.answer = lambda _, __: (200, {"hello": "captive portal"}, {})
     summary = stub.send([b"{}"])

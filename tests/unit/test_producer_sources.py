@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pik import producer
 from pik.errors import UsageError
 from pik.events import Event
 from pik.pipeline.parsing import Rejected, parse_event
+from pik.producer import Item
 
 
 def bodies(what: str | Path) -> list[bytes]:
@@ -148,6 +150,18 @@ def test_a_json_array_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         producer.open_source(str(path))
     assert "jq -c" in error.value.next_step
+
+
+def test_an_endless_line_is_cut_and_the_next_one_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"n": 1}\n{"x": "' + b"a" * 50_000_000 + b'"}\n{"n": 3}'))
+    tracemalloc.start()
+    first, long, last = producer.open_source(str(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (first, last) == (Item(1, b'{"n": 1}'), Item(3, b'{"n": 3}'))
+    assert (long.number, long.cut, len(long.body)) == (2, True, 5_000_000)
+    assert peak < 50_000_000
 
 
 def test_a_torn_archive_is_an_error_after_its_good_lines(tmp_path: Path) -> None:
