@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIK := .venv/bin/pik
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lab lint format bench docs clean lock
+.PHONY: help setup demo test test-unit hostile lab lint format bench docs clean lock
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
@@ -20,6 +20,10 @@ test: setup  ## all tests (unit, stack, faults, notebooks, browser); the fast on
 
 test-unit: setup  ## the fast loop: no embedded AWS, seconds
 	@.venv/bin/pytest tests/unit -n 2 -q
+
+hostile: setup  ## every hostile input, the published lists included (fetched with npm)
+	@PYTHONPATH=. .venv/bin/python -m tests.hostile.published
+	@PIK_HOSTILE=all .venv/bin/pytest tests/hostile
 
 lab: setup  ## JupyterLab on notebooks/, with the embedded AWS running (STATE=.pik/demo: what the demo left)
 	@$(PIK) lab $(if $(STATE),--state "$(STATE)")

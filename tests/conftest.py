@@ -16,7 +16,7 @@ import pytest
 from pik import local
 from pik.environments import Environment, environment
 
-NEED_THE_STACK = [Path(__file__).parent / name for name in ("stack", "faults")]
+NEED_THE_STACK = [Path(__file__).parent / name for name in ("stack", "faults", "hostile")]
 Deploy = Callable[[str], dict[str, str]]
 
 
