@@ -76,7 +76,7 @@ class Delivery:
     ) -> None:
         """Prepare deliveries; ``fresh``: the API may be new, so what a new one answers is asked again for a minute."""
         self._fresh_until = time.monotonic() + (FRESH_SECONDS if fresh else 0.0)
-        self._answered = False
+        self._answered = float("inf")  # when it first did
         self._environment = environment
         self._url = environment.address(url) + ("?dry_run=true" if dry_run else "")
         self._retries = retries or Retries()
@@ -107,12 +107,13 @@ class Delivery:
         attempt, refreshed = 0, False
         while True:
             attempt += 1
+            sent = time.monotonic()
             status, answer, retry_after = self._once(body, headers)
             result = _result(status, answer)
             if result is not None:
-                self._answered = True
+                self._answered = min(self._answered, time.monotonic())
                 break
-            if self._settles(status, answer):
+            if self._settles(status, answer, sent):
                 attempt -= 1  # the API is not there yet: that says nothing about this event
                 if self.stop.wait(self._retries.delay(4, 0.0)):
                     break
@@ -128,9 +129,9 @@ class Delivery:
                 break  # interrupted: what is not known to be stored is reported as failed
         return Outcome(result or FAILED, status, max(1, attempt), time.perf_counter() - start, answer)
 
-    def _settles(self, status: str, answer: dict[str, Any]) -> bool:
-        """Whether this may be a new API that is not known everywhere yet: it has never answered, and is asked again."""
-        if self._answered or status not in _FRESH or time.monotonic() >= self._fresh_until:
+    def _settles(self, status: str, answer: dict[str, Any], sent: float) -> bool:
+        """Whether this may be a new API that is not known everywhere yet: it had not answered when this was sent."""
+        if sent > self._answered or status not in _FRESH or time.monotonic() >= self._fresh_until:
             return False
         words = json.dumps(answer).lower()
         return not any(denied in words for denied in _DENIED)
