@@ -9,12 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import detection, ingest, plans, reading, report, rollback
+from bench import callers, detection, ingest, plans, reading, report, rollback
 from pik.errors import PikError
 
 # A benchmark: quick or not, and a way to say where it is; returns its measurements.
 BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "ingest": ingest.run,
+    "callers": callers.run,
     "reading": reading.run,
     "rollback": rollback.run,
 }

@@ -79,7 +79,47 @@ LOG_GB = Price(
     _READ,
 )
 
-ALL = (API_REQUEST, LAMBDA_REQUEST, LAMBDA_GB_SECOND, S3_PUT, S3_GET, WRITE_UNIT, READ_UNIT, LOG_GB)
-NOT_INCLUDED = (
-    "storage, point-in-time recovery, data transfer out, custom metrics (a fixed number, whatever the traffic), X-Ray"
+_AGAIN = "2026-11-27"
+_CLOUDWATCH = "https://github.com/api-evangelist/cloudwatch/blob/main/plans/cloudwatch-plans-pricing.yml"
+_GIST = "https://gist.github.com/allenheltondev/d028926b7fe3b0656c96af9140ab55e3"  # of 2020
+
+TABLE_GB = Price(
+    0.25,
+    "DynamoDB Standard GB stored for a month",
+    "https://aws.amazon.com/dynamodb/pricing/on-demand/",
+    "https://aws.amazon.com/dynamodb/pricing/",
+    _AGAIN,
 )
+RECOVERY_GB = Price(
+    0.20,
+    "DynamoDB point-in-time recovery, GB for a month",
+    "https://aws.amazon.com/dynamodb/pricing/on-demand/",
+    _GIST,
+    _AGAIN,
+)
+S3_GB = Price(0.023, "S3 Standard GB stored for a month", "https://aws.amazon.com/s3/pricing/", _GIST, _AGAIN)
+LOG_STORED_GB = Price(
+    0.03, "CloudWatch Logs GB stored for a month", "https://aws.amazon.com/cloudwatch/pricing/", _CLOUDWATCH, _AGAIN
+)
+ALARM = Price(0.10, "CloudWatch alarm for a month", "https://aws.amazon.com/cloudwatch/pricing/", _CLOUDWATCH, _AGAIN)
+METRIC = Price(
+    0.30, "CloudWatch custom metric for a month", "https://aws.amazon.com/cloudwatch/pricing/", _CLOUDWATCH, _AGAIN
+)
+DASHBOARD = Price(
+    3.00,
+    "CloudWatch dashboard for a month",
+    "https://aws.amazon.com/cloudwatch/pricing/",
+    "https://www.factualminds.com/blog/amazon-cloudwatch-pricing-metrics-logs-alarms-dashboards/",
+    _AGAIN,
+)
+SQS_REQUEST = Price(
+    0.40 / 1e6,
+    "SQS standard request",
+    "https://aws.amazon.com/sqs/pricing/",
+    "https://www.factualminds.com/blog/amazon-sqs-pricing-64kb-rule-fifo-vs-standard/",
+    _AGAIN,
+)
+
+KEEPING = (TABLE_GB, RECOVERY_GB, S3_GB, LOG_STORED_GB, ALARM, METRIC, DASHBOARD, SQS_REQUEST)
+ALL = (API_REQUEST, LAMBDA_REQUEST, LAMBDA_GB_SECOND, S3_PUT, S3_GET, WRITE_UNIT, READ_UNIT, LOG_GB)
+NOT_INCLUDED = "data transfer out, X-Ray; storage and what an idle stack costs stand below, by caller"

@@ -75,9 +75,23 @@ def _verified(env: Environment, phase: str, runs: Path) -> None:
     assert (run.verdict, missing) == ("passed", [])
 
 
-def test_the_documented_roles_roll_out_verify_and_roll_back(acting: As, tmp_path: Path) -> None:
+def _speak_http(root: Environment) -> None:
+    """Take TLS-only from the bucket that `sam` has just made for artifacts: the embedded AWS speaks HTTP."""
+    s3 = root.client("s3")
+    (bucket,) = [one["Name"] for one in s3.list_buckets()["Buckets"] if one["Name"].startswith("aws-sam-cli-managed")]
+    assert "aws:SecureTransport" in s3.get_bucket_policy(Bucket=bucket)["Policy"]
+    s3.delete_bucket_policy(Bucket=bucket)
+
+
+def test_the_documented_roles_roll_out_verify_and_roll_back(
+    acting: As, embedded_env: Environment, tmp_path: Path
+) -> None:
     with acting("deployer") as env:
         assert env.client("sts").get_caller_identity()["Arn"].endswith("assumed-role/test-deployer/ana")
+        with pytest.raises(PikError, match="sam deploy failed"):
+            deploy(env, "ingest")
+    _speak_http(embedded_env)
+    with acting("deployer") as env:
         assert deploy(env, "ingest").changed
     with acting("operator") as env:
         assert producer.send(list(producer.load("flights:2013-01-01"))[:40], env).safe

@@ -8,7 +8,7 @@ import pytest
 
 import bench
 from bench import __main__ as bench_main
-from bench import cost, ingest, prices, report
+from bench import callers, cost, ingest, prices, report
 from bench.cost import Usage
 from pik.environments import Environment
 from pik.rollout import guard
@@ -52,10 +52,10 @@ def test_dollars_add_up() -> None:
 
 
 def test_every_price_says_where_it_was_read_and_when() -> None:
-    for price in prices.ALL:
+    for price in (*prices.ALL, *prices.KEEPING):
         assert price.page.startswith("https://aws.amazon.com/")
         assert price.read_at.startswith("https://")
-        assert price.read == "2026-11-23"
+        assert price.read in ("2026-11-23", "2026-11-27")
         assert price.dollars > 0
 
 
@@ -141,3 +141,19 @@ def test_a_quick_run_tries_every_benchmark() -> None:
     modules = {path.stem for path in Path(bench.__file__).parent.glob("*.py") if "def main" in path.read_text("utf-8")}
     runnable = modules - {"__main__", "calls", "reading_client", "reading_server"}
     assert {*bench_main.BENCHES, *bench_main.SMOKE} >= runnable
+
+
+@pytest.mark.parametrize("caller", callers.CALLERS[:3], ids=lambda one: one.name)
+def test_the_rows_of_usual_callers_take_six_units(caller: callers.Caller) -> None:
+    """An SSO or Lambda role's ARN, a UUID and dotted names; ten units when the row goes over a kilobyte."""
+    assert callers.units(caller) == 6
+
+
+def test_the_page_says_what_the_rows_and_an_idle_stack_cost() -> None:
+    """Worked out, not measured: so the page must be what is worked out now."""
+    result = callers.run(quick=False, say=lambda _: None)
+    text = report.DOCS.read_text(encoding="utf-8")
+    begin, end = report.marks("callers")
+    assert text.partition(begin)[2].partition(end)[0].strip() == report.markdown(result).strip()
+    idle = {row[0]: row[2] for row in callers.idle()}
+    assert float(idle["total"]) == pytest.approx(sum(float(idle[name]) for name in list(idle)[:3]), abs=0.02)
