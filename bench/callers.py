@@ -153,4 +153,4 @@ def idle() -> list[list[str]]:
 
 
 def _prices() -> list[list[str]]:
-    return [[p.unit, f"{p.dollars:.10f}".rstrip("0"), p.page, p.read_at, p.read] for p in prices.KEEPING]
+    return [[p.unit, f"{p.dollars:.10f}".rstrip("0").rstrip("."), p.page, p.read_at, p.read] for p in prices.KEEPING]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # https://aws.amazon.com/athena/pricing/ (us-east-1): by the terabyte read, at least 10 MB for each query.
 DOLLARS_PER_TB = 5.0
 LEAST_BILLED = 10_000_000
+DAYS = ("1970-01-01", "2083-12-31")  # of the table: template.yaml, projection.event_date.range
 _POLL = (0.1, 2.0)  # seconds between two looks, growing
 _KINDS = {
     **dict.fromkeys(("tinyint", "smallint", "integer", "int", "bigint"), pa.int64()),
@@ -46,6 +47,7 @@ def run(wb: Workbench, query: str, limit: int, say: Callable[[str], None]) -> pd
     _demand_names(wanted)
     _demand_dates(wanted)
     parts = layout.parts(wb.objects, wanted, decode=False)
+    _refuse_dates_beyond(parts)
     size = sum(part.listed.size for part in parts)
     price = max(size, LEAST_BILLED) / 1e12 * DOLLARS_PER_TB
     most = "" if wanted.parsed else "at most "
@@ -66,6 +68,17 @@ def _demand_names(wanted: Conditions) -> None:
                 reason="partitions are worked out from the query; nobody keeps a list of names",
                 next_step=f"WHERE {lacking[0]} = '…' or {lacking[0]} IN ('…', …); or engine='duckdb'",
             )
+
+
+def _refuse_dates_beyond(parts: list[Part]) -> None:
+    """Athena finds nothing outside the days of its table, and says nothing: a clock can be wrong by centuries."""
+    beyond = sorted(part.event_date for part in parts if not DAYS[0] <= part.event_date <= DAYS[1])
+    if beyond:
+        raise UsageError(
+            f"{len(beyond):,} objects are dated outside {DAYS[0]} to {DAYS[1]}, where Athena's table ends",
+            reason=f"the first is dated {beyond[0]}, the last {beyond[-1]}",
+            next_step="engine='duckdb' reads them; or restrict event_date to the days of the table",
+        )
 
 
 def _demand_dates(wanted: Conditions) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pik import project
 from pik.errors import Refused, UsageError
+from pik.rollout.template import parse
 from pik.workbench import athena, layout, sql
 from pik.workbench.cache import Cache
 from pik.workbench.layout import Part
@@ -229,3 +230,17 @@ def test_a_query_that_nobody_waits_for_is_stopped(ended: BaseException, stops: b
         athena._finished(Client(), "q-1")
     assert raised.value is ended
     assert stopped == ["q-1"]
+
+
+def test_what_athenas_table_leaves_out_is_said() -> None:
+    """Athena would find nothing there, and say nothing."""
+    resources = parse(project.TEMPLATE.read_text(encoding="utf-8"))["Resources"]
+    table = resources["RawTable"]["Properties"]["TableInput"]["Parameters"]
+    assert ",".join(athena.DAYS) == table["projection.event_date.range"]
+
+    def dated(*days: str) -> list[layout.Part]:
+        return [layout.Part(Listed("k", "", 1), "s", "t", day, 0) for day in days]
+
+    athena._refuse_dates_beyond(dated("1970-01-01", "2025-01-01", "2083-12-31"))
+    with pytest.raises(UsageError, match="2 objects are dated outside"):
+        athena._refuse_dates_beyond(dated("1969-12-31", "2025-01-01", "9999-12-31"))
