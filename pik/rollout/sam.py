@@ -27,6 +27,7 @@ from typing import IO, Any
 from pik import project
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
+from pik.events import sha256_json
 from pik.rollout.artifact import Digests, digests
 from pik.rollout.stack import Say
 from pik.rollout.template import parse
@@ -212,7 +213,10 @@ def _alone(environment: Environment, command: str) -> Iterator[IO[str]]:
     """
     folder = project.STATE / "sam"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{environment.stack}-{environment.region}-{command}.lock").open("w") as handle:
+    # Two embedded AWSs can have a stack of the same name; a build is the checkout's, whatever it is for.
+    place = sha256_json([environment.endpoint or environment.config.account, environment.region])[:12]
+    name = f"{environment.stack}-{place}-{command}" if command == "deploy" else command
+    with (folder / f"{name}.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if command == "deploy" else 0))
         except BlockingIOError:
