@@ -9,7 +9,22 @@ import typer
 from typer.exceptions import TyperException
 
 from pik import __version__
-from pik.cli import checks, demo, doctor, ingest, investigate, lab, ledger, local, plan, promote, rollout, run, simulate
+from pik.cli import (
+    checks,
+    demo,
+    doctor,
+    ingest,
+    investigate,
+    lab,
+    ledger,
+    leftovers,
+    local,
+    plan,
+    promote,
+    rollout,
+    run,
+    simulate,
+)
 from pik.errors import AwsError, PikError, Refused, UsageError
 from pik.text import printable
 
@@ -27,7 +42,22 @@ app = typer.Typer(
     no, 130 interrupted. --json prints one object, also for an error.
     """,
 )
-MODULES = (local, plan, rollout, promote, ingest, run, demo, lab, simulate, investigate, doctor, checks, ledger)
+MODULES = (
+    local,
+    plan,
+    rollout,
+    promote,
+    ingest,
+    run,
+    demo,
+    lab,
+    simulate,
+    investigate,
+    doctor,
+    leftovers,
+    checks,
+    ledger,
+)
 for module in MODULES:
     module.register(app)
 

@@ -203,7 +203,7 @@ _CLOUDFORMATION: list[Document] = [
         "cloudformation: CreateChangeSet",
         "arn:{partition}:cloudformation:{region}:aws:transform/Serverless-2016-10-31",
     ),
-    _allow("NoResource", "cloudformation: GetTemplateSummary ValidateTemplate", "*"),
+    _allow("NoResource", "cloudformation: GetTemplateSummary ListStacks ValidateTemplate", "*"),
     _allow(
         "Artifacts",
         "s3: CreateBucket GetBucketLocation GetBucketPolicy GetEncryptionConfiguration GetObject ListBucket "

@@ -97,7 +97,7 @@ def test_only_what_has_no_resource_is_allowed_everywhere() -> None:
         for action in statement["Action"]
     }
     assert broad == {
-        *("cloudformation:GetTemplateSummary", "cloudformation:ValidateTemplate"),
+        *("cloudformation:GetTemplateSummary", "cloudformation:ListStacks", "cloudformation:ValidateTemplate"),
         *("iam:ListAccountAliases", "iam:SimulatePrincipalPolicy", "lambda:GetAccountSettings"),
     }
 
