@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -41,13 +42,19 @@ def converge(
         else {"ParameterKey": key, "UsePreviousValue": True}
         for key in (parameters if template else found.parameters)
     ]
+    token = str(uuid4())  # by which CloudFormation knows a request that is sent again
     with aws_errors(environment, "update the stack"):
         try:
-            environment.client("cloudformation").update_stack(
-                StackName=environment.stack,
-                **source,
-                Parameters=wanted,
-                Capabilities=CAPABILITIES,
+            patiently(
+                environment,
+                lambda: environment.client("cloudformation").update_stack(
+                    StackName=environment.stack,
+                    **source,
+                    Parameters=wanted,
+                    Capabilities=CAPABILITIES,
+                    ClientRequestToken=token,
+                ),
+                say=say,
             )
         except ClientError as error:
             if _NOTHING_TO_DO not in str(error):

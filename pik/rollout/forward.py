@@ -71,7 +71,7 @@ def refuse_unless_ready(environment: Environment, found: Stack) -> None:
         raise Refused(
             f"{environment.stack} is {found.status}",
             reason="CloudFormation is at work on it; one change at a time",
-            next_step=f"wait for `pik status --env {environment.name}` to say COMPLETE, then again",
+            next_step=f"wait until `pik status --env {environment.name}` no longer says so, then again",
         )
     if not found.healthy:
         raise Refused(

@@ -292,35 +292,48 @@ def _settle(environment: Environment, found: Stack, consumption: Consumption) ->
 
 def _set_going(environment: Environment, found: Stack, consumption: Consumption) -> str:
     """Have CloudFormation go back to where it was; return the status that it leaves then, or nothing."""
-    client, name = environment.client("cloudformation"), environment.stack
+    client, say = environment.client("cloudformation"), consumption.say
+    status, name = found.status, environment.stack
+    asks: dict[str, tuple[str, Callable[[], object]]] = {
+        "UPDATE_ROLLBACK_FAILED": (
+            "continuing CloudFormation's own rollback",
+            lambda: client.continue_update_rollback(StackName=name),
+        ),
+        # A deploy that was told not to roll back.
+        "UPDATE_FAILED": ("rolling the failed update back", lambda: client.rollback_stack(StackName=name)),
+        "UPDATE_IN_PROGRESS": (
+            "cancelling the update that is under way",
+            lambda: client.cancel_update_stack(StackName=name),
+        ),
+    }
+    if status not in asks:
+        return ""
+    doing, ask = asks[status]
+    say(doing)
     with aws_errors(environment, f"have CloudFormation go back ({consumption.state})"):
-        if found.status == "UPDATE_ROLLBACK_FAILED":
-            consumption.say("continuing CloudFormation's own rollback")
-            client.continue_update_rollback(StackName=name)
-            return found.status
-        if found.status == "UPDATE_FAILED":  # a deploy that was told not to roll back
-            consumption.say("CloudFormation rolls the failed update back")
-            client.rollback_stack(StackName=name)
-            return found.status
-        if found.status == "UPDATE_IN_PROGRESS":
-            consumption.say("cancelling the update that is under way")
-            try:
-                client.cancel_update_stack(StackName=name)
-            except ClientError:
-                consumption.say("it cannot be cancelled any more: waiting for its end")
-    return ""
+        try:
+            patiently(environment, ask, say=say)
+        except ClientError as error:
+            # It has moved meanwhile, also because an answer was lost: what becomes of it is waited for.
+            if error.response.get("Error", {}).get("Code") != "ValidationError":
+                raise
+            say(f"CloudFormation goes its own way, waiting for its end: {error}")
+    return "" if status == "UPDATE_IN_PROGRESS" else status
 
 
 def _stuck(environment: Environment, found: Stack, consumption: Consumption) -> AwsError:
-    events = stack.events(environment, found.updated)
+    events = patiently(environment, lambda: stack.events(environment, found.updated))
     failed = list(dict.fromkeys(event.resource for event in events if event.failed))
     skip = " ".join(name for name in failed if name != environment.stack)
+    skipped = (
+        f", or skip it: aws cloudformation continue-update-rollback --stack-name {environment.stack} --region "
+        f"{environment.region} --resources-to-skip {skip or 'LOGICAL_ID'}"
+    )
+    mend = "mend what its events say" + (skipped if found.status == "UPDATE_ROLLBACK_FAILED" else "")
     return AwsError(
         f"{environment.name}: {consumption.state}, but CloudFormation cannot move: {found.status}",
         reason=found.reason or f"failed: {skip or 'it does not say what'}",
-        next_step=f"mend what its events say, or skip it: aws cloudformation continue-update-rollback --stack-name "
-        f"{environment.stack} --region {environment.region} --resources-to-skip {skip or 'LOGICAL_ID'}; then pik "
-        f"rollback --env {environment.name} again. Nothing is lost meanwhile",
+        next_step=f"{mend}; then pik rollback --env {environment.name} again. Nothing is lost meanwhile",
     )
 
 

@@ -196,8 +196,10 @@ def _next(
     if not found.healthy:
         return [f"{way_out(environment, found)}    the stack is {found.status}"]
     steps = [f"{left.finish}    finish what is half done", f"{left.undo}    or undo it"] if left else []
-    if dead:
+    if dead and found.phase.processor:
         steps.append(f"pik rollback --env {env}    if the DLQ's {dead} messages are this deployment's fault")
+    elif dead:
+        steps.append(f"pik run queue-and-dlq --env {env}    why the DLQ holds {dead} messages")
     closed = found.phase.processor and any(m.state == "Disabled" for m in mappings)
     if closed and found.parameters.get("DryRun") != "true":
         steps.append(f"pik rollback --env {env} --to replay    the mapping is closed: finish the rollback (or deploy)")

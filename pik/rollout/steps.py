@@ -275,6 +275,10 @@ class RollbackStep(Step):
         )
         again = phases.phase(self.done.previous).name if self.done.changed else ""
         undo = f"pik deploy --env {self.environment.name} --phase {again}" if again else ""
+        if (
+            again and self.phase.next and self.environment.config.protection != "open"
+        ):  # there, no deploy raises a phase
+            undo = f"pik promote --env {self.environment.name} --to {self.phase.next.name}"
         return result.model_copy(update={"title": f"rollback to {self.phase.label}", "undo": undo})
 
 
