@@ -48,9 +48,9 @@ class Realism:
         habits: dict[str, Habit] = {
             "lambda-limits": LambdaLimits(self.tally),
             "fresh-apis": self.fresh,
-            "throttling": Throttling(dice, self.tally),
-            "cloudformation-throttling": CloudFormationThrottling(dice, self.tally),
-            "s3-busy": S3Busy(dice, self.tally),
+            "throttling": Throttling(dice, self.tally, now),
+            "cloudformation-throttling": CloudFormationThrottling(dice, self.tally, now),
+            "s3-busy": S3Busy(dice, self.tally, now),
             "transaction-conflicts": TransactionConflicts(dice, self.tally),
             "failed-calls": FailedCalls(dice, self.tally),
             "partial-batches": PartialBatches(dice, self.tally),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 
 class Dice:
@@ -36,21 +37,23 @@ class Dice:
 
 
 class Bursts:
-    """Strikes at a rate, and now and then several times in a row: more often than a client tries again by itself."""
+    """Strikes at a rate, and then goes on for a while: often longer than a client tries again by itself.
 
-    def __init__(self, dice: Dice, habit: str, rate: float, longest: int = 8) -> None:
-        self._dice, self._habit, self._rate, self._longest = dice, habit, rate, longest
-        self._left: Counter[str] = Counter()
+    A while is up to ``longest`` seconds, and mostly much less. It is never compressed: neither is a client's backoff.
+    """
+
+    def __init__(self, dice: Dice, habit: str, rate: float, now: Callable[[], float], longest: float = 3.0) -> None:
+        self._dice, self._habit, self._rate, self._now, self._longest = dice, habit, rate, now, longest
+        self._until: dict[str, float] = {}
 
     def strike(self, subject: str) -> bool:
         """Return whether the next call about a subject is struck."""
-        if self._left[subject] > 0:
-            self._left[subject] -= 1
+        now = self._now()
+        if now < self._until.get(subject, 0.0):
             return True
         if self._dice.fraction(self._habit, subject) >= self._rate:
             return False
-        length = self._dice.fraction(f"{self._habit} length", subject)
-        self._left[subject] = int(self._longest * length**3)
+        self._until[subject] = now + self._longest * self._dice.fraction(f"{self._habit} length", subject) ** 3
         return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .dice import Bursts, Dice, Tally
@@ -32,7 +33,7 @@ _WRITES = ("PutItem", "UpdateItem", "DeleteItem")
 
 
 class Throttling(Quiet):
-    """A call is refused because there were too many, and so, often, are the next ones of the same operation.
+    """A call is refused because there were too many, and so, often, are those of the next seconds.
 
     A transaction says it in its cancellation reasons. Codes:
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html (tables on demand too:
@@ -43,8 +44,8 @@ class Throttling(Quiet):
     https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html
     """
 
-    def __init__(self, dice: Dice, tally: Tally) -> None:
-        self._bursts, self._tally = Bursts(dice, "throttling", THROTTLING_RATE), tally
+    def __init__(self, dice: Dice, tally: Tally, now: Callable[[], float]) -> None:
+        self._bursts, self._tally = Bursts(dice, "throttling", THROTTLING_RATE, now), tally
 
     def before(self, call: Call) -> Answer | Cut | None:
         """Refuse at a rate."""
@@ -58,13 +59,13 @@ class Throttling(Quiet):
 
 
 class CloudFormationThrottling(Quiet):
-    """Describe, List and Get calls are refused with "Rate exceeded", often several in a row.
+    """Describe, List and Get calls are refused with "Rate exceeded", often for seconds.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/CommonErrors.html
     """
 
-    def __init__(self, dice: Dice, tally: Tally) -> None:
-        self._bursts, self._tally = Bursts(dice, "cloudformation-throttling", CLOUDFORMATION_RATE), tally
+    def __init__(self, dice: Dice, tally: Tally, now: Callable[[], float]) -> None:
+        self._bursts, self._tally = Bursts(dice, "cloudformation-throttling", CLOUDFORMATION_RATE, now), tally
 
     def before(self, call: Call) -> Answer | Cut | None:
         """Refuse at a rate."""
@@ -82,9 +83,9 @@ class S3Busy(Quiet):
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html (409 ConditionalRequestConflict)
     """
 
-    def __init__(self, dice: Dice, tally: Tally) -> None:
+    def __init__(self, dice: Dice, tally: Tally, now: Callable[[], float]) -> None:
         self._dice, self._tally = dice, tally
-        self._bursts = Bursts(dice, "s3-busy", S3_RATE)
+        self._bursts = Bursts(dice, "s3-busy", S3_RATE, now)
 
     def before(self, call: Call) -> Answer | Cut | None:
         """Refuse at a rate."""

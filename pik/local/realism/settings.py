@@ -15,7 +15,7 @@ SKEW_SECONDS = 60.0
 HABITS: dict[str, str] = {
     "lost-answers": "the effect is done, the connection is cut",
     "failed-calls": "an internal error, or a connection cut, before anything is done",
-    "throttling": "DynamoDB, SQS, Lambda, Logs, CloudWatch and API Gateway refuse calls, often several in a row",
+    "throttling": "DynamoDB, SQS, Lambda, Logs, CloudWatch and API Gateway refuse calls, up to 3 s long",
     "cloudformation-throttling": "Describe, List and Get calls of CloudFormation are refused",
     "s3-busy": "S3 answers 503 SlowDown, and 409 to conditional writes",
     "transaction-conflicts": "DynamoDB cancels a transaction or refuses a write: another one is ongoing",

@@ -70,7 +70,7 @@ class Ministack:
         """Return clients of the root keys, which the emulator takes from any account's number."""
         import botocore.session
 
-        for account in sorted({key[0] for key, _ in list(self._buckets.all_items())}):
+        for account in sorted({account for account, _ in list(self._buckets._data)}):
             if account not in self._clients:
                 self._clients[account] = botocore.session.get_session().create_client(
                     "s3",
