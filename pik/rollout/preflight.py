@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -238,24 +237,20 @@ def _certificates(subject: Subject) -> Check:
 
 
 def _sign_in(subject: Subject) -> Check:
-    """Whether the sign-in lasts for a deploy, and nobody is asked for a code in the middle of it."""
+    """Whether the sign-in lasts for a deploy: nobody can be asked for an MFA code in the middle of it."""
     session = subject.environment.session
     credentials, profile = session.get_credentials(), session._session.get_scoped_config()
-    until = getattr(credentials, "_expiry_time", None)
+    method, until = getattr(credentials, "method", "keys"), getattr(credentials, "_expiry_time", None)
     left = (until - datetime.now(UTC)).total_seconds() if until else math.inf
-    method = getattr(credentials, "method", "keys")
-    renewed = method in RENEWED
-    code = bool(profile.get("mfa_serial")) and not sys.stdin.isatty()
-    how = f"signed in by {method}"
+    code = bool(profile.get("mfa_serial"))
+    renewed = method in RENEWED or (method == "assume-role" and not code)
     lasts = "without an end" if left == math.inf else f"until {until:%H:%M} UTC"
     return check(
         "sign-in",
-        not code and (left >= SHORTEST_SIGN_IN or renewed),
-        yes=f"{how}, {lasts}" + (", renewed by itself" if renewed else ""),
-        no="the profile asks for an MFA code, and nobody is at the terminal" if code else f"{how}, only {lasts}",
-        remedy="run it at a terminal, or sign in before: aws sts get-session-token, aws sso login; then export the keys"
-        if code
-        else "sign in again: aws sso login, or new keys",
+        left >= SHORTEST_SIGN_IN or renewed,
+        yes=f"signed in by {method}, {lasts}" + (", renewed by itself" if renewed else ""),
+        no=f"signed in by {method}, only {lasts}" + (", then it asks for an MFA code" if code else ""),
+        remedy="sign in again at a terminal: aws sso login, new keys, or any pik command that asks for the code",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -251,18 +250,18 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "minutes", "profile", "terminal", "verdict"),
+    ("method", "minutes", "profile", "verdict"),
     [
-        ("env", None, {}, False, PASSED),
-        ("sso", 5, {}, False, PASSED),  # renewed by itself
-        ("assume-role", 50, {}, False, PASSED),
-        ("assume-role", 5, {}, False, FAILED),
-        ("assume-role", 50, {"mfa_serial": "arn:mfa"}, False, FAILED),
-        ("assume-role", 50, {"mfa_serial": "arn:mfa"}, True, PASSED),
+        ("env", None, {}, PASSED),
+        ("sso", 5, {}, PASSED),  # renewed by itself
+        ("assume-role", 5, {}, PASSED),
+        ("assume-role", 50, {"mfa_serial": "arn:mfa"}, PASSED),
+        ("assume-role", 5, {"mfa_serial": "arn:mfa"}, FAILED),  # it would ask for a code in the middle
+        ("custom-process", 5, {}, FAILED),
     ],
 )
 def test_the_sign_in_lasts_for_a_deploy(
-    monkeypatch: pytest.MonkeyPatch, method: str, minutes: float | None, profile: Any, terminal: bool, verdict: Verdict
+    monkeypatch: pytest.MonkeyPatch, method: str, minutes: float | None, profile: Any, verdict: Verdict
 ) -> None:
     until = None if minutes is None else datetime.now(UTC) + timedelta(minutes=minutes)
     credentials = SimpleNamespace(method=method, _expiry_time=until)
@@ -271,7 +270,6 @@ def test_the_sign_in_lasts_for_a_deploy(
     )
     about = subject()
     monkeypatch.setitem(vars(about.environment), "session", session)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: terminal))
     assert asked("sign-in", about).verdict is verdict
 
 
