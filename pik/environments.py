@@ -224,13 +224,22 @@ def as_aws_error(error: BotoCoreError | ClientError) -> errors.AwsError:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         denied = status in (401, 403) or "AccessDenied" in code or "ExpiredToken" in code
         hint = "aws sts get-caller-identity shows who you are; renew or switch the profile" if denied else ""
+        if code in _SKEWED or "Signature expired" in str(error) or "Signature not yet current" in str(error):
+            hint = "set this machine's clock: AWS refuses what is signed five minutes off (timedatectl set-ntp true)"
         return errors.AwsError(f"AWS said no to {error.operation_name}", reason=str(error), next_step=hint)
     name = type(error).__name__
-    if "Connect" in name or "Proxy" in name or "Timeout" in name:
+    if "SSL" in name:
+        trust = "a proxy that reads TLS? AWS_CA_BUNDLE names the file with your company's certificates"
+        return errors.AwsError("AWS's certificate is not trusted", reason=str(error), next_step=trust)
+    if "Proxy" in name:
+        way = "check HTTPS_PROXY and NO_PROXY"
+        return errors.AwsError("AWS cannot be reached through the proxy", reason=str(error), next_step=way)
+    if "Connect" in name or "Timeout" in name:
         return errors.AwsError("AWS cannot be reached", reason=str(error), next_step="check network and region")
     return errors.AwsError("AWS cannot be used", reason=str(error), next_step=_SIGN_IN)
 
 
+_SKEWED = ("RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture")
 _SIGN_IN = "sign in (aws sso login, or AWS_PROFILE=<profile>) and check with aws sts get-caller-identity"
 
 

@@ -13,7 +13,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.client import BaseClient
 from botocore.credentials import AssumeRoleProvider, JSONFileCache
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProxyConnectionError, SSLError
 
 from pik import errors
 from pik.environments import Environment, as_aws_error, environment
@@ -297,6 +297,13 @@ def test_environments_are_values() -> None:
             ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetObject"),
             "AWS said no to GetObject",
             "get-caller-identity",
+        ),
+        (SSLError(endpoint_url="https://x", error="self-signed"), "AWS's certificate is not trusted", "AWS_CA_BUNDLE"),
+        (ProxyConnectionError(proxy_url="http://p"), "AWS cannot be reached through the proxy", "HTTPS_PROXY"),
+        (
+            ClientError({"Error": {"Code": "SignatureDoesNotMatch", "Message": "Signature expired: …"}}, "GetObject"),
+            "AWS said no to GetObject",
+            "clock",
         ),
     ],
 )
