@@ -56,8 +56,12 @@ def list_(
     text = table(found) if found else _nothing(book, bool(kind or phase))
     if book.problems:
         text += f"\n! {_count(len(book.problems), 'problem')}: pik ledger verify --env {env}"
+    begun = book.unfinished
+    if begun:
+        text += f"\n! entry {begun.number}, a {begun.kind}, has no recorded end: pik status --env {env}"
     data = {
         "environment": env,
+        "unfinished": begun.number if begun else None,
         "entries": [_row(entry) for entry in found],
         "problems": [problem.as_dict() for problem in book.problems],
     }

@@ -19,14 +19,14 @@ from moto import mock_aws
 from pik import ledger
 from pik.environments import Environment
 from pik.errors import AwsError, CheckFailed, NotDeployed, Refused, UsageError
-from pik.ledger import CHANGES, Entry, Flaw, Kind, NotRecorded, subjects
+from pik.ledger import CHANGES, Entry, Flaw, Kind, Ledger, NotRecorded, subjects
 from pik.ledger.entry import FIRST, link_after
 from pik.ledger.statement import plain
 from pik.ledger.store import Store
 from pik.rollout import guard
 from pik.workbench import frames
 from tests.unit import ledger_world
-from tests.unit.ledger_world import ABOUT, ACCOUNT, BUCKET, CALLER, hashed
+from tests.unit.ledger_world import ABOUT, ACCOUNT, BUCKET, CALLER, entry, hashed
 
 EVIDENCE = [("report.html", b"<p>all is well</p>", "text/html"), ("result.json", b"{}", "application/json")]
 
@@ -354,3 +354,30 @@ def test_a_full_ledger_says_so(env: Environment, three: list[Entry]) -> None:
 
     with pytest.raises(AwsError, match="no number left"):
         add(env, Kind.DEPLOY)
+
+
+def begun(number: int, kind: Kind = Kind.PROMOTION) -> Entry:
+    return entry(number, kind=kind, state="begun")
+
+
+@pytest.mark.parametrize(
+    ("entries", "change", "unfinished"),
+    [
+        ([entry(1), begun(2)], 2, 2),
+        ([entry(1), begun(2), entry(3, kind=Kind.PROMOTION, state="done", begun=2)], 3, None),
+        ([entry(1), begun(2), entry(3, kind=Kind.PROMOTION, state="failed", begun=2, changed=True)], 3, None),
+        ([entry(1), begun(2), entry(3, kind=Kind.PROMOTION, state="failed", begun=2, changed=False)], 1, None),
+        ([entry(1), entry(2, kind=Kind.PROMOTION, state="failed", changed=False)], 1, None),  # it was not begun
+        ([entry(1), entry(2, kind=Kind.PROMOTION, state="failed")], 2, None),  # of an earlier version: it may have
+        # What changed nothing takes back nobody else's change.
+        ([entry(1), entry(2), entry(3, kind=Kind.PROMOTION, state="failed", begun=2, changed=False)], 2, None),
+        ([entry(1), begun(2, Kind.DEPLOY), entry(3, kind=Kind.PROMOTION, begun=2, changed=False)], 2, 2),
+    ],
+)
+def test_an_attempt_that_changed_nothing_is_no_change(
+    entries: list[Entry], change: int, unfinished: int | None
+) -> None:
+    book = Ledger("dev", tuple(entries), ())
+    assert book.change
+    assert book.change.number == change
+    assert (book.unfinished.number if book.unfinished else None) == unfinished

@@ -83,7 +83,7 @@ def test_an_empty_ledger_is_said_to_be_empty(env: Environment) -> None:
     for name in ("list", "verify"):
         done = pik(name)
         assert (done.exit_code, done.stdout) == (0, "the ledger of dev is empty: nothing has been recorded yet\n")
-    assert data("list") == {"environment": "local", "entries": [], "problems": []}
+    assert data("list") == {"environment": "local", "unfinished": None, "entries": [], "problems": []}
     assert data("verify")["clean"] is True
     with pytest.raises(UsageError, match="the ledger is empty"):
         raise pik("show", "last").exception or AssertionError
@@ -102,6 +102,16 @@ def test_the_list_has_a_line_each_and_can_be_narrowed(two: list[ledger.Entry]) -
     for wrong, says in ((["--kind", "depoly"], "did you mean deploy"), (["--phase", "4"], "no such phase")):
         with pytest.raises(UsageError, match=says):
             raise pik("list", *wrong).exception or AssertionError
+
+
+def test_the_list_says_what_was_begun_and_has_no_end(env: Environment) -> None:
+    about = ledger.subjects(template="1" * 64, code="2" * 64)
+    said = {"phase": "processor", "sentence": "phase 2 -> 3"}
+    ledger.append(env, Kind.PROMOTION, subjects=about, predicate={**said, "state": "begun"})
+    assert "! entry 1, a promotion, has no recorded end: pik status --env local" in pik("list").stdout
+    assert data("list")["unfinished"] == 1
+    ledger.append(env, Kind.PROMOTION, subjects=about, predicate={**said, "state": "done", "begun": 1})
+    assert "no recorded end" not in pik("list").stdout
 
 
 def test_an_entry_is_shown_verdict_first_with_its_receipt(two: list[ledger.Entry]) -> None:
