@@ -36,14 +36,28 @@ def parse_json(body: bytes, *, new: bool = True) -> Any:
     ``new``: a document that arrives now, and so also: nested at most :data:`MAX_DEPTH` deep, and each number exactly
     the one that its double is written as. ``0.1`` is; ``1.000000000000000001`` is not, because it would be read as 1.
     """
-    if new:
-        _check_depth(body)
+    if not new:
+        return _read(body, float, int)
+    _check_depth(body)
     try:
-        return _load(body, _exact if new else float, _exact_integer if new else int)
+        return _read(body, _exact, _exact_integer)
     except _Inexact:
-        where = next(_inexact_places(body))
+        # Read it again to say where: a document that has a worse fault is refused for that.
+        where = next(_inexact_places(_read(body, _marked(_exact), _marked(_exact_integer))))
         message = f"{where}: a number that a double cannot hold exactly"
         raise Rejected("number_out_of_range", message, "send such numbers as strings") from None
+
+
+def _read(body: bytes, number: Callable[[str], Any], integer: Callable[[str], Any]) -> Any:
+    """Parse strict JSON with a reader of fractions and one of integers. Raise Rejected, or what the readers raise."""
+    try:
+        return json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_no_repeats,
+            parse_constant=_no_constant,
+            parse_float=number,
+            parse_int=integer,
+        )
     except UnicodeDecodeError as error:
         raise Rejected("not_utf8", f"byte {error.start} is not UTF-8", "send JSON encoded as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -51,9 +65,9 @@ def parse_json(body: bytes, *, new: bool = True) -> Any:
         raise Rejected("not_json", f"not JSON: {error.msg} at {where}", "send one JSON object") from None
     except RecursionError:
         raise Rejected("too_deep", "nested too deeply", "flatten the payload") from None
-    except ValueError as error:  # an integer of thousands of digits
-        if isinstance(error, Rejected):
-            raise
+    except (Rejected, _Inexact):
+        raise
+    except ValueError:  # an integer of thousands of digits
         raise Rejected("number_out_of_range", "a number is too long", "send long numbers as strings") from None
 
 
@@ -79,13 +93,6 @@ class _Inexact(ValueError):
     """A number is not the one that its double is written as."""
 
 
-def _load(body: bytes, number: Callable[[str], Any], integer: Callable[[str], Any]) -> Any:
-    text = body.decode("utf-8")
-    return json.loads(
-        text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_float=number, parse_int=integer
-    )
-
-
 def _exact(text: str) -> float:
     value = float(text)
     if not _holds(value, text):
@@ -107,19 +114,21 @@ def _holds(value: float, text: str) -> bool:
     return Decimal(repr(value)) == Decimal(text)
 
 
-def _inexact_places(body: bytes) -> Iterator[str]:
-    """Where the numbers are that :func:`_load` refused, such as ``payload.items[3].price``."""
+def _marked(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a reader that puts :class:`_Inexact` in the place of what ``read`` refuses."""
 
-    def mark(read: Callable[[str], Any]) -> Callable[[str], Any]:
-        def attempt(text: str) -> Any:
-            try:
-                return read(text)
-            except _Inexact:
-                return _Inexact
+    def attempt(text: str) -> Any:
+        try:
+            return read(text)
+        except _Inexact:
+            return _Inexact
 
-        return attempt
+    return attempt
 
-    waiting = [("", _load(body, mark(_exact), mark(_exact_integer)))]
+
+def _inexact_places(document: Any) -> Iterator[str]:
+    """Where a document has marks, such as ``payload.items[3].price``."""
+    waiting = [("", document)]
     while waiting:
         path, value = waiting.pop()
         if value is _Inexact:

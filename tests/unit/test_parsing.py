@@ -110,8 +110,16 @@ def test_a_refusal_names_every_foreign_field_and_no_value() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_body_whatsoever_crashes_the_parser(sent: bytes) -> None:
-    with contextlib.suppress(Rejected):
-        parse_event(sent, {})
+    for new in (False, True):
+        with contextlib.suppress(Rejected):
+            parse_event(sent, {}, new=new)
+
+
+@given(st.text('[]{}:,"\\0123456789.eE+-naftru ', max_size=40))
+def test_no_text_that_looks_like_json_crashes_the_parser(sent: str) -> None:
+    for new in (False, True):
+        with contextlib.suppress(Rejected):
+            parse_event(sent.encode(), {}, new=new)
 
 
 def test_a_typo_is_answered_with_the_right_name() -> None:

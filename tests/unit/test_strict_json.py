@@ -45,6 +45,16 @@ def test_numbers_that_would_become_another_number_are_refused(text: str) -> None
     assert caught.value.message == "a[1].'price of': a number that a double cannot hold exactly"
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"[1.000000000000000001H]", "not_json"), (b"[1e400", "not_json"), (b'[1e400, {"a":1,"a":2}]', "repeated_name")],
+)
+def test_a_document_with_a_worse_fault_is_refused_for_that(body: bytes, code: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        parse_json(body)
+    assert caught.value.code == code
+
+
 @given(st.decimals(allow_nan=False, allow_infinity=False), st.decimals(allow_nan=False, allow_infinity=False))
 def test_two_numbers_never_become_one(left: Decimal, right: Decimal) -> None:
     try:
