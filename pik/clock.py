@@ -11,6 +11,7 @@ from pik.environments import Environment
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
 SKEW_ON_AWS = timedelta(minutes=5)
 SKEW_EMBEDDED = timedelta(seconds=5)  # one machine, one clock; an answer under load takes a few seconds
+SKEW_REALISM = timedelta(seconds=90)  # the realism mode sets its clock wrong by up to 60 s
 
 
 def now(environment: Environment) -> datetime:
@@ -29,7 +30,25 @@ def now(environment: Environment) -> datetime:
 
 def skew(environment: Environment) -> timedelta:
     """Return by how much a producer's clock may differ from AWS's."""
-    return SKEW_EMBEDDED if environment.embedded else SKEW_ON_AWS
+    if not environment.embedded:
+        return SKEW_ON_AWS
+    return SKEW_REALISM if lateness(environment) else SKEW_EMBEDDED
+
+
+def lateness(environment: Environment) -> float:
+    """Return how late counts, logs and metrics are, in terms of AWS: 1 on AWS, 0 on the embedded AWS.
+
+    In its realism mode it is as late as AWS, or as many times less as its waits are shortened.
+    """
+    if not environment.embedded:
+        return 1.0
+    from pik.local.instance import recorded, state_dir
+    from pik.local.realism.settings import Settings
+
+    found = recorded(state_dir())
+    if found is None or found.endpoint != environment.endpoint or not found.realism:
+        return 0.0
+    return 1 / Settings.parse(found.realism).compress
 
 
 def settled(environment: Environment) -> datetime:

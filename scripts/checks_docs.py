@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pik.rollout.checks import STEPS, Spec, of_step
+from tests.unit.planted_defects import DEFECTS, WITHOUT
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "checks.md"
 HEAD = """\
@@ -16,6 +17,14 @@ Three verdicts: **passed**; **failed**; **inconclusive**, when there was nothing
 at. No data is never a pass. A *blocking* check keeps the gate closed unless it passes, an *advisory* one is only shown.
 What does not pass says what to do and which runbook looks into it. What comes late (logs, metrics, a queue's counters)
 is waited for: on AWS as long as the check's patience, longer with `-p patience=SECONDS`; the embedded AWS is not late.
+"""
+PROVEN = """\
+## Checks that can fail
+
+A check is worth what it notices. For each one a defect is planted in an environment in memory, where the shipped
+functions work on imitated stores (`tests/unit/planted_defects.py`), and every question of the step is asked: exactly
+this check fails, with those named beside it, which ask about the same damage. Without a defect all of them pass. What
+never arrives makes a check *inconclusive*: that closes the gate as well.
 """
 TITLES = {"ingest": "Phase 1: ingest", "replay": "Phase 2: replay", "processor": "Phase 3: processor"}
 
@@ -36,7 +45,20 @@ def render() -> str:
     for step in STEPS:
         table = "\n".join(rows(spec) for spec in of_step(step))
         parts.append(f"## {TITLES.get(step, 'Rollback')}\n\n{head}{table}\n")
+    parts.append(PROVEN)
+    parts += [f"### {TITLES.get(step, 'Rollback')}\n\n{proven(step)}\n" for step in STEPS]
     return "\n".join(parts)
+
+
+def proven(step: str) -> str:
+    """Return the table of the defects that the checks of a step notice."""
+    lines = ["| check | planted defect | verdict | noticed by as well |", "|---|---|---|---|"]
+    for spec in of_step(step):
+        planted = [one for one in DEFECTS if (one.step, one.check) == (step, spec.name)]
+        lines += [f"| {one.check} | {one.what} | {one.verdict} | {', '.join(one.also)} |" for one in planted]
+        if (step, spec.name) in WITHOUT:
+            lines.append(f"| {spec.name} | none: {WITHOUT[step, spec.name]} | | |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,11 @@ class Limits:
     @classmethod
     def of(cls, environment: Environment) -> Limits:
         """The usual ones; on the embedded AWS nothing comes late."""
-        return cls(least=3.0, settle=settling(environment), patience=90.0, every=0.5) if environment.embedded else cls()
+        if not environment.embedded:
+            return cls()
+        late = clock.lateness(environment)
+        least, patience = max(3.0, cls.least * late), max(90.0, cls.patience * late)
+        return cls(least=least, settle=settling(environment), patience=patience, every=0.5)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from pik import clock
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.rollout.stack import aws_errors
@@ -97,7 +98,7 @@ def messages(environment: Environment, queue_url: str) -> int:
 
 def settling(environment: Environment) -> float:
     """Return how many seconds a count of a queue must have lasted to be believed; the embedded AWS counts exactly."""
-    return 0.0 if environment.embedded else SETTLE_SECONDS
+    return SETTLE_SECONDS * clock.lateness(environment)
 
 
 def queue_counts(environment: Environment, queue_url: str) -> dict[str, int]:

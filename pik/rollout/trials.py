@@ -186,11 +186,13 @@ class Trials:
         )
 
     def _copies(self, predicted: Prediction) -> list[str]:
+        """The messages of some events of these replays, once more; not of those that the processor must set aside."""
         bucket = self.stores.outputs["RawBucket"]
         return [
             queue.dumps(queue.message(row, replay_id=replay_id, entity_id=selection.entity_id, bucket=bucket))
             for replay_id, selection in predicted.sample().items()
             for row in selection.rows
+            if row["event_id"] in predicted.raws.events
         ]
 
     def _ask_dry(self, stores: Stores, bodies: list[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pik import clock
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.results import Check, Evidence, Verdict, words
@@ -60,8 +61,8 @@ def patience(name: str, environment: Environment, asked: float) -> float:
     On AWS at least as long as its spec says, and longer when a person asks for it. The embedded AWS is not late: there
     the two are upper limits.
     """
-    usual = BY_NAME[name].patience
-    return min(usual, asked) if environment.embedded else max(usual, asked)
+    usual, lateness = BY_NAME[name].patience, clock.lateness(environment)
+    return max(usual * lateness, asked) if lateness else min(usual, asked)
 
 
 def later(environment: Environment, phase: str, waited: float) -> str:

@@ -113,7 +113,7 @@ def test_no_acknowledged_event_is_lost_and_no_request_fails_because_of_a_toggle(
             assert replayed.facts["sent"] > 5 * 2  # of entities to which events come, and not only the probe's
             step = ProcessorStep(env.name, deploy=False)
             step.predict()
-            promote(env, "processor")
+            promote(env, "processor", on_progress=print)
             assert proven(env, step).facts["inputs"] == replayed.facts["sent"]
             rollback(env, "replay")
             rollback(env, "ingest")

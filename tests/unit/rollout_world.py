@@ -12,7 +12,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
-from pik.pipeline import ingest, processor, replay
+from pik.pipeline import aws, ingest, processor, replay
 from pik.pipeline.http import Request, guarded
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings
 from pik.rollout import phases
@@ -44,20 +44,24 @@ READING = {
 }
 
 
+@dataclass(frozen=True)
 class Clients(Environment):
-    """An environment whose clients are moto's, and imitations where moto has too much or too little."""
+    """An environment whose clients are moto's, each made once, and imitations where moto has too much."""
 
-    imitated: Mapping[str, Any] = {}
+    made: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str, **_: Any) -> Any:
-        return self.imitated[service] if service in self.imitated else boto3.client(service)
+        with self._lock:  # making clients is not thread-safe
+            if service not in self.made:
+                self.made[service] = boto3.client(service)
+            return self.made[service]
 
 
 class Log:
     """A logger and a set of metrics that write where the checks look."""
 
-    def __init__(self, group: str, service: str) -> None:
-        self.group, self.service = group, service
+    def __init__(self, environment: Environment, service: str) -> None:
+        self.group, self.service, self._client = f"/pik/{service}", service, environment.client
 
     def info(self, message: str, **fields: Any) -> None:
         self._write("INFO", message, fields)
@@ -72,7 +76,7 @@ class Log:
 
     def _write(self, level: str, message: str, fields: dict[str, Any]) -> None:
         line = json.dumps({"level": level, "message": message, **fields})
-        boto3.client("logs").put_log_events(
+        self._client("logs").put_log_events(
             logGroupName=self.group,
             logStreamName="s",
             logEvents=[{"timestamp": int(time.time() * 1000), "message": line}],
@@ -81,7 +85,7 @@ class Log:
     def add_metric(self, name: str, _: Any, value: float) -> None:
         dimensions = [{"Name": "service", "Value": self.service}, {"Name": "environment", "Value": "local"}]
         data = {"MetricName": name, "Dimensions": dimensions, "Value": value, "Timestamp": datetime.now(UTC)}
-        boto3.client("cloudwatch").put_metric_data(Namespace=METRICS_NAMESPACE, MetricData=[data])
+        self._client("cloudwatch").put_metric_data(Namespace=METRICS_NAMESPACE, MetricData=[data])
 
 
 @dataclass
@@ -149,19 +153,23 @@ class RolloutWorld:
     numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
-        self.environment = Clients("local", "us-east-1", ENDPOINT, EnvironmentConfig(protection="open"))
-        object.__setattr__(
-            self.environment, "imitated", {"cloudformation": CloudFormation(self), "lambda": Lambda(self)}
-        )
-        self.logs = {name: Log(f"/pik/{name}", name) for name in ("ingest", "replay", "processor")}
+        imitated = {"cloudformation": CloudFormation(self), "lambda": Lambda(self)}
+        open_to_all = EnvironmentConfig(protection="open")
+        self.environment = Clients("local", "us-east-1", ENDPOINT, open_to_all, made=imitated)
+        self.logs = {name: Log(self.environment, name) for name in ("ingest", "replay", "processor")}
         for log in self.logs.values():
-            boto3.client("logs").create_log_group(logGroupName=log.group)
-            boto3.client("logs").create_log_stream(logGroupName=log.group, logStreamName="s")
+            self.client("logs").create_log_group(logGroupName=log.group)
+            self.client("logs").create_log_stream(logGroupName=log.group, logStreamName="s")
+        for service in ("s3", "dynamodb", "sqs"):
+            aws.client(service)
         self.answer: Callable[[str, Request], dict[str, Any]] = self.really
         self.count: Callable[[SQSRecord], None] = lambda record: processor.process(record, self.config)
         self.asked_dry: Callable[[dict[str, Any]], dict[str, Any]] = lambda said: processor.foresee(said, self.config)
         self.enter(self.phase)
         self._policies()
+
+    def client(self, service: str) -> Any:
+        return self.environment.client(service)
 
     # --- the stack ---------------------------------------------------------------------------------------------------
 
@@ -215,7 +223,7 @@ class RolloutWorld:
         ]
 
     def _policies(self) -> None:
-        iam = boto3.client("iam")
+        iam = self.client("iam")
         iam.create_role(RoleName="pik-role", AssumeRolePolicyDocument=json.dumps(TRUST))
         iam.put_role_policy(RoleName="pik-role", PolicyName="own", PolicyDocument=json.dumps(READING))
         properties = {
@@ -223,7 +231,7 @@ class RolloutWorld:
             "Policies": [{"PolicyName": "own", "PolicyDocument": READING}],
         }
         self.declared = {"Role": {"Type": "AWS::IAM::Role", "Properties": properties}}
-        boto3.client("cloudwatch").put_metric_alarm(
+        self.client("cloudwatch").put_metric_alarm(
             AlarmName="dlq-alarm",
             MetricName="m",
             Namespace="n",
@@ -237,7 +245,7 @@ class RolloutWorld:
 
     def ring(self, state: str = "ALARM") -> None:
         """Set the dead-letter queue's alarm."""
-        boto3.client("cloudwatch").set_alarm_state(AlarmName="dlq-alarm", StateValue=state, StateReason="a test")
+        self.client("cloudwatch").set_alarm_state(AlarmName="dlq-alarm", StateValue=state, StateReason="a test")
 
     # --- the APIs ----------------------------------------------------------------------------------------------------
 
@@ -285,10 +293,13 @@ class RolloutWorld:
 
     def process(self, most: int = 10) -> int:
         """Receive once and process what comes; return how many messages that were."""
-        sqs, url = boto3.client("sqs"), self.config.queue_url
+        sqs, url = self.client("sqs"), self.config.queue_url
         received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=most).get("Messages", [])
         for message in received:
-            self.count(SQSRecord({"messageId": message["MessageId"], "body": message["Body"]}))
+            try:
+                self.count(SQSRecord({"messageId": message["MessageId"], "body": message["Body"]}))
+            except RuntimeError:
+                continue  # it comes back when its visibility timeout ends
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return len(received)
 

@@ -1,0 +1,321 @@
+"""What comes late, and counts that are a minute old: waited for, and never taken for a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pik import clock, local, project
+from pik.environments import Environment
+from pik.local.instance import Instance
+from pik.pipeline.settings import METRICS_NAMESPACE, Settings
+from pik.results import Verdict
+from pik.rollout import common, phases, reading
+from pik.rollout.canary import Limits
+from pik.rollout.inventory import SETTLE_SECONDS, settling
+from pik.rollout.phase2 import ReplayChecks, Sent
+from pik.rollout.phase3 import Drain, ProcessorChecks
+from pik.rollout.reading import Steady, Stores
+from pik.rollout.replaying import Raws
+from pik.rollout.trials import Prediction
+from pik.rollout.verdicts import patience
+from tests.unit.rollout_world import RolloutWorld, in_place, indexed
+
+AWS = Environment("staging", "eu-west-1")
+LOCAL = Environment("local", "us-east-1", "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def world(deployed: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RolloutWorld:
+    monkeypatch.setattr(project, "STATE", tmp_path)
+    indexed()
+    found = RolloutWorld(deployed)
+    in_place(found, monkeypatch)
+    return found
+
+
+def counted(world: RolloutWorld) -> tuple[ProcessorChecks, Prediction]:
+    """A replay that the processor has counted to its end."""
+    world.enter(phases.REPLAY)
+    world.ingest("e", 4)
+    ReplayChecks(world.environment, patience=30).replay()
+    checks = ProcessorChecks(world.environment, patience=30)
+    predicted = checks.predict()
+    world.enter(phases.PROCESSOR)
+    while world.process():
+        pass
+    return checks, predicted
+
+
+# --- patience -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["logs exist", "metrics arrive", "redelivery changes nothing"])
+def test_on_aws_what_comes_late_is_waited_for_and_a_person_may_ask_for_more(name: str) -> None:
+    assert patience(name, AWS, 60) == 300
+    assert patience(name, AWS, 900) == 900
+    assert patience(name, LOCAL, 60) == 60
+    assert patience(name, LOCAL, 900) == 300
+
+
+@pytest.mark.parametrize(("settings", "late"), [("", 0.0), ("7", 1.0), ("7 compress=10", 0.1)])
+def test_the_embedded_aws_is_as_late_as_its_realism_mode_says(
+    settings: str, late: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(local.STATE_VARIABLE, str(tmp_path))
+    Instance("n", 1, 9, "2026-11-27T00:00:00Z", settings).write(tmp_path)
+    assert clock.lateness(LOCAL) == late
+    assert settling(LOCAL) == SETTLE_SECONDS * late
+    assert patience("metrics arrive", LOCAL, 10) == (max(300 * late, 10) if late else 10)
+    assert Limits.of(LOCAL).patience == max(90, 900 * late)
+    assert clock.lateness(Environment("local", "us-east-1", "http://127.0.0.1:8")) == 0.0  # another instance's record
+
+
+def test_a_metric_that_came_too_late_for_one_run_counts_in_the_next(world: RolloutWorld) -> None:
+    world.began = datetime.now(UTC) - timedelta(minutes=20)
+    dimensions = [{"Name": "service", "Value": "ingest"}, {"Name": "environment", "Value": "local"}]
+
+    def point(minutes_ago: float) -> None:
+        moment = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+        data = {"MetricName": "Rejected", "Dimensions": dimensions, "Value": 1.0, "Timestamp": moment}
+        world.client("cloudwatch").put_metric_data(Namespace=METRICS_NAMESPACE, MetricData=[data])
+
+    point(30)  # before the last deploy: of other code
+    none = common.metrics(world.stores, "Rejected", "ingest", 0)
+    assert none.verdict is Verdict.INCONCLUSIVE
+    assert "-p patience=600" in none.remedy
+    point(10)
+    assert common.metrics(world.stores, "Rejected", "ingest", 0).verdict is Verdict.PASSED
+
+
+def test_a_deploy_of_last_year_asks_cloudwatch_for_no_more_than_it_answers(
+    world: RolloutWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GetMetricStatistics answers at most 1,440 points."""
+    asked: list[dict[str, Any]] = []
+
+    def answered(**query: Any) -> dict[str, Any]:
+        asked.append(query)
+        return {"Datapoints": []}
+
+    monkeypatch.setattr(world.client("cloudwatch"), "get_metric_statistics", answered, raising=False)
+    world.stores.metric_sum("Rejected", "ingest", datetime.now(UTC) - timedelta(days=365))
+    (query,) = asked
+    assert (query["EndTime"] - query["StartTime"]) / timedelta(seconds=query["Period"]) < 1440
+
+
+# --- clocks ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_aws_dates_is_compared_with_its_own_clock(world: RolloutWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"ResponseMetadata": {"HTTPHeaders": {"date": "Tue, 24 Nov 2026 12:00:00 GMT"}}}
+    monkeypatch.setattr(world.client("sts"), "get_caller_identity", lambda: answer, raising=False)
+    assert clock.now(world.environment) == datetime(2026, 11, 24, 12, tzinfo=UTC)
+    assert clock.settled(world.environment) == datetime(2026, 11, 24, 11, 59, 55, tzinfo=UTC)
+    assert clock.skew(AWS) == timedelta(minutes=5)
+
+
+# --- approximate counts ---------------------------------------------------------------------------------------------
+
+
+def sequence(*values: int) -> Callable[..., int]:
+    """Counts as they are seen, the last one for ever."""
+    left: Iterator[int] = iter(values)
+    last = [0]
+
+    def look(*_: Any) -> int:
+        last[0] = next(left, last[0])
+        return last[0]
+
+    return look
+
+
+@pytest.fixture
+def slow_counts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that only waiting moves, and counts that are as old as on AWS."""
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(reading, "settling", lambda _: SETTLE_SECONDS)
+    return now
+
+
+def test_a_count_is_believed_once_it_has_lasted(slow_counts: list[float]) -> None:
+    assert Steady(AWS, sequence(0, 0, 0, 7)).count() == (7, True)
+    assert slow_counts[0] >= 1000 + SETTLE_SECONDS
+    moving = iter(range(1000))
+    assert Steady(AWS, lambda: next(moving)).count()[1] is False
+
+
+def test_a_message_that_is_missing_by_a_count_that_moves_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, slow_counts: list[float]
+) -> None:
+    monkeypatch.setattr(Stores, "outputs", {})
+    checks = ReplayChecks(LOCAL, patience=0)
+    checks.stores = Stores(LOCAL, {})
+    sent = three_sent()
+    moving = iter([0, 1, 2] * 100)
+    monkeypatch.setattr(Stores, "waiting", lambda _: next(moving))
+    found = checks.queued(sent)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "-p patience=" in found.remedy
+    monkeypatch.setattr(Stores, "waiting", lambda _: 2)
+    assert checks.queued(sent).verdict is Verdict.FAILED  # it lasts: a message is gone
+    monkeypatch.setattr(Stores, "waiting", sequence(0, 9))
+    assert checks.queued(sent).verdict is Verdict.PASSED  # others send, too
+
+
+def three_sent() -> Sent:
+    from tests.unit.test_rollout_checks import a_replay
+
+    return a_replay(3, 3, 3)
+
+
+def test_redelivery_is_not_proven_by_an_empty_queue(world: RolloutWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The count is old: nothing was delivered yet, whatever the processor does with it."""
+    checks, predicted = counted(world)
+    checks.trials.asked = 0.2
+    monkeypatch.setattr(Stores, "waiting", lambda _: 0)
+    found = checks.trials.redelivery(predicted)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "names 0 as delivered" in found.sentence
+    assert "-p patience=600" in found.remedy
+    checks.trials.asked = 60
+    with world.consuming():
+        assert checks.trials.redelivery(predicted).verdict is Verdict.PASSED
+
+
+def test_what_is_not_counted_yet_is_not_taken_for_a_redelivery(world: RolloutWorld) -> None:
+    world.enter(phases.REPLAY)
+    world.ingest("e", 4)
+    ReplayChecks(world.environment, patience=30).replay()
+    checks = ProcessorChecks(world.environment, patience=0)
+    found = checks.trials.redelivery(checks.predict())
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "not counted yet" in found.sentence
+
+
+def test_a_queue_is_empty_when_its_counts_say_so_for_long_enough(
+    monkeypatch: pytest.MonkeyPatch, slow_counts: list[float]
+) -> None:
+    monkeypatch.setattr("pik.rollout.phase3.settling", lambda _: SETTLE_SECONDS)
+    monkeypatch.setattr(ProcessorChecks, "dry", False)
+    monkeypatch.setattr(Stores, "outputs", {"AggregatesTable": "aggregates"})
+    monkeypatch.setattr(Stores, "versions", lambda *_: {})
+    monkeypatch.setattr(Stores, "waiting", sequence(9, 0, 0, 9, 4, 0))
+    checks = ProcessorChecks(LOCAL, patience=300)
+    drained = checks.drain()
+    assert drained.left == 0
+    assert drained.empty_for >= SETTLE_SECONDS
+    assert [count for _, count in drained.timeline[:6]] == [9, 0, 0, 9, 4, 0]
+
+    nothing = Prediction({}, Raws({}, {}), 9, {})
+    assert checks.drains(nothing, drained).verdict is Verdict.PASSED
+    early = checks.drains(nothing, Drain(1.0, 0, [(0, 9), (1, 0), (40, 0)]))
+    assert early.verdict is Verdict.INCONCLUSIVE
+    assert "-p patience=" in early.remedy
+
+
+def test_an_empty_queue_with_events_that_were_never_counted_is_not_called_drained(world: RolloutWorld) -> None:
+    world.enter(phases.REPLAY)
+    world.ingest("e", 4)
+    ReplayChecks(world.environment, patience=30).replay()
+    checks = ProcessorChecks(world.environment, patience=0)
+    predicted = checks.predict()
+    world.client("sqs").purge_queue(QueueUrl=world.config.queue_url)
+    found = checks.drains(predicted, checks.drain())
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "6 predicted events are not counted" in found.sentence
+
+
+# --- mappings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("phase", "states", "dry", "passes"),
+    [
+        (phases.REPLAY, [], False, True),
+        (phases.REPLAY, ["Deleting"], False, True),  # it is going, and reads no more
+        (phases.REPLAY, ["Disabled"], False, False),
+        (phases.PROCESSOR, ["Enabled"], False, True),
+        (phases.PROCESSOR, ["Disabled"], False, False),  # a rollback that was interrupted
+        (phases.PROCESSOR, ["Disabled"], True, True),
+        (phases.PROCESSOR, ["Enabled"], True, False),
+        (phases.PROCESSOR, ["Enabled", "Enabled"], False, False),
+        (phases.PROCESSOR, ["Enabled", "Deleting"], False, True),
+    ],
+)
+def test_the_mappings_are_as_the_phase_says(
+    phase: phases.Phase, states: list[str], dry: bool, passes: bool, world: RolloutWorld
+) -> None:
+    world.enter(phase)
+    world.more = {"DryRun": "true"} if dry else {}
+    world.mappings = [{"UUID": str(n), "State": s, "FunctionArn": "a:b:c:d:e:f:p"} for n, s in enumerate(states)]
+    assert (common.components(world.stores).verdict is Verdict.PASSED) is passes
+
+
+# --- the alarm that a verification's own poison rings ---------------------------------------------------------------
+
+
+def alarms(monkeypatch: pytest.MonkeyPatch, *states: str) -> list[str]:
+    """Have the dead-letter queue's alarm be in these states, one at each look; return what is left of them."""
+    left = list(states)
+    monkeypatch.setattr(Stores, "alarms", lambda _: {"DeadLetterQueueAlarm": left.pop(0) if left[1:] else left[0]})
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    return left
+
+
+def set_aside(world: RolloutWorld, replay_id: str) -> None:
+    world.logs["processor"].error("set aside", message_id="m", replay_id=replay_id)
+
+
+def test_an_alarm_of_our_own_poison_is_waited_for(world: RolloutWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_aside(world, "poison-1a2b3c")
+    alarms(monkeypatch, "ALARM", "ALARM", "OK")
+    assert common.no_alarm(world.stores, 60).verdict is Verdict.PASSED
+
+
+def test_an_alarm_that_does_not_fall_silent_fails(world: RolloutWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_aside(world, "poison-1a2b3c")
+    alarms(monkeypatch, "ALARM")
+    assert common.no_alarm(world.stores, 0.05).verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize("others", [[], ["rollout-1"], ["poison-1", "rollout-1"]])
+def test_an_alarm_of_somebody_elses_message_fails_at_once(
+    others: list[str], world: RolloutWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for replay_id in others:
+        set_aside(world, replay_id)
+    left = alarms(monkeypatch, "ALARM", "OK")
+    assert common.no_alarm(world.stores, 60).verdict is Verdict.FAILED
+    assert left == ["OK"]
+
+
+# --- the poison ------------------------------------------------------------------------------------------------------
+
+
+def test_the_poison_is_found_among_others_and_they_stay(world: RolloutWorld) -> None:
+    sqs, url = world.client("sqs"), world.config.dead_letter_queue_url
+    for n in range(25):
+        sqs.send_message(QueueUrl=url, MessageBody=f"somebody's {n}")
+    checks = ProcessorChecks(world.environment, patience=60)
+    with world.consuming():
+        found = checks.trials.poison()
+    assert found.verdict is Verdict.PASSED, found
+    bodies: list[str] = []
+    while got := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        bodies += [message["Body"] for message in got]
+    assert sorted(bodies) == sorted(f"somebody's {n}" for n in range(25))
+
+
+def test_a_poison_that_is_nowhere_is_a_failure(world: RolloutWorld) -> None:
+    world.count = lambda _: None  # the processor swallows it
+    checks = ProcessorChecks(world.environment, patience=0.3)
+    with world.consuming():
+        found = checks.trials.poison()
+    assert found.verdict is Verdict.FAILED
