@@ -1,6 +1,7 @@
 """How long from ``pik rollback`` to the last message consumed, and to the end.
 
-On an embedded AWS of its own the processor is at work on a full queue while ``pik rollback`` is run, as the command.
+On an embedded AWS of its own the processor is at work on a full queue while ``pik rollback`` is run, as the command:
+with the events of a day in the stores, then with many rows more, which a rollback must not take longer for.
 When each message was counted is in the aggregates table (``counted`` of each contribution), so the last message
 consumed is read there, and not from what the rollback says of itself.
 """
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -29,15 +31,19 @@ FIGURES = {
 
 
 def run(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Roll back ten times from a processor at work; return the measurements."""
-    plan = {"rounds": 2 if quick else 10, "copies": 4}
+    """Roll back from a processor at work, half the times with many rows in the stores; return the measurements."""
+    plan = {"rounds": 2 if quick else 10, "copies": 4, "rows": 1_000 if quick else 30_000}
     started, load = datetime.now(UTC).isoformat(timespec="seconds"), f"{os.getloadavg()[0]:.2f}"
     with embedded() as env:
-        measured = [_round(env, number, plan["copies"], say) for number in range(plan["rounds"])]
+        half = plan["rounds"] // 2
+        measured = [_round(env, number, plan["copies"], say) for number in range(half)]
+        _seed(env, plan["rows"])
+        measured += [_round(env, number, plan["copies"], say) for number in range(half, plan["rounds"])]
     rows = []
-    for name, words in FIGURES.items():
-        values = [one[name] for one in measured]
-        rows.append([words, *(f"{figure:.2f}" for figure in (median(values), min(values), max(values)))])
+    for size, part in (("the events of a day", measured[:half]), (f"{2 * plan['rows']:,} rows more", measured[half:])):
+        for name, words in FIGURES.items():
+            values = [one[name] for one in part]
+            rows.append([f"{size}: {words}", *(f"{one:.2f}" for one in (median(values), min(values), max(values)))])
     kept = [one["kept"] for one in measured]
     return {
         "bench": "rollback",
@@ -103,6 +109,23 @@ def _fill(env: Any, replay: str, copies: int) -> int:
         entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[start : start + queue.BATCH])]
         env.client("sqs").send_message_batch(QueueUrl=stores.outputs["QueueUrl"], Entries=entries)
     return len(bodies)
+
+
+def _seed(env: Any, rows: int) -> None:
+    """Put rows into the events table and as many into the dedupe table, past the pipeline: it is size that counts."""
+    client, outputs = env.client("dynamodb"), env.outputs()
+
+    def put(start: int) -> None:
+        numbers = range(start, min(start + 25, rows))
+        events = [
+            {"PK": {"S": f"ENTITY#seed-{n % 500}"}, "SK": {"S": f"TS#{n:012d}"}, "x": {"S": "x" * 300}} for n in numbers
+        ]
+        dedupe = [{"event_id": {"S": f"{n:064d}"}, "x": {"S": "x" * 120}} for n in numbers]
+        for table, items in (("EventsTable", events), ("DedupeTable", dedupe)):
+            client.batch_write_item(RequestItems={outputs[table]: [{"PutRequest": {"Item": one}} for one in items]})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(put, range(0, rows, 25)))
 
 
 def _counted(env: Any, since: float) -> list[float]:

@@ -27,7 +27,7 @@ from pik.rollout.plan import Plan, make
 from pik.rollout.recording import BEFORE, capture, enter, moved, record, refusals
 from pik.rollout.stack import Say, Stack
 from pik.rollout.unfinished import close
-from pik.rollout.watching import patiently
+from pik.rollout.watching import FIRST, patiently
 from pik.signals import ended_in_order, undisturbed, unfailing
 
 
@@ -86,7 +86,7 @@ def deploy(
     """
     say, started = unfailing(on_progress), time.monotonic()
     with ended_in_order():
-        place = patiently(environment, lambda: guard(environment), say=say)
+        place = patiently(environment, lambda: guard(environment), say=say, silence=FIRST)
         target = phases.phase(phase)
         with refusals(environment, place, f"deploy --phase {target.name}", target.name):
             refuse_unless_forward(environment, target, place.stack)
@@ -113,7 +113,7 @@ def apply(environment: Environment, given: Plan, *, override: str = "", on_progr
     """
     say, started = unfailing(on_progress), time.monotonic()
     with ended_in_order():
-        place = patiently(environment, lambda: guard(environment), say=say)
+        place = patiently(environment, lambda: guard(environment), say=say, silence=FIRST)
         with refusals(environment, place, f"deploy --plan {given.digest[:16]}", given.phase):
             if given.promotes:
                 raise Refused(

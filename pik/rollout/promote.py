@@ -33,7 +33,7 @@ from pik.rollout.recording import about, capture, enter, moved, record, refusals
 from pik.rollout.rollback import rollback
 from pik.rollout.stack import Say, Stack
 from pik.rollout.unfinished import beginning, close
-from pik.rollout.watching import patiently
+from pik.rollout.watching import FIRST, patiently
 from pik.signals import ended_in_order, undisturbed, unfailing
 
 UNWATCHED = timedelta(hours=6)  # of a canary that was left alone, log lines are read for so long
@@ -117,7 +117,7 @@ def promote(
 def _promote(
     environment: Environment, target: Phase, seen: Plan | None, override: str, limits: Limits | None, say: Say
 ) -> Promotion:
-    place = patiently(environment, lambda: guard(environment), say=say)
+    place = patiently(environment, lambda: guard(environment), say=say, silence=FIRST)
     with refusals(environment, place, f"promote --to {target.name}", target.name):
         found = _ready(environment, place, target)
         now = deployed(environment, found)

@@ -25,7 +25,7 @@ from pik.rollout.intact import Comparison
 from pik.rollout.inventory import messages, queue_counts
 from pik.rollout.recording import record
 from pik.rollout.stack import Say, Stack, aws_errors
-from pik.rollout.watching import patiently
+from pik.rollout.watching import FIRST, patiently
 from pik.signals import ended_in_order, undisturbed, unfailing
 
 TARGETS = (phases.REPLAY.name, phases.INGEST.name)
@@ -112,7 +112,9 @@ def rollback(
 
 def _recorded(environment: Environment, to: str, say: Say, after_stop: Callable[[], None] | None) -> Rollback:
     consumption = Consumption(environment, say)
-    found = patiently(environment, lambda: guard(environment).stack or stack.require(environment), say=say)
+    found = patiently(
+        environment, lambda: guard(environment).stack or stack.require(environment), say=say, silence=FIRST
+    )
     try:
         done = _roll_back(environment, found, phases.phase(to), consumption, after_stop)
     except (PikError, KeyboardInterrupt) as error:

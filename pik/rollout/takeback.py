@@ -27,7 +27,7 @@ from pik.rollout.guard import guard
 from pik.rollout.recording import BEFORE, record
 from pik.rollout.rollback import Consumption
 from pik.rollout.stack import Say, Stack
-from pik.rollout.watching import patiently
+from pik.rollout.watching import FIRST, patiently
 from pik.signals import ended_in_order, undisturbed, unfailing
 
 
@@ -73,7 +73,7 @@ def take_back(environment: Environment, number: int = 0, *, on_progress: Say | N
 
 def _take_back(environment: Environment, number: int, say: Say) -> TakenBack:
     began = time.monotonic()
-    place = patiently(environment, lambda: guard(environment), say=say)
+    place = patiently(environment, lambda: guard(environment), say=say, silence=FIRST)
     found = place.stack or stack.require(environment)
     refuse_unless_ready(environment, found)
     entry = _deploy(ledger.read(environment), number)

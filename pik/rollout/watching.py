@@ -23,6 +23,7 @@ from pik.errors import AwsError, PikError
 
 T = TypeVar("T")
 SILENCE = 300.0  # seconds without any answer after which nothing is watched any more
+FIRST = 20.0  # seconds for the first question of a command: nothing has begun yet, and the network may be missing
 # https://docs.aws.amazon.com/awscloudformation/latest/APIReference/CommonErrors.html, and each service's own words.
 _CODES = frozenset(
     {
