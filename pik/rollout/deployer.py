@@ -1,8 +1,8 @@
 """What whoever deploys must be allowed, for one environment: made from the template, so that it cannot fall behind.
 
 Three parts, each a managed policy (IAM takes 6,144 characters in one): ``stack`` is for CloudFormation, ``sam`` and the
-roles; ``resources`` for what the stack consists of; ``running`` is what viewers and operators may, for the checks, the
-canary and the ledger.
+roles; ``resources`` for what the stack consists of; ``running`` is what viewers, operators and producers may, for the
+checks, the canary and the ledger.
 """
 
 from __future__ import annotations
@@ -225,13 +225,13 @@ _CLOUDFORMATION: list[Document] = [
 
 
 def _running(region: str, account: str, stack: str, environment: str) -> list[Document]:
-    """What ViewerPolicy and OperatorPolicy allow in the last phase, for resources that are known by name only."""
+    """What viewers, operators and producers may in the last phase, on resources of which the names are patterns."""
     known = pseudo(region, account, stack)
     document = parse(project.TEMPLATE.read_text(encoding="utf-8"))
     parameters = {**phases.PROCESSOR.parameters, "Environment": environment}
     found = Evaluator(document, parameters, known).evaluated().resources
     allowed: defaultdict[str, set[str]] = defaultdict(set)
-    for policy in ("ViewerPolicy", "OperatorPolicy"):
+    for policy in ("ViewerPolicy", "OperatorPolicy", "ProducerPolicy"):  # the canary sends an event of its own
         for statement in found[policy].properties["PolicyDocument"]["Statement"]:
             for resource in _many(statement["Resource"]):
                 pattern = _pattern(resource, {name: one.type for name, one in found.items()}, known)

@@ -110,12 +110,12 @@ def test_a_boundary_is_demanded_of_every_role_and_cannot_be_taken_away() -> None
     assert not [s for s in stack["Statement"] if "iam:DeleteRolePermissionsBoundary" in s["Action"]]
 
 
-def test_who_deploys_may_do_all_that_viewers_and_operators_may() -> None:
+def test_who_deploys_may_do_all_that_viewers_operators_and_producers_may() -> None:
     full = phases(TEMPLATE, Environment="prod")["processor"]
     wanted = {
         action
         for name, statement in tools.statements(full)
-        if name in ("ViewerPolicy", "OperatorPolicy")
+        if name in ("ViewerPolicy", "OperatorPolicy", "ProducerPolicy")
         for action in tools.as_list(statement["Action"])
     }
     running = deployer.policies("eu-west-1", ACCOUNT, "pik-prod", "prod")["running"]
