@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from pik import producer, runbooks
 from pik.environments import EMBEDDED_KEYS, Environment, environment
 from pik.errors import PikError
-from pik.rollout import deploy, deployer, promote, rollback
+from pik.rollout import deploy, deployer, promote, rights, rollback
+from pik.rollout.guard import guard
 
 pytestmark = pytest.mark.slow
 ACCOUNT = "000000000000"
@@ -105,3 +107,11 @@ def test_the_documented_roles_roll_out_verify_and_roll_back(
             _verified(env, phase, tmp_path)
     with acting("deployer") as env:
         assert rollback(env, "replay").changed
+
+
+def test_the_doctor_knows_who_may_deploy(acting: As) -> None:
+    """IAM's own simulation, as the caller: nothing is lacking for a deployer, and much for an operator."""
+    with acting("deployer") as env:
+        assert rights.lacking(env, guard(env), "") == []
+    with acting("operator") as env, pytest.raises(ClientError, match="SimulatePrincipalPolicy"):
+        rights.lacking(env, guard(env), "")
