@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from itertools import takewhile
@@ -192,14 +193,16 @@ class Canary:
         outputs = self.stores.outputs
         counts = queue_counts(self.environment, outputs["QueueUrl"])
         found = self.stores.versions(self.prediction.aggregates)
+        lines = self._lines()
         return Sample(
             seconds=round(seconds, 1),
             waiting=counts["ApproximateNumberOfMessages"],
             in_flight=counts["ApproximateNumberOfMessagesNotVisible"],
             oldest_seconds=queue_status(self.environment, outputs["QueueUrl"]).oldest_seconds,
-            dead=max(0, self.stores.dead_letters() - self.dead_before),
+            # The log tells at once, the queue's count up to a minute later, but of all the time.
+            dead=max(len(set(_set_aside(lines))), self.stores.dead_letters() - self.dead_before),
             counted=sum(self._counts(found).values()) - sum(self.before.values()),
-            failed=len(self._failures()),
+            failed=len(set(_failed(lines))),
             wrong=tuple(_wrong(self.prediction, found)),
         )
 
@@ -207,10 +210,9 @@ class Canary:
         there = found if found is not None else self.stores.versions(self.prediction.aggregates)
         return {group: row["input_count"] for group, row in there.items() if row}
 
-    def _failures(self) -> set[str]:
-        """What failed since the start: the messages that log lines name, and lines that name none."""
-        lines = (line for text in _FAILURES for line in self.stores.log_lines("ProcessorLogGroup", text, self.since))
-        return set(_failed(lines))
+    def _lines(self) -> list[str]:
+        """The processor's log lines of failures since the start."""
+        return [line for text in _FAILURES for line in self.stores.log_lines("ProcessorLogGroup", text, self.since)]
 
     def _with_probe(self, prediction: Prediction) -> Prediction:
         """Ingest and replay a probe event, and foresee what becomes of it."""
@@ -252,7 +254,17 @@ def _wrong(prediction: Prediction, found: dict[Group, Row | None]) -> Iterator[s
             yield f"{' · '.join(group)} has another state"
 
 
-def _failed(lines: Iterator[str]) -> Iterator[str]:
+def _set_aside(lines: Iterable[str]) -> Iterator[str]:
+    """The messages that log lines say were set aside."""
+    for line in lines:
+        with suppress(ValueError):
+            said = json.loads(line)
+            if isinstance(said, dict) and said.get("message") == "set aside":
+                yield str(said.get("message_id"))
+
+
+def _failed(lines: Iterable[str]) -> Iterator[str]:
+    """What failed: the messages that log lines name, and the invocations of lines that name none."""
     for line in lines:
         try:
             said = json.loads(line)

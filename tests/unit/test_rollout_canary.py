@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pik.results import Verdict
-from pik.rollout.canary import _FAILURES, Limits, Outcome, Sample, _failed, _some, _wrong, judge
+from pik.rollout.canary import _FAILURES, Limits, Outcome, Sample, _failed, _set_aside, _some, _wrong, judge
 from pik.rollout.replaying import Raws
 from pik.rollout.trials import Prediction
 
@@ -73,6 +73,7 @@ def test_a_failure_is_a_message_that_went_back_or_a_crash_once_each() -> None:
         "2026-11-24 Task timed out after 30.00 seconds",
     ]
     assert set(_failed(iter(lines))) == {"m1", lines[4], lines[5]}
+    assert set(_set_aside(iter(lines))) == {"m2"}
 
 
 ID = "1c1bd6e8-97e8-4ae1-8f8b-3b3f0e9f5a11"
