@@ -254,6 +254,10 @@ def _subprocess_env(environment: Environment) -> dict[str, str]:
     # sam asks the package index for a newer version once a week and holds up the command meanwhile.
     (settings / "metadata.json").write_text(json.dumps({"lastVersionCheck": time.time(), "telemetryEnabled": False}))
     return {
+        # A throttled call in the middle of a deploy ends sam, so its clients try for longer than the usual five times
+        # within seconds: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
+        "AWS_RETRY_MODE": "standard",
+        "AWS_MAX_ATTEMPTS": "10",
         **environment.subprocess_env(),
         "SAM_CLI_TELEMETRY": "0",
         "__SAM_CLI_APP_DIR": str(settings),
