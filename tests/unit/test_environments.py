@@ -16,7 +16,7 @@ from botocore.credentials import AssumeRoleProvider, JSONFileCache
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProxyConnectionError, SSLError
 
 from pik import errors
-from pik.environments import Environment, as_aws_error, environment
+from pik.environments import EMBEDDED_KEYS, Environment, as_aws_error, environment
 
 CONFIG = """
 [default]
@@ -319,3 +319,24 @@ def test_address_maps_an_api_url_to_the_embedded_gateway() -> None:
 
     assert local().address(url) == f"{EMBEDDED}/restapis/abc123/local/_user_request_/ingest"
     assert Environment("dev", "us-east-1").address(url) == url
+
+
+@pytest.mark.parametrize(("given", "token"), [("AKIA1:secret", None), ("ASIA1:secret:tok/en==", "tok/en==")])
+def test_on_the_embedded_aws_one_can_be_a_user_or_a_role(
+    monkeypatch: pytest.MonkeyPatch, given: str, token: str | None
+) -> None:
+    monkeypatch.setenv(EMBEDDED_KEYS, given)
+    found = local().session.get_credentials().get_frozen_credentials()
+    assert (found.access_key, found.secret_key, found.token) == (given[:5], "secret", token)
+    env = local().subprocess_env()
+    assert (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]) == (given[:5], "secret")
+    assert env.get("AWS_SESSION_TOKEN") == token
+
+
+def test_who_one_is_on_the_embedded_aws_means_nothing_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EMBEDDED_KEYS, "AKIA1:secret")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAMINE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    assert Environment("dev", "eu-west-1").session.get_credentials().access_key == "AKIAMINE"
+    assert Environment("dev", "eu-west-1").subprocess_env()["AWS_ACCESS_KEY_ID"] == "AKIAMINE"
