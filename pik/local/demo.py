@@ -45,9 +45,11 @@ def begin(state: Path, *, owner: int) -> Begun:
     on: what it holds counts as opened.
 
     Raises:
+        UsageError: ``$PIK_LOCAL_REALISM`` says nothing that can be meant.
         Refused: an embedded AWS runs there: the one of another demo, or one that somebody opened.
         AwsError: it did not start.
     """
+    realism = asked_realism()  # a mistake in it is found before anything is deleted
     with locked(state):
         running = recorded(state)
         if running and running.alive:
@@ -63,7 +65,7 @@ def begin(state: Path, *, owner: int) -> Begun:
             clear(state)
         elif any(entry.name != LOCK for entry in state.iterdir()):
             kept = _put_aside(state)
-        info = start_in(state, owner, asked_realism())
+        info = start_in(state, owner, realism)
         if owner:
             (state / DEMO_MARK).touch()
         return Begun(info, kept)

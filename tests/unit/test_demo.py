@@ -140,6 +140,17 @@ def test_wrong_events_are_refused_before_anything_is_touched(
     assert left.exists()
 
 
+def test_a_mistake_in_the_realism_mode_is_found_before_anything_is_touched(
+    checkout: Path, demo: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo()
+    left = write_work(checkout / "demo")
+    monkeypatch.setenv("PIK_LOCAL_REALISM", "seven")
+
+    assert isinstance(demo().exception, errors.UsageError)
+    assert left.exists()
+
+
 def test_another_state_directory_has_a_demo_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(local.STATE_VARIABLE, str(tmp_path / "mine"))
 
