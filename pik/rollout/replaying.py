@@ -249,7 +249,8 @@ def latest_batch(stores: Stores) -> dict[str, Selection]:
     records = {name: record for name, record in stores.replays().items() if name.startswith(PREFIX)}
     if not records:
         return {}
-    stamp = max(name.rpartition("-")[0] for name in records)
+    *_, last = records  # by AWS's clock: the stamp is of the clock of whoever sent
+    stamp = last.rpartition("-")[0]
     ours = {name: record for name, record in records.items() if name.rpartition("-")[0] == stamp}
 
     def sent(record: Record) -> Selection:

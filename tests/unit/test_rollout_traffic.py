@@ -67,6 +67,15 @@ def test_late_events_arrive_in_the_window_and_are_told_apart(world: RolloutWorld
         assert wrong(processing.all(predicted, processing.drain())) == {}
 
 
+def test_the_last_batch_is_the_last_by_aws_clock(world: RolloutWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.ingest("e", 3)
+    checks = ReplayChecks(world.environment, entities=5, patience=30)
+    checks.replay()
+    monkeypatch.setattr(replaying, "batch_stamp", lambda prefix: f"{prefix}20010101T000000.000000")  # a clock set wrong
+    last = {replay.replay_id for replay in checks.replay().replays}
+    assert set(replaying.latest_batch(world.stores)) == last
+
+
 def test_a_window_ends_in_the_past_once_and_never_after_the_last_day(world: RolloutWorld) -> None:
     world.ingest("a", at="9999-12-31T23:59:59Z")
     world.ingest("a", at="0001-01-01T00:00:00Z")
