@@ -102,7 +102,7 @@ def test_no_acknowledged_event_is_lost_and_no_request_fails_because_of_a_toggle(
     monkeypatch.setenv(config.CONFIG_VARIABLE, str(toml(tmp_path / "pik.toml")))
     env = named("staging")
     deploy(env, "ingest")
-    url, began, clock = env.outputs()["IngestUrl"], events.now(), time.monotonic()
+    url, began, clock = env.outputs()["IngestUrl"], _happened(0), time.monotonic()
 
     with producing(env) as producer:
         for _ in range(2):
@@ -113,7 +113,7 @@ def test_no_acknowledged_event_is_lost_and_no_request_fails_because_of_a_toggle(
             assert replayed.facts["sent"] > 5 * 2  # of entities to which events come, and not only the probe's
             step = ProcessorStep(env.name, deploy=False)
             step.predict()
-            promote(env, "processor", on_progress=print)
+            promote(env, "processor")
             assert proven(env, step).facts["inputs"] == replayed.facts["sent"]
             rollback(env, "replay")
             rollback(env, "ingest")
