@@ -220,6 +220,13 @@ _CLOUDFORMATION: list[Document] = [
     _allow("MappingTags", "lambda: ListTags TagResource UntagResource", _ARN % ("lambda", "event-source-mapping:*")),
     # For `pik doctor`: what may I, who am I, what does the account allow. None of them names a resource.
     _allow("Doctor", "iam: ListAccountAliases SimulatePrincipalPolicy", "*"),
+    # A role of IAM Identity Center has a path, which its session's ARN does not tell; and who is bounded may know it.
+    _allow(
+        "Self",
+        "iam: GetRole GetUser",
+        "arn:{partition}:iam::{account}:role/aws-reserved/sso.amazonaws.com/*",
+        "arn:{partition}:iam::{account}:user/${aws:username}",
+    ),
     _allow("Quotas", "lambda: GetAccountSettings", "*"),
 ]
 

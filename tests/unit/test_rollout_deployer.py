@@ -84,7 +84,7 @@ def test_each_policy_fits_into_iam(region: str, boundary: str) -> None:
         sids = [statement["Sid"] for statement in document["Statement"]]
         assert len(set(sids)) == len(sids)
         assert all(sid.isalnum() for sid in sids)
-        assert not re.search(r"\{\w", json.dumps(document))
+        assert not re.search(r"\{\w", json.dumps(document).replace("${aws:username}", ""))
 
 
 def test_only_what_has_no_resource_is_allowed_everywhere() -> None:
