@@ -31,7 +31,8 @@ logger = Logger()
 metrics = Metrics(namespace=METRICS_NAMESPACE)
 metrics.set_default_dimensions(environment=settings().environment or "none")
 
-_RESERVE_MS = 5_000  # time kept back to send the last batch and to answer
+# Time kept back to send the last batch and to answer, also when the queue hangs: 12 s at most (aws.CONFIG).
+_RESERVE_MS = 13_000
 _MOST_ROWS = 500  # rows looked at before the cursor moves, when few of them match
 _HEAD = "HEAD"
 _GO_ON = "send the same selection again with this replay_id and cursor; without them it is another replay"

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from pik import project
-from pik.pipeline import aws
+from pik.pipeline import aws, replay
 
 API_GATEWAY = 29.0  # seconds: https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 
@@ -20,6 +20,7 @@ def test_two_stores_that_hang_leave_time_for_an_answer() -> None:
     dynamodb = attempts * max(aws.CONFIG.connect_timeout, aws.CONFIG.read_timeout) + pauses
     s3 = dynamodb + attempts  # a second in each attempt for "100 Continue"
     assert s3 + dynamodb < API_GATEWAY - 1
+    assert dynamodb < replay._RESERVE_MS / 1000  # of a queue that hangs in the middle of a replay, too
 
 
 def _imports(name: str, then: str, **variables: str) -> str:
