@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.json as arrow_json
 
 from pik.environments import Environment
+from pik.errors import Refused
 
 PARALLEL = 16
 Progress = Callable[[str], None]
@@ -53,11 +54,15 @@ class Page:
 class Reader:
     """Reads items of one table as columns.
 
-    ``columns`` names the attributes to keep and their DynamoDB types (``S``, ``N`` or ``BOOL``); others are skipped.
+    ``columns`` names the attributes to keep and their DynamoDB types (``S``, ``N`` or ``BOOL``); others are not asked
+    for. ``limit``: how many rows may come back.
     """
 
-    def __init__(self, environment: Environment, columns: Mapping[str, str]) -> None:
+    def __init__(self, environment: Environment, columns: Mapping[str, str], limit: int | None = None) -> None:
         self.columns = dict(columns)
+        self.limit = limit
+        names = {f"#{number}": name for number, name in enumerate(self.columns)}
+        self._projection = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
         self.consumed = Consumed()
         # Its own client: the hook below must not change the answers of anybody else's.
         self._client = environment.client(
@@ -67,7 +72,11 @@ class Reader:
         self._item = pa.struct([(name, pa.struct([(kind, _ARROW[kind])])) for name, kind in self.columns.items()])
 
     def read(self, requests: Sequence[Request], progress: Progress | None = None) -> pa.Table:
-        """Send requests (``query``, ``scan``) in parallel, each to its last page, and return all rows as one table."""
+        """Send requests (``query``, ``scan``) in parallel, each to its last page, and return all rows as one table.
+
+        Raises:
+            Refused: more than ``limit`` rows come back; reading stops there.
+        """
         tables = list(self._pages(requests, progress))
         return pa.concat_tables(tables) if tables else self._empty()
 
@@ -83,12 +92,19 @@ class Reader:
                         following = (operation, {**arguments, "ExclusiveStartKey": page.last_key})
                         running[pool.submit(self._page, *following)] = following
                     yield page.rows
+                if self.limit is not None and self.consumed.rows > self.limit:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise Refused(
+                        f"more than {self.limit:,} rows answer this",
+                        reason="they would not fit into memory, or take long",
+                        next_step=f"a shorter window, fewer columns=, or limit={10 * self.limit:_}",
+                    )
                 if progress:
                     seen = self.consumed
                     progress(f"{seen.rows:,} rows, {seen.requests:,} pages, {seen.capacity:,.1f} capacity units")
 
     def _page(self, operation: str, arguments: dict[str, Any]) -> Page:
-        answer = getattr(self._client, operation)(ReturnConsumedCapacity="TOTAL", **arguments)
+        answer = getattr(self._client, operation)(ReturnConsumedCapacity="TOTAL", **self._projection, **arguments)
         page = self._parse(answer[_BODY])
         self.consumed.add(page.rows.num_rows, page.capacity)
         return page

@@ -1,11 +1,11 @@
 """Missing windows: where a stream fell silent although its own rhythm says that something should have come.
 
-Every pause between two consecutive events is a candidate, so a window's edges are exact: the last event before and the
-first one after. Its surprise is -log10 of the probability that a healthy stream has one such pause anywhere in what was
-scanned, so 2 means: one healthy search in a hundred would show it. Nights, weekends and quiet streams are part of the
-rhythm. A stream that only got thinner was not silent and is not named. Silence before the first and after the last
-event is no gap either, because nothing says that there should have been something; the latter is told as
-``silent_since``.
+Every pause of more than two seconds between two consecutive events is a candidate, so a window's edges are exact: the
+last event before and the first one after. Its surprise is -log10 of the probability that a healthy stream has one such
+pause anywhere in what was scanned, so 2 means: one healthy search in a hundred would show it. Nights, weekends, quiet
+streams and events that come in batches are part of the rhythm. A stream that only got thinner was not silent and is not
+named. Silence before the first and after the last event is no gap either, because nothing says that there should have
+been something; the latter is told as ``silent_since``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow as pa
 from pik import events
 from pik.errors import UsageError
 from pik.workbench.frames import TIME, frame
-from pik.workbench.rhythm import BIN_US, Given, Learned, Times, silence
+from pik.workbench.rhythm import BIN_US, DAY_US, Given, Learned, Times, needed, silence
 from pik.workbench.times import moment, shifted
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ GAPS = pa.schema(
 SURPRISE = 2.0
 FEWEST_DAYS = 3
 BASELINE_DAYS = 14
+_GRAINS_US = tuple(seconds * 1_000_000 for seconds in (3600, 60, 1))
+MOST = 10_000_000  # events of one stream: four a second for a month
 _STRAYS = 2  # events that may have slipped through within one outage
 Expected = float | Sequence[float]
 
@@ -119,6 +121,7 @@ def gaps(
     expected: Expected | None = None,
     baseline_days: int = BASELINE_DAYS,
     surprise: float = SURPRISE,
+    arrivals: pd.DataFrame | None = None,
 ) -> Gaps:
     """Find the windows of [start, end) in which a stream was silent against its own rhythm.
 
@@ -131,6 +134,7 @@ def gaps(
         expected: events an hour (one number, or 24 for the UTC hours of a day) instead of the learned rhythm.
         baseline_days: a shorter window's rhythm is learned from as many days before and after it.
         surprise: the least that is reported.
+        arrivals: the stream's first arrivals (:func:`arrivals_around`), where they are read already.
 
     Raises:
         UsageError: the window is empty, or ``expected`` is neither a number nor 24 of them.
@@ -141,16 +145,33 @@ def gaps(
     begin, stop = moment(start, "start"), moment(end, "end")
     if begin >= stop:
         raise UsageError(f"the window is empty: {begin} to {stop}", next_step="give a start before the end")
-    first, last = _with_baseline(begin, stop, baseline_days if expected is None else 0)
-    told = wb.events(source=source, event_type=event_type, start=first, end=last, status="ACCEPTED")
+    if arrivals is None:
+        days = baseline_days if expected is None else 0
+        arrivals = arrivals_around(wb, source, event_type, begin, stop, days, ["event_time"])
     return judge(
-        microseconds(told["event_time"]),
+        microseconds(arrivals["event_time"]),
         source=source,
         event_type=event_type,
         start=begin,
         end=min(stop, max(events.now(), begin)),
         expected=expected,
         surprise=surprise,
+    )
+
+
+def arrivals_around(
+    wb: Workbench,
+    source: str,
+    event_type: str | None,
+    start: str,
+    end: str,
+    baseline_days: int = BASELINE_DAYS,
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Return the first arrivals of a stream in a window, and as far around it as its rhythm is learned from."""
+    first, last = _with_baseline(start, end, baseline_days)
+    return wb.events(
+        source=source, event_type=event_type, start=first, end=last, status="ACCEPTED", columns=columns, limit=MOST
     )
 
 
@@ -179,9 +200,10 @@ def judge(
     before, after = ordered[:-1], ordered[1:]
     touching = (after > low) & (before < high)
     scanned = int(touching.sum())
-    long = touching & (after - before >= (BIN_US if expected is None else 1))
-    rows = [_row(rhythm, int(a), int(b), 0, scanned) for a, b in zip(before[long], after[long], strict=True)]
-    rows = _joined([row for row in rows if row["surprise"] >= surprise], ordered, rhythm, scanned)
+    grain = _grain(ordered)
+    looked = _suspicious(rhythm, before[touching], after[touching], grain, scanned, surprise)
+    rows = [_row(rhythm, start, end, grain, 0, scanned) for start, end in looked]
+    rows = _joined([row for row in rows if row["surprise"] >= surprise], ordered, rhythm, grain, scanned)
     days = rhythm.days if isinstance(rhythm, Learned) else 0
     return Gaps(
         frame=frame(GAPS, rows),
@@ -191,7 +213,7 @@ def judge(
         end=end,
         events=len(ordered),
         days=days,
-        shortest=_shortest(rhythm.dispersion, scanned, surprise),
+        shortest=_shortest(rhythm, ordered, scanned, surprise),
         silent_since=events.format_time(_moment(int(ordered[-1]))) if expected is None and ordered[-1] < high else "",
     )
 
@@ -224,43 +246,72 @@ def _problem(times: Times, rhythm: Learned | Given | None) -> str:
     return ""
 
 
-def _row(rhythm: Learned | Given, start: int, end: int, seen: int, scanned: int) -> dict[str, Any]:
-    expected = rhythm.expected(start, end)
+def _grain(times: Times) -> int:
+    """How coarsely the stream tells its times: an event told at 10:00 by a stream of whole hours was until 11:00."""
+    return next((grain for grain in _GRAINS_US if not (times % grain).any()), 0)
+
+
+def _row(rhythm: Learned | Given, start: int, end: int, grain: int, seen: int, scanned: int) -> dict[str, Any]:
+    expected = rhythm.expected(min(start + grain, end - 1), end)
+    judged = [(max(start + scale, min(start + grain, end - 1)), end - scale, scale) for scale in rhythm.scales]
     return {
         "start": _moment(start),
         "end": _moment(end),
         "minutes": (end - start) / 60e6,
         "expected": expected,
         "seen": seen,
-        "surprise": silence(expected, rhythm.dispersion, scanned),
+        "surprise": max(
+            (
+                silence(rhythm.certain * rhythm.expected(a, b), rhythm.dispersion_at(scale), scanned)
+                for a, b, scale in judged
+                if a < b
+            ),
+            default=0.0,
+        ),
     }
 
 
-def _joined(rows: list[dict[str, Any]], times: Times, rhythm: Learned | Given, scanned: int) -> list[dict[str, Any]]:
+def _joined(
+    rows: list[dict[str, Any]], times: Times, rhythm: Learned | Given, grain: int, scanned: int
+) -> list[dict[str, Any]]:
     """Make one of neighbours with hardly an event between them; each is surprising by itself, so both are together."""
     joined: list[dict[str, Any]] = []
     for row in rows:
         between = 0
         if joined:
             low, high = _since(joined[-1]["end"]), _since(row["start"])
-            between = int(((times >= low) & (times <= high)).sum())
+            between = int(times.searchsorted(high, "right") - times.searchsorted(low))
         if joined and between <= _STRAYS:
             before = joined.pop()
             surprise = max(before["surprise"], row["surprise"])
             seen = before["seen"] + between
-            whole = _row(rhythm, _since(before["start"]), _since(row["end"]), seen, scanned)
+            whole = _row(rhythm, _since(before["start"]), _since(row["end"]), grain, seen, scanned)
             joined.append(whole | {"surprise": surprise})
         else:
             joined.append(row)
     return joined
 
 
-def _shortest(dispersion: float, scanned: int, surprise: float) -> float:
-    few, many = 0.0, 1000.0
-    while many - few > 0.05:
-        middle = (few + many) / 2
-        few, many = (few, middle) if silence(middle, dispersion, scanned) >= surprise else (middle, many)
-    return round(many, 1)
+def _suspicious(
+    rhythm: Learned | Given, before: Times, after: Times, grain: int, scanned: int, surprise: float
+) -> list[tuple[int, int]]:
+    """Pauses that may be surprising, from many: those of less than a day that cannot be are left out at once."""
+    keep = after - before >= DAY_US
+    for scale in rhythm.scales:
+        start, end = before + max(scale, grain), after - scale
+        inside = start < end
+        most = np.where(inside, rhythm.bound(start, np.maximum(start, end)), 0.0)
+        if (inside & (most >= needed(surprise, 0.0, scanned))).any():
+            keep |= inside & (most >= needed(surprise, rhythm.dispersion_at(scale), scanned))
+    return [(int(a), int(b)) for a, b in zip(before[keep], after[keep], strict=True)]
+
+
+def _shortest(rhythm: Learned | Given, times: Times, scanned: int, surprise: float) -> float:
+    """Events that are missing in the shortest silence that is surprising, at the rate of the minutes that have any."""
+    rate = len(times) / (len(np.unique(times // BIN_US)) * BIN_US) if len(times) else 0.0
+    found = [needed(surprise, rhythm.dispersion_at(scale), scanned) for scale in rhythm.scales]
+    ends = [2 * scale * rate for scale in rhythm.scales]
+    return round(min(n / rhythm.certain + more for n, more in zip(found, ends, strict=True)), 1)
 
 
 def _with_baseline(start: str, end: str, days: int) -> tuple[str, str]:

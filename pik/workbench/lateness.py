@@ -108,6 +108,7 @@ def lateness(
     start: str | datetime,
     end: str | datetime,
     deviations: float = DEVIATIONS,
+    arrivals: pd.DataFrame | None = None,
 ) -> Lateness:
     """Judge the lags of a stream's events of [start, end), event time.
 
@@ -117,6 +118,7 @@ def lateness(
         event_type: its type; all of the source's types together when it is left out.
         start: event time, included.
         end: event time, left out.
+        arrivals: the stream's arrivals of the window, where they are read already.
         deviations: how many robust standard deviations of the logarithm above the median are late.
 
     Raises:
@@ -128,8 +130,16 @@ def lateness(
     begin, stop = moment(start, "start"), moment(end, "end")
     if begin >= stop:
         raise UsageError(f"the window is empty: {begin} to {stop}", next_step="give a start before the end")
-    told = wb.events(source=source, event_type=event_type, start=begin, end=stop, status=events.ACCEPTED)
-    return judge(told, deviations=deviations)
+    if arrivals is None:
+        arrivals = wb.events(
+            source=source,
+            event_type=event_type,
+            start=begin,
+            end=stop,
+            status=events.ACCEPTED,
+            columns=["event_id", "status", "entity_id", "event_time", "ingest_time", "lag_ms", "producer"],
+        )
+    return judge(arrivals, deviations=deviations)
 
 
 def judge(arrivals: pd.DataFrame, *, deviations: float = DEVIATIONS) -> Lateness:

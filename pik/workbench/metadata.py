@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 
 STATUSES = (keys.ACCEPTED, keys.DUPLICATE, keys.CONFLICT)
 _SCAN_SEGMENTS = 16
+LIMIT = 2_000_000  # rows of one answer; with every column they take about a gigabyte and a half
+# What arrivals are chosen by, whatever is asked for.
+_NEEDED = frozenset(
+    {"event_id", "status", "source", "event_type", "entity_id", "event_time", "ingest_time", "lag_ms"}
+    | {"expires_at", "sk"}
+)
 _MOST_QUERIES = 20_000  # of an index for one question; half a capacity unit each, even when they find nothing
 _KINDS = {"lag_ms": "N", "size_bytes": "N", "expires_at": "N", "assumed_utc": "BOOL"}
 _ATTRIBUTES = {"lag_ms": "ingest_lag_ms", "pk": "PK", "sk": "SK"}  # where the table's name is another
@@ -83,9 +89,11 @@ def events(
     event_ids: Iterable[str] | None = None,
     include_probes: bool = False,
     allow_scan: bool = False,
+    columns: Sequence[str] | None = None,
+    limit: int = LIMIT,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Return arrivals (:data:`pik.workbench.frames.EVENTS`), in the order of event time.
+    """Return arrivals (:data:`pik.workbench.frames.EVENTS`, or some of its columns), in the order of event time.
 
     Args:
         wb: the workbench.
@@ -98,13 +106,15 @@ def events(
         event_ids: these events, with all their arrivals; ``df.attrs["not_found"]`` lists the unknown ids.
         include_probes: also the events that the rollout's own checks send.
         allow_scan: read the whole table when no key fits.
+        columns: only these; all by default. DynamoDB bills the same, and a tenth of the bytes come over the network.
+        limit: refuse to read more rows than this; what is left out, such as probes, counts.
         progress: is called with a sentence after each page.
 
     ``df.attrs``: ``consumed_capacity`` (read capacity units), ``requests``, ``rows_read``, ``query`` (what was read).
 
     Raises:
         UsageError: a time, a duration or a status that is none.
-        Refused: only a scan would answer.
+        Refused: only a scan would answer; or more than ``limit`` rows would.
         AwsError: DynamoDB said no.
 
     Example:
@@ -124,19 +134,33 @@ def events(
         include_probes=include_probes,
         allow_scan=allow_scan,
     )
+    chosen = _chosen(columns)
     with aws_errors(wb.environment, "read the events"):
-        return _read(wb, selection, progress)
+        return _read(wb, selection, chosen, limit, progress)
 
 
-def _read(wb: Workbench, selection: Selection, progress: Progress | None) -> pd.DataFrame:
-    reader = Reader(wb.environment, COLUMNS)
+def _chosen(columns: Sequence[str] | None) -> list[str]:
+    """The columns asked for, in the order of the schema; raise UsageError for one that is none."""
+    if columns is None:
+        return list(frames.EVENTS.names)
+    if unknown := [name for name in columns if name not in frames.EVENTS.names]:
+        raise UsageError(f"no such column: {unknown[0]}", next_step=f"some of {', '.join(frames.EVENTS.names)}")
+    return [name for name in frames.EVENTS.names if name in columns]
+
+
+def _read(
+    wb: Workbench, selection: Selection, columns: list[str], limit: int, progress: Progress | None
+) -> pd.DataFrame:
+    named = [name for name in frames.EVENTS.names if name in _NEEDED or name in columns]
+    attributes = {_ATTRIBUTES.get(name, name) for name in named} | {"GSI2SK"}
+    reader = Reader(wb.environment, {name: kind for name, kind in COLUMNS.items() if name in attributes}, limit)
     attrs: dict[str, Any] = {}
     if selection.event_ids is not None:
         requests, query = _by_id(wb, selection.event_ids, reader, attrs)
     else:
         requests, query = _requests(wb, selection)
-    table = _conform(reader.read(requests, progress))
-    table = _filtered(table, selection).sort_by([("event_time", "ascending"), ("sk", "ascending")])
+    table = _conform(reader.read(requests, progress), named)
+    table = _filtered(table, selection).sort_by([("event_time", "ascending"), ("sk", "ascending")]).select(columns)
     consumed = reader.consumed
     attrs |= {"consumed_capacity": consumed.capacity, "requests": consumed.requests, "rows_read": consumed.rows}
     return frames.to_pandas(table, **attrs, query=query)
@@ -264,11 +288,12 @@ def _by_id(wb: Workbench, ids: Sequence[str], reader: Reader, attrs: dict[str, A
     return requests, f"{len(ids)} ids, {len(found)} known"
 
 
-def _conform(table: pa.Table) -> pa.Table:
-    """Return rows as DynamoDB holds them as the columns of EVENTS."""
+def _conform(table: pa.Table, named: Sequence[str] = frames.EVENTS.names) -> pa.Table:
+    """Return rows as DynamoDB holds them as columns of EVENTS, those that are ``named``."""
     table = _expanded(table)
     columns = []
-    for field in frames.EVENTS:
+    schema = pa.schema([frames.EVENTS.field(name) for name in named])
+    for field in schema:
         column = table.column(_ATTRIBUTES.get(field.name, field.name))
         if field.name == "exact_time":  # left out of the row when it says the same
             column = pc.coalesce(column, table.column("event_time"))
@@ -279,7 +304,7 @@ def _conform(table: pa.Table) -> pa.Table:
         elif field.name == "expires_at":
             column = pc.multiply(column, 1_000_000)
         columns.append(column.cast(field.type))
-    return pa.Table.from_arrays(columns, schema=frames.EVENTS)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _expanded(table: pa.Table) -> pa.Table:
@@ -291,7 +316,8 @@ def _expanded(table: pa.Table) -> pa.Table:
         "ingest_time": table["GSI2SK"],
     }
     whole = {name: pc.coalesce(table[name], column) for name, column in said.items()}
-    whole["s3_key"] = pc.coalesce(table["s3_key"], _raw_keys(table, whole["event_time"], whole["event_id"]))
+    if "s3_key" in table.column_names:
+        whole["s3_key"] = pc.coalesce(table["s3_key"], _raw_keys(table, whole["event_time"], whole["event_id"]))
     for name, column in whole.items():
         table = table.set_column(table.schema.get_field_index(name), name, column)
     return table

@@ -62,6 +62,8 @@ class Workbench:
         event_ids: Iterable[str] | None = None,
         include_probes: bool = False,
         allow_scan: bool = False,
+        columns: Sequence[str] | None = None,
+        limit: int | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> pd.DataFrame:
         """Return arrivals as a frame (:mod:`pik.workbench.metadata`)."""
@@ -69,6 +71,8 @@ class Workbench:
 
         return metadata.events(
             self,
+            columns=columns,
+            limit=metadata.LIMIT if limit is None else limit,
             entity=entity,
             source=source,
             event_type=event_type,
@@ -180,11 +184,12 @@ class Workbench:
         start: str | datetime,
         end: str | datetime,
         expected: Any = None,
+        arrivals: pd.DataFrame | None = None,
     ) -> Gaps:
         """Find windows in which a stream fell silent against its own rhythm (:mod:`pik.workbench.gaps`)."""
         from pik.workbench import gaps
 
-        return gaps.gaps(self, source, event_type, start=start, end=end, expected=expected)
+        return gaps.gaps(self, source, event_type, start=start, end=end, expected=expected, arrivals=arrivals)
 
     def lateness(
         self,
@@ -193,11 +198,12 @@ class Workbench:
         *,
         start: str | datetime,
         end: str | datetime,
+        arrivals: pd.DataFrame | None = None,
     ) -> Lateness:
         """Find what came late, or from a clock that is ahead (:mod:`pik.workbench.lateness`)."""
         from pik.workbench import lateness
 
-        return lateness.lateness(self, source, event_type, start=start, end=end)
+        return lateness.lateness(self, source, event_type, start=start, end=end, arrivals=arrivals)
 
     def duplicates(self, *, start: str | datetime, end: str | datetime, **selection: Any) -> Duplicates:
         """Find duplicate storms: who, when, how many (:mod:`pik.workbench.duplicates`); times are ingest times."""

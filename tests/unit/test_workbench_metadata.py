@@ -170,3 +170,51 @@ def test_probes_are_there_when_asked_for() -> None:
 def test_times_as_people_write_them() -> None:
     assert times.milliseconds("1h") == times.milliseconds(timedelta(hours=1)) == times.milliseconds(3600) == 3_600_000
     assert times.days("2013-01-01T00:00:00.000000Z", "2013-01-01T00:00:00.000000Z") == []
+
+
+# --- some columns, and not too many rows ----------------------------------------------------------------------------
+
+
+class Answers(Environment):
+    """An environment whose table answers pages of rows, and remembers how it was asked."""
+
+    def __init__(self, pages: int) -> None:
+        self.pages, self.asked = pages, list[dict[str, Any]]()
+
+    def client(self, service: str, **_: Any) -> Any:
+        def query(**arguments: Any) -> dict[str, Any]:
+            self.asked.append(arguments)
+            sk = f"TS#{DAY[0]}#EID#{len(self.asked):064d}"
+            row = item(SK=sk, GSI2SK=DAY[0], source="s", event_type="t", entity_id="e", status="ACCEPTED")
+            last = {"LastEvaluatedKey": {"PK": {"S": "p"}, "SK": {"S": sk}}} if len(self.asked) < self.pages else {}
+            return {"pik_body": json.dumps({"Items": [row] * 10, **last}).encode()}
+
+        meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_, **__: None))
+        return SimpleNamespace(query=query, meta=meta)
+
+
+def answering(pages: int) -> Any:
+    return SimpleNamespace(environment=Answers(pages), outputs={"EventsTable": "events"})
+
+
+def test_some_columns_are_all_that_is_asked_for() -> None:
+    wb = answering(1)
+    found = metadata.events(wb, entity="e", columns=["event_id", "event_time"])
+    assert list(found.columns) == ["event_id", "event_time"]
+    assert len(found) == 10
+    (asked,) = wb.environment.asked
+    names = set(asked["ExpressionAttributeNames"].values())
+    assert names >= {"SK", "GSI2SK", "expires_at"}
+    assert not names & {"payload_sha256", "body_sha256", "s3_key", "producer", "request_id", "PK"}
+    assert set(asked["ProjectionExpression"].split(", ")) == set(asked["ExpressionAttributeNames"])
+    with pytest.raises(UsageError, match="no such column: evnet_id"):
+        metadata.events(wb, entity="e", columns=["evnet_id"])
+
+
+def test_more_rows_than_were_allowed_are_refused_on_the_way() -> None:
+    wb = answering(1000)
+    with pytest.raises(Refused, match="more than 45 rows") as refused:
+        metadata.events(wb, entity="e", limit=45)
+    assert "limit=450" in refused.value.next_step
+    assert len(wb.environment.asked) <= 7
+    assert len(metadata.events(answering(3), entity="e", limit=45)) == 30

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pik.workbench.lateness import Lateness
 
 QUESTION = "what came late, or too early?"
+_READ = ["producer", "sk"]
 _SHOWN = ["event_time", "ingest_time", "lag_ms", "status", "event_type", "entity_id", "event_id"]
 
 
@@ -32,14 +33,26 @@ class LateData(Investigation):
         status = None if self.inputs.status in ("", "any") else self.inputs.status
         return self.once(
             "arrivals",
-            lambda: self.wb.events(source=self.source, event_type=self.event_type, start=start, end=end, status=status),
+            lambda: self.wb.events(
+                source=self.source,
+                event_type=self.event_type,
+                start=start,
+                end=end,
+                status=status,
+                columns=[*_SHOWN, *_READ],
+            ),
         )
 
     @property
     def lateness(self) -> Lateness:
         """What is out of the ordinary."""
         start, end = self.window
-        return self.once("lateness", lambda: self.wb.lateness(self.source, self.event_type, start=start, end=end))
+        # Of one status only, they may lack the first arrivals, which are what is judged.
+        arrivals = self.arrivals if self.inputs.status in ("", "any", "ACCEPTED") else None
+        return self.once(
+            "lateness",
+            lambda: self.wb.lateness(self.source, self.event_type, start=start, end=end, arrivals=arrivals),
+        )
 
     def heat_map(self) -> altair.Chart:
         """When did things happen, and when did they come?"""

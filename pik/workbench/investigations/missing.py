@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import altair
@@ -18,12 +17,12 @@ from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import Investigation
 from pik.workbench.notebook import Table
 from pik.workbench.rhythm import Given, Learned
-from pik.workbench.times import shifted
 
 if TYPE_CHECKING:
     from pik.workbench.gaps import Gaps
 
 QUESTION = "was the stream silent?"
+_SHOWN = ["event_time", "ingest_time", "event_type", "entity_id", "event_id"]
 _CELLS = 96  # bars of the chart, at most
 
 
@@ -39,26 +38,17 @@ class MissingWindow(Investigation):
     def gaps(self) -> Gaps:
         """The windows in which the stream was silent."""
         start, end = self.window
-        expected = float(self.inputs.expected) or None
+        stream, expected, arrivals = (self.source, self.event_type), float(self.inputs.expected) or None, self.arrivals
         return self.once(
-            "gaps", lambda: self.wb.gaps(self.source, self.event_type, start=start, end=end, expected=expected)
+            "gaps", lambda: self.wb.gaps(*stream, start=start, end=end, expected=expected, arrivals=arrivals)
         )
 
     @property
     def arrivals(self) -> pd.DataFrame:
-        """First arrivals of the stream, in the window and as far around it as its rhythm is learned from."""
-        start, end = (events.parse_time(text) for text in self.window)
-        more = max(timedelta(), timedelta(days=gaps.BASELINE_DAYS) - (end - start))
-        return self.once(
-            "arrivals",
-            lambda: self.wb.events(
-                source=self.source,
-                event_type=self.event_type,
-                start=shifted(start, -more),
-                end=shifted(end, more),
-                status="ACCEPTED",
-            ),
-        )
+        """First arrivals of the stream, in the window and as far around it as its rhythm is learned from; read once."""
+        days = 0 if self.inputs.expected else gaps.BASELINE_DAYS
+        stream = (self.source, self.event_type, *self.window)
+        return self.once("arrivals", lambda: gaps.arrivals_around(self.wb, *stream, days, _SHOWN))
 
     def windows(self) -> pd.DataFrame:
         """What was seen and expected in equal parts of the window: ``start``, ``end``, ``seen``, ``expected``."""
@@ -90,8 +80,7 @@ class MissingWindow(Investigation):
         frame = self.arrivals
         edges = [edge for row in records(self.gaps.frame) for edge in (row["start"], row["end"])]
         shown = frame[frame["event_time"].isin(edges)] if edges else frame.head(0)
-        columns = ["event_time", "ingest_time", "event_type", "entity_id", "event_id"]
-        return Table(shown[columns], "there is no edge to look at")
+        return Table(shown[_SHOWN], "there is no edge to look at")
 
     def findings(self) -> list[Finding]:
         """Say which windows are missing."""
