@@ -55,7 +55,11 @@ _EVERYWHERE = (
     ("permissions are as declared", "an inline policy that nobody declared", policy_by_hand),
 )
 DEFECTS = (
-    *(Defect(s, c, what, plant) for s in ("ingest", "replay", "processor") for c, what, plant in _EVERYWHERE),
+    *(
+        Defect(s, c, what, plant, common=True)
+        for s in ("ingest", "replay", "processor")
+        for c, what, plant in _EVERYWHERE
+    ),
     # ---------------------------------------------------------------------------------------------------------- ingest
     Defect(
         "ingest",
@@ -100,7 +104,9 @@ DEFECTS = (
     ),
     Defect("ingest", "logs exist", "the function's lines never come", no_log_lines("ingest"), verdict=INCONCLUSIVE),
     Defect("ingest", "metrics arrive", "a metric never comes", no_metrics("ingest"), verdict=INCONCLUSIVE),
-    Defect("ingest", "only this phase is on", "an event source mapping reads the queue", mapping("Enabled")),
+    Defect(
+        "ingest", "only this phase is on", "an event source mapping reads the queue", mapping("Enabled"), common=True
+    ),
     # ---------------------------------------------------------------------------------------------------------- replay
     Defect("replay", "replay API answers", "the API lets unsigned requests in", unsigned_is_let_in),
     Defect(
@@ -124,7 +130,9 @@ DEFECTS = (
     Defect("replay", "dead-letter queue is empty", "a message was set aside", dead_letter),
     Defect("replay", "logs exist", "the function's lines never come", no_log_lines("replay"), verdict=INCONCLUSIVE),
     Defect("replay", "metrics arrive", "a metric never comes", no_metrics("replay"), verdict=INCONCLUSIVE),
-    Defect("replay", "only this phase is on", "an event source mapping reads the queue", mapping("Enabled")),
+    Defect(
+        "replay", "only this phase is on", "an event source mapping reads the queue", mapping("Enabled"), common=True
+    ),
     # ------------------------------------------------------------------------------------------------------- processor
     Defect(
         "processor", "the queue drains", "a message fails again and again", message_always_fails, after=patient_again
@@ -167,7 +175,7 @@ DEFECTS = (
         also=("redelivery changes nothing",),
     ),
     Defect("processor", "metrics arrive", "a metric never comes", no_metrics("processor"), verdict=INCONCLUSIVE),
-    Defect("processor", "only this phase is on", "the mapping is disabled", after=mapping("Disabled")),
+    Defect("processor", "only this phase is on", "the mapping is disabled", mapping("Disabled"), common=True),
     # -------------------------------------------------------------------------------------------------------- rollback
     Defect(
         "rollback",

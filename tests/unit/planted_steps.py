@@ -8,7 +8,7 @@ from typing import Any
 
 from pik.producer import Summary
 from pik.results import Check, Verdict
-from pik.rollout import phases
+from pik.rollout import common, phases, verdicts
 from pik.rollout.intact import Comparison
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks
@@ -19,7 +19,7 @@ from pik.rollout.undo import RollbackChecks
 from pik.rollout.verdicts import completed
 from tests.unit.rollout_world import RolloutWorld
 
-ENTITIES = {"busy": 5, "quiet": 2}
+ENTITIES = {"busy": 3, "quiet": 2}
 
 
 @dataclass
@@ -50,6 +50,7 @@ class Defect:
         after: the same, called when the step has acted and nothing has been asked yet.
         verdict: what the check must come to.
         also: checks that notice it too, because what they ask is damaged as well.
+        common: the check looks at the stack alone, not at what the step did; then only those that do are asked.
     """
 
     step: str
@@ -59,6 +60,7 @@ class Defect:
     after: Plant | None = None
     verdict: Verdict = Verdict.FAILED
     also: tuple[str, ...] = ()
+    common: bool = False
 
 
 # --- the steps ------------------------------------------------------------------------------------------------------
@@ -66,6 +68,13 @@ class Defect:
 
 def nothing(_: Run) -> None:
     """Plant no defect."""
+
+
+def ask_common(run: Run, step: str, plant: Plant) -> tuple[Check, ...]:
+    """Ask what every phase is asked about the stack, with a defect planted."""
+    run.world.enter(phases.phase(step))
+    plant(run)
+    return verdicts.ask(common.questions(run.world.stores, run.patience), "local")
 
 
 def ask(run: Run, step: str, plant: Plant = nothing, after: Plant = nothing) -> tuple[Check, ...]:

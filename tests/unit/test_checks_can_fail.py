@@ -13,7 +13,7 @@ from pik.pipeline.settings import Settings
 from pik.results import Check, Verdict
 from pik.rollout.checks import BY_NAME, STEPS, of_step
 from tests.unit.planted_defects import DEFECTS, WITHOUT
-from tests.unit.planted_steps import Defect, Run, ask, nothing
+from tests.unit.planted_steps import Defect, Run, ask, ask_common, nothing
 from tests.unit.rollout_world import RolloutWorld, in_place, indexed
 
 HEALTHY_PATIENCE, SHORT_PATIENCE = 60.0, 0.3
@@ -46,7 +46,10 @@ def test_a_planted_defect_makes_its_check_fail_and_no_other(
 ) -> None:
     for name in (defect.check, *defect.also):  # what never comes is waited for
         monkeypatch.setitem(BY_NAME, name, replace(BY_NAME[name], patience=SHORT_PATIENCE))
-    found = not_passed(ask(run, defect.step, defect.plant or nothing, defect.after or nothing))
+    if defect.common:
+        found = not_passed(ask_common(run, defect.step, defect.plant or nothing))
+    else:
+        found = not_passed(ask(run, defect.step, defect.plant or nothing, defect.after or nothing))
     assert defect.check in found
     assert found[defect.check][0] is defect.verdict, found
     assert set(found) == {defect.check, *defect.also}, found
