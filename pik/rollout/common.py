@@ -12,7 +12,7 @@ from pik.results import Check
 from pik.rollout import mapping, stack
 from pik.rollout.permissions import permissions
 from pik.rollout.probe import Probe, answering
-from pik.rollout.reading import Stores, eventually
+from pik.rollout.reading import Steady, Stores, eventually
 from pik.rollout.trials import POISON_PREFIX
 from pik.rollout.verdicts import check, every, later, missing, patience
 
@@ -109,14 +109,19 @@ def _our_poison_only(stores: Stores) -> bool:
     return bool(lines) and all(POISON_PREFIX in line for line in lines)
 
 
-def dead_letters_empty(stores: Stores) -> Check:
-    """The dead-letter queue is empty."""
-    count = stores.dead_letters()
+def dead_letters_empty(stores: Stores, watched: Steady | None = None) -> Check:
+    """The dead-letter queue is empty, by a count that lasts: a single one may be a minute old.
+
+    ``watched``: its count, watched since the step began, so that nothing is waited for here.
+    """
+    count, lasted = (watched or Steady(stores.environment, stores.dead_letters)).count()
     return check(
         "dead-letter queue is empty",
-        count == 0,
+        count == 0 if lasted else None,
         yes="no message in the dead-letter queue",
         no=f"{count} messages in the dead-letter queue",
+        unknown=f"{count} messages in the dead-letter queue, and its count is still moving",
+        remedy="" if lasted else "wait until nothing is set aside any more, then run the step again",
         evidence={"queue": stores.outputs["DeadLetterQueueUrl"], "messages": count},
     )
 

@@ -75,6 +75,7 @@ class ReplayChecks:
         self.entities = entities
         self.patience = patience
         self.probe = Probe()
+        self.dead: Steady | None = None
 
     def replay(self, on_progress: Say | None = None) -> Sent:
         """Ingest probes, plan and send the replays, read every raw object, and predict the aggregates.
@@ -82,6 +83,7 @@ class ReplayChecks:
         Two events of one entity, so that a replay of several pages is tried even where no entity has more than one.
         """
         say, before = on_progress or silent, Steady(self.environment, self.stores.waiting)
+        self.dead = Steady(self.environment, self.stores.dead_letters)
         self.since = clock.now(self.environment) - timedelta(seconds=2)
         self._ingest_probes()
         selections = [*busiest(self.stores, self.entities), self._probe_selection()]
@@ -122,7 +124,7 @@ class ReplayChecks:
             "every raw object's hash matches": lambda: self.raw_objects(sent),
             "aggregates are predicted": lambda: self.prediction(sent),
             "ingest still answers": self.ingest,
-            "dead-letter queue is empty": lambda: common.dead_letters_empty(self.stores),
+            "dead-letter queue is empty": lambda: common.dead_letters_empty(self.stores, self.dead),
             "logs exist": lambda: self.logs(sent),
             "metrics arrive": lambda: self.metrics(sent),
             **common.questions(self.stores, self.patience),

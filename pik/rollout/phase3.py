@@ -17,7 +17,7 @@ from pik.environments import Environment
 from pik.results import Check
 from pik.rollout import common, stack
 from pik.rollout.inventory import settling
-from pik.rollout.reading import Row, Stores, eventually
+from pik.rollout.reading import Row, Steady, Stores, eventually
 from pik.rollout.replaying import Group, latest_batch, predict, read_raws
 from pik.rollout.stack import Say, silent
 from pik.rollout.trials import Prediction, Trials
@@ -49,6 +49,7 @@ class ProcessorChecks:
         self.patience = patience
         self.timeline: list[tuple[float, int]] = []
         self.trials = Trials(environment, patience)
+        self.dead: Steady | None = None
         self._started = time.monotonic()
 
     @property
@@ -92,6 +93,7 @@ class ProcessorChecks:
         """
         say, stores, began = on_progress or silent, self.stores, time.monotonic()
         settled = settling(self.environment)
+        self.dead = Steady(self.environment, stores.dead_letters)
         while True:
             left = self._sample(stores)
             if len(self.timeline) == 1 or left != self.timeline[-2][1]:
@@ -121,7 +123,7 @@ class ProcessorChecks:
             "the queue drains": lambda: self.drains(predicted, drained),
             "aggregates written = predicted": lambda: self.aggregates(predicted),
             "every input is counted": lambda: self.inputs(predicted),
-            "dead-letter queue is empty": lambda: common.dead_letters_empty(stores),
+            "dead-letter queue is empty": lambda: common.dead_letters_empty(stores, self.dead),
             **common.questions(stores, self.patience),  # before the trials: a poisoned message may make an alarm ring
             "redelivery changes nothing": lambda: self.trials.redelivery(predicted),
             "a poison message is set aside with its reason": self.trials.poison,

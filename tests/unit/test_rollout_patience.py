@@ -151,6 +151,26 @@ def test_a_count_is_believed_once_it_has_lasted(slow_counts: list[float]) -> Non
     assert Steady(AWS, lambda: next(moving)).count()[1] is False
 
 
+def test_one_count_of_zero_is_not_an_empty_dead_letter_queue(
+    monkeypatch: pytest.MonkeyPatch, slow_counts: list[float]
+) -> None:
+    monkeypatch.setattr(Stores, "outputs", {"DeadLetterQueueUrl": "dead"})
+    monkeypatch.setattr(Stores, "dead_letters", sequence(0, 0, 2))
+    stores = Stores(LOCAL)
+    assert common.dead_letters_empty(stores).verdict is Verdict.FAILED
+    monkeypatch.setattr(Stores, "dead_letters", sequence(1, 1, 0))
+    assert common.dead_letters_empty(stores).verdict is Verdict.PASSED  # the 1 was old
+    moving = iter(range(1000))
+    monkeypatch.setattr(Stores, "dead_letters", lambda _: next(moving))
+    assert common.dead_letters_empty(stores).verdict is Verdict.INCONCLUSIVE
+
+    monkeypatch.setattr(Stores, "dead_letters", lambda _: 0)
+    watched, began = Steady(LOCAL, stores.dead_letters), slow_counts[0]
+    slow_counts[0] += SETTLE_SECONDS
+    assert common.dead_letters_empty(stores, watched).verdict is Verdict.PASSED
+    assert slow_counts[0] == began + SETTLE_SECONDS  # it was watched since the step began: nothing is waited for
+
+
 def test_a_message_that_is_missing_by_a_count_that_moves_is_no_failure(
     monkeypatch: pytest.MonkeyPatch, slow_counts: list[float]
 ) -> None:
@@ -206,6 +226,7 @@ def test_a_queue_is_empty_when_its_counts_say_so_for_long_enough(
     monkeypatch.setattr(ProcessorChecks, "dry", False)
     monkeypatch.setattr(Stores, "outputs", {"AggregatesTable": "aggregates"})
     monkeypatch.setattr(Stores, "versions", lambda *_: {})
+    monkeypatch.setattr(Stores, "dead_letters", lambda _: 0)
     monkeypatch.setattr(Stores, "waiting", sequence(9, 0, 0, 9, 4, 0))
     checks = ProcessorChecks(LOCAL, patience=300)
     drained = checks.drain()
