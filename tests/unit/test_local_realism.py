@@ -234,7 +234,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 def test_a_burst_goes_on_for_up_to_three_seconds() -> None:
     now = 0.0
     bursts, lengths, began = Bursts(Dice(3), "throttling", 0.01, lambda: now), [0.0], -1.0
-    for _ in range(200_000):
+    for _ in range(300_000):
         now += 0.01
         struck = bursts.strike("sqs.SendMessage")
         if struck and began < 0:
@@ -244,7 +244,7 @@ def test_a_burst_goes_on_for_up_to_three_seconds() -> None:
             began = -1.0
 
     assert 2 < max(lengths) < 6  # two may follow each other
-    assert sorted(lengths)[len(lengths) // 2] < 1
+    assert sorted(lengths)[len(lengths) // 2] < 0.1  # most strikes are of one call
 
 
 def test_what_struck_is_told() -> None:
@@ -328,7 +328,7 @@ def test_a_lost_answer_is_of_a_call_that_was_served(name: str) -> None:
 def test_the_answers_of_an_api_are_lost_and_refused_as_well() -> None:
     rig = Rig("lost-answers", "throttling", "failed-calls")
     statuses = set()
-    for _ in range(2000):
+    for _ in range(6000):
         rig.now += 1
         answer = rig.call("POST", "/restapis/abc/local/_user_request_/ingest", {}, b"{}")
         statuses.add(answer.status if answer else 0)

@@ -7,6 +7,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+GOES_ON = 0.1  # of the strikes of a burst
+
 
 class Dice:
     """Decides by seed: the n-th question of a habit about a subject always has the same answer."""
@@ -37,7 +39,7 @@ class Dice:
 
 
 class Bursts:
-    """Strikes at a rate, and then goes on for a while: often longer than a client tries again by itself.
+    """Strikes at a rate, and every tenth time goes on for a while: now and then longer than a client tries again.
 
     A while is up to ``longest`` seconds, and mostly much less. It is never compressed: neither is a client's backoff.
     """
@@ -53,7 +55,8 @@ class Bursts:
             return True
         if self._dice.fraction(self._habit, subject) >= self._rate:
             return False
-        self._until[subject] = now + self._longest * self._dice.fraction(f"{self._habit} length", subject) ** 3
+        if self._dice.fraction(f"{self._habit} goes on", subject) < GOES_ON:
+            self._until[subject] = now + self._longest * self._dice.fraction(f"{self._habit} length", subject) ** 3
         return True
 
 

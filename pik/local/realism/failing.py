@@ -8,6 +8,7 @@ from .wire import Answer, Call
 
 LOST_RATE = 0.005
 FAILED_RATE = 0.005
+API_FAILED_RATE = 0.001  # a producer's request; each of them counts for the alarm over server errors
 # What the pipeline and the workbench call all day. A stack is created once, by sam, which tries nothing again.
 SERVICES = ("api", "cloudwatch", "dynamodb", "lambda", "logs", "s3", "sqs", "states")
 _CODES = {
@@ -58,7 +59,8 @@ class FailedCalls(Quiet):
     def before(self, call: Call) -> Answer | Cut | None:
         """Fail at a rate, every third time without any answer."""
         subject = f"{call.service}.{call.operation}"
-        if call.service not in SERVICES or self._dice.fraction("failed-calls", subject) >= FAILED_RATE:
+        rate = API_FAILED_RATE if call.service == "api" else FAILED_RATE
+        if call.service not in SERVICES or self._dice.fraction("failed-calls", subject) >= rate:
             return None
         self._tally.struck("failed-calls")
         if self._dice.fraction("failed-calls how", subject) < 1 / 3:
