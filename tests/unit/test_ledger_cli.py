@@ -185,3 +185,24 @@ def test_the_help_names_every_kind() -> None:
     text = " ".join(pik("list", "--help").stdout.split())
 
     assert [kind for kind in Kind if kind not in text] == []
+
+
+@pytest.mark.parametrize("where", ["/proc/x", "/dev/null/x", "/dev/null"])
+def test_evidence_that_cannot_be_written_is_said_to_be(two: list[ledger.Entry], where: str) -> None:
+    error = pik("evidence", "1", "-o", where).exception
+    assert isinstance(error, UsageError)
+    assert "cannot be written" in error.message
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "²", "1.0"])
+def test_a_number_that_no_entry_has_is_no_entry(two: list[ledger.Entry], number: str) -> None:
+    assert isinstance(pik("show", number).exception, UsageError)
+
+
+def test_markup_in_a_comment_is_recorded_and_shown_as_it_is(env: Environment) -> None:
+    comment = "[x] [/bold] done"
+    ledger.append(
+        env, Kind.APPROVAL, subjects=ABOUT, predicate={"sentence": f"approved ({comment})", "comment": comment}
+    )
+    for command_ in (("list",), ("show", "last")):
+        assert comment in pik(*command_).stdout

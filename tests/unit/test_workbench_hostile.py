@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nbformat
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -18,6 +20,7 @@ from pik.replays.records import Replay
 from pik.results import Check, Evidence, StepResult, Verdict
 from pik.rollout import figures
 from pik.rollout.banner import Banner
+from pik.runbooks import export
 from pik.runbooks.headless import HEADLESS
 from pik.workbench import aggregates, charts, duplicates, frames, gaps, lateness, queues, reconcile, replays, versions
 from pik.workbench.aggregates import AggregateDiff
@@ -30,6 +33,7 @@ from pik.workbench.lateness import Lateness
 from pik.workbench.notebook import Table
 from pik.workbench.reconcile import Reconciliation
 from pik.workbench.widgets import Inputs, Memory
+from tests.notebooks.offline import active_parts
 
 EVIL = "</caption></script></style>\"'><img src=x onerror=alert(1)><script>alert(2)</script>"
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
@@ -253,3 +257,19 @@ def test_charts_draw_names_as_text() -> None:
     ]
     for chart in drawn:
         assert "&lt;img src=x" in shown(chart)["image/svg+xml"]
+
+
+def test_a_page_of_an_executed_notebook_runs_nothing(tmp_path: Path) -> None:
+    v4: Any = nbformat.v4
+    outputs = [
+        v4.new_output("stream", name="stdout", text=f"{EVIL}\x1b[31m{EVIL}"),
+        v4.new_output("display_data", data={"text/html": f"<b onclick='x()'>{EVIL}</b>", "text/plain": EVIL}),
+        v4.new_output("display_data", data={"text/plain": EVIL}),
+        v4.new_output("error", ename=EVIL, evalue=EVIL, traceback=[EVIL]),
+    ]
+    cells = [v4.new_markdown_cell(f"# {EVIL}"), v4.new_code_cell(EVIL, outputs=outputs)]
+    (tmp_path / "n.ipynb").write_text(nbformat.writes(v4.new_notebook(cells=cells)))
+
+    export.to_html(tmp_path / "n.ipynb", tmp_path / "n.html", title=EVIL)
+
+    assert active_parts(tmp_path / "n.html") == []
