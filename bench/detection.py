@@ -90,7 +90,7 @@ def window(told: Told) -> dict[str, str]:
     return {"start": told["start"], "end": told["end"]}
 
 
-def arrivals(told: Told) -> dict[str, str]:
+def arrivals(told: Told) -> dict[str, Any]:
     """The stream and the window in which it came."""
     start, end = told["ingested"]
     return {"source": told["source"], "start": start, "end": end}

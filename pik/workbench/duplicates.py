@@ -42,6 +42,8 @@ STORMS = pa.schema(
         ("surprise", pa.float64()),
     ]
 )
+#: What is looked at of each arrival.
+COLUMNS = ["event_id", "status", "source", "entity_id", "ingest_time", "producer", "client_request_id", "sk"]
 USUAL_SHARE = 0.02  # the least that is taken for usual: one repeat in fifty events
 FEWEST = 5
 SURPRISE = 3.0
@@ -88,6 +90,7 @@ def duplicates(
     end: str | datetime,
     source: str | None = None,
     entity: str | None = None,
+    arrivals: pd.DataFrame | None = None,
 ) -> Duplicates:
     """Find the storms among what arrived in [start, end), ingest time.
 
@@ -97,6 +100,7 @@ def duplicates(
         end: ingest time, left out.
         source: only this source.
         entity: only this entity.
+        arrivals: what arrived in the window, where it is read already.
 
     Raises:
         UsageError: the window is empty.
@@ -107,7 +111,7 @@ def duplicates(
     begin, stop = moment(start, "start"), moment(end, "end")
     if begin >= stop:
         raise UsageError(f"the window is empty: {begin} to {stop}", next_step="give a start before the end")
-    told = wb.events(ingested=(begin, stop))
+    told = wb.events(ingested=(begin, stop), columns=COLUMNS) if arrivals is None else arrivals
     for name, wanted in (("source", source), ("entity_id", entity)):
         told = told if wanted is None else told[told[name] == wanted]
     return judge(told)

@@ -55,7 +55,7 @@ def edges(found: Gaps) -> list[tuple[int, int]]:
 STREAMS: dict[str, Make] = {
     "1/h": lambda rng: poisson(rng, 1, 28),
     "1/min": lambda rng: poisson(rng, 60, 15),
-    "1/s": lambda rng: poisson(rng, 3600, 6),
+    "1/s": lambda rng: poisson(rng, 3600, 4),
     "100/s": lambda rng: poisson(rng, 360_000, 6, minutes=5),
 }
 # An outage of so many seconds shows, or does not because a healthy stream has such pauses too.
@@ -75,7 +75,7 @@ POWER = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("stream", "seconds", "shows"), POWER)
 def test_an_outage_shows_with_its_exact_edges(stream: str, seconds: float, shows: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -99,10 +99,10 @@ def ticks(rng: np.random.Generator, every: int, count: int, jitter: float, days:
 
 SHAPES: dict[str, Make] = {
     **STREAMS,
-    "flushed every minute": lambda rng: ticks(rng, 60, 60, 0.2, 6),
-    "flushed about every minute": lambda rng: ticks(rng, 60, 60, 4, 6),
-    "flushed every ten seconds": lambda rng: ticks(rng, 10, 20, 1, 4),
-    "flushed about every five minutes": lambda rng: ticks(rng, 300, 100, 60, 14),
+    "flushed every minute": lambda rng: ticks(rng, 60, 20, 0.2, 6),
+    "flushed about every minute": lambda rng: ticks(rng, 60, 20, 4, 6),
+    "flushed every ten seconds": lambda rng: ticks(rng, 10, 5, 1, 3),
+    "flushed about every five minutes": lambda rng: ticks(rng, 300, 30, 60, 7),
     "in the first minutes of each hour": lambda rng: ticks(rng, 3600, 60, 120, 14),
     "once a day": lambda rng: ticks(rng, 86_400, 500, 0.1, 14),
     "told to the minute": lambda rng: np.sort(poisson(rng, 60, 14) // MINUTE_US * MINUTE_US),
@@ -112,8 +112,8 @@ SHAPES: dict[str, Make] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_healthy_stream_has_no_gap(shape: str) -> None:
-    found = [len(look(SHAPES[shape](np.random.default_rng(seed)))) for seed in range(4)]
-    assert found == [0] * 4
+    found = [len(look(SHAPES[shape](np.random.default_rng(seed)))) for seed in range(2)]
+    assert found == [0] * 2
 
 
 @pytest.mark.parametrize("shape", ["flushed every minute", "in the first minutes of each hour", "told to the hour"])

@@ -25,6 +25,8 @@ from pik.workbench.investigations.stores import StoresReconciliation
 from pik.workbench.investigations.storms import DuplicateStorm
 from pik.workbench.notebook import Table
 
+_READ = ["source", "status", "entity_id", "event_time", "ingest_time", "lag_ms"]
+
 
 class DailyHealth(Investigation):
     """Is everything well with the events of a day?"""
@@ -51,9 +53,9 @@ class DailyHealth(Investigation):
         return self.once("arrivals", self._arrivals)
 
     def _arrivals(self) -> pd.DataFrame:
-        frames = [self.wb.events(source=source, day=self.day) for source in self.sources]
+        frames = [self.wb.events(source=source, day=self.day, columns=_READ) for source in self.sources]
         kept = [frame for frame in frames if len(frame)]
-        return pd.concat(kept, ignore_index=True) if kept else self.wb.events(event_ids=[])
+        return pd.concat(kept, ignore_index=True) if kept else self.wb.events(event_ids=[], columns=_READ)
 
     def arrivals_chart(self) -> altair.Chart:
         """What happened on that day, by source?"""

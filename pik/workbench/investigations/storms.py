@@ -9,6 +9,7 @@ import pandas as pd
 
 from pik.results import Verdict
 from pik.workbench import charts
+from pik.workbench.duplicates import COLUMNS
 from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import ByArrival
 from pik.workbench.notebook import Table
@@ -30,7 +31,7 @@ class DuplicateStorm(ByArrival):
         return self.once("arrivals", self._arrivals)
 
     def _arrivals(self) -> pd.DataFrame:
-        frame = self.wb.events(ingested=self.window)
+        frame = self.wb.events(ingested=self.window, columns=COLUMNS)
         return frame[frame["source"] == self.inputs.source] if self.inputs.source else frame
 
     @property
@@ -38,7 +39,9 @@ class DuplicateStorm(ByArrival):
         """The storms."""
         start, end = self.window
         given = {"source": self.inputs.source} if self.inputs.source else {}
-        return self.once("duplicates", lambda: self.wb.duplicates(start=start, end=end, **given))
+        return self.once(
+            "duplicates", lambda: self.wb.duplicates(start=start, end=end, arrivals=self.arrivals, **given)
+        )
 
     def chart(self) -> altair.Chart:
         """What came when, and how much of it had come before?"""
