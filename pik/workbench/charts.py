@@ -13,6 +13,7 @@ import altair
 import pandas as pd
 
 from pik.rollout.figures import BAD, GOOD, nothing, styled
+from pik.workbench.times import shifted
 
 PLAIN = "#3b6ea5"
 COLUMNS, ROWS = 48, 30  # cells of a heat map, at most
@@ -83,9 +84,9 @@ def lag_heat_map(arrivals: pd.DataFrame, finding: str) -> altair.Chart:
     rows = [
         {
             "event": _iso(x),
-            "event end": _iso(x + timedelta(seconds=across)),
+            "event end": _iso(shifted(x, timedelta(seconds=across))),
             "ingest": _iso(y),
-            "ingest end": _iso(y + timedelta(seconds=down)),
+            "ingest end": _iso(shifted(y, timedelta(seconds=down))),
             "arrivals": count,
         }
         for (x, y), count in sorted(counts.items())
@@ -118,7 +119,7 @@ def by_time(arrivals: pd.DataFrame, finding: str, *, time: str = "ingest_time", 
     for (start, kind), count in sorted(counts.items()):
         below = tops.get(start, 0)
         tops[start] = below + count
-        end = _iso(start + timedelta(seconds=step))
+        end = _iso(shifted(start, timedelta(seconds=step)))
         rows.append({"start": _iso(start), "end": end, colour: kind, "below": below, "arrivals": tops[start]})
     kinds = sorted({str(kind) for kind in arrivals[colour]})
     known = {kind: STATUS_COLOURS[kind] for kind in kinds if kind in STATUS_COLOURS}
@@ -253,7 +254,7 @@ def _step(moments: Sequence[datetime], most: int) -> int:
 
 def _floor(moment: datetime, step: int) -> datetime:
     seconds = int((moment - _EPOCH).total_seconds())
-    return _EPOCH + timedelta(seconds=seconds - seconds % step)
+    return shifted(_EPOCH, timedelta(seconds=seconds - seconds % step))
 
 
 def _span(seconds: int) -> str:

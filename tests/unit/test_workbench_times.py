@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+import pandas as pd
 import pytest
 
 from pik import events
-from pik.workbench import gaps, times
+from pik.workbench import charts, gaps, times
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,11 @@ def test_the_first_moment_has_no_day_before_it() -> None:
     first = events.format_time(times.FIRST)
     assert times.days(first, times.moment("0001-01-02")) == ["0001-01-01"]
     assert times.shifted(times.FIRST, timedelta(microseconds=-1)) == times.FIRST
+
+
+def test_charts_reach_to_both_ends() -> None:
+    happened = [times.FIRST, times.LAST, datetime(2026, 1, 1, tzinfo=UTC)]
+    came = [datetime(2026, 11, 27, tzinfo=UTC)] * 3
+    arrivals = pd.DataFrame({"event_time": happened, "ingest_time": came, "status": ["ACCEPTED"] * 3})
+    assert charts.lag_heat_map(arrivals, "finding").to_dict()
+    assert charts.by_time(arrivals, "finding", time="event_time").to_dict()
