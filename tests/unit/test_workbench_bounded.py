@@ -19,6 +19,7 @@ from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.settings import Settings
 from pik.rollout.reading import Stores
 from pik.workbench import Workbench, log_windows, queues, snapshot, times
+from pik.workbench.latest import latest_event
 from pik.workbench.log_windows import Window, merged
 from tests.unit.moto_workbench import MotoEnvironment, ingested, replayed, workbench
 from tests.unit.test_workbench_odd import LONG
@@ -246,3 +247,55 @@ def test_reconciling_everything_makes_no_list_of_its_days(counted: Counted, monk
     monkeypatch.setattr(snapshot, "retention_days", lambda _: 365)
     monkeypatch.setattr(times, "days", lambda *_: pytest.fail("every day of the window was made"))
     assert counted.wb.reconcile("0001-01-01", "9999-12-31").clean
+
+
+class Index:
+    """The index by ingest time: rows by partition, oldest first; counts what is read."""
+
+    def __init__(self, rows: dict[str, list[dict[str, Any]]]) -> None:
+        self.rows = rows
+        self.read = 0
+
+    def get_paginator(self, _: str) -> Index:
+        return self
+
+    def paginate(self, **query: Any) -> Iterator[Any]:
+        assert (query["IndexName"], query["ScanIndexForward"]) == ("by-ingest-time", False)
+        rows = self.rows.get(query["ExpressionAttributeValues"][":pk"]["S"], [])[::-1]
+        size = query["PaginationConfig"]["PageSize"]
+        for start in range(0, max(len(rows), 1), size):
+            self.read += len(rows[start : start + size])
+            yield {"Items": [aws.to_item(row) for row in rows[start : start + size]]}
+
+
+def arrival(number: int, at: datetime, **more: Any) -> tuple[str, dict[str, Any]]:
+    """Return where a row is in the index by ingest time, and the row."""
+    time = events.format_time(at)
+    sk = f"TS#{time}#EID#{number:064d}"
+    row = {
+        "PK": "p",
+        "SK": sk,
+        "GSI2SK": time,
+        "entity_id": "e",
+        "source": "s",
+        "event_type": "t",
+        "status": "ACCEPTED",
+    }
+    return events.ingest_pk(time, number % events.INDEX_SHARDS), {**row, "expires_at": 2**40, **more}
+
+
+@pytest.mark.parametrize("back", [0, 3])
+def test_the_latest_event_is_found_from_the_end_of_the_index(deployed: Settings, back: int) -> None:
+    noon = datetime.now(UTC).replace(hour=0, minute=30) - timedelta(days=back)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    seconds = timedelta(milliseconds=1)
+    probe = {"source": events.PROBE_SOURCE}
+    for number in range(5000):
+        pk, row = arrival(number, noon + number * seconds, **(probe if number > 4900 else {}))
+        rows.setdefault(pk, []).append(row)
+    wb, index = workbench(deployed), Index(rows)
+    wb.environment.__dict__["clients"] = {"dynamodb": index}
+
+    assert latest_event(wb) == f"{4900:064d}"
+    assert index.read <= 3 * 25 * events.INDEX_SHARDS
+    assert latest_event(wb, days=back) == ""

@@ -184,6 +184,7 @@ def stores_of_evil(monkeypatch: pytest.MonkeyPatch) -> None:
         (EVIL,) * 3, hostile(versions.NUMBERS), (EVIL,), (EVIL,), {EVIL: EVIL}, counted=1, selected=2
     )
     monkeypatch.setattr(aggregates, "aggregate_drift", lambda *_: drifted)
+    monkeypatch.setattr(explaining, "latest_event", lambda *_, **__: EVIL)
     monkeypatch.setattr(replays, "known", lambda *_, replay_ids, **__: {i: replay_of(i) for i in replay_ids})
 
 

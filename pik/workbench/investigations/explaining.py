@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import altair
@@ -10,10 +9,11 @@ import pandas as pd
 
 from pik.errors import UsageError
 from pik.results import Verdict
-from pik.workbench import charts, times
+from pik.workbench import charts
 from pik.workbench.charts import records
 from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import Investigation
+from pik.workbench.latest import latest_event
 from pik.workbench.notebook import Table
 
 if TYPE_CHECKING:
@@ -32,16 +32,7 @@ class ExplainEvent(Investigation):
     def event_id(self) -> str:
         """The event asked for; by default the one that came last in two weeks, or "" when nothing came."""
         given: str = self.inputs.event_id.strip()
-        return given or self.once("latest", self._latest)
-
-    def _latest(self) -> str:
-        today = datetime.now(UTC).date()
-        for back in range(_LOOK_BACK_DAYS):
-            day = (today - timedelta(days=back)).isoformat()
-            came = self.wb.events(ingested=(times.moment(day), times.moment(times.next_day(day))))
-            if len(came):
-                return str(came.sort_values(["ingest_time", "event_id"])["event_id"].iloc[-1])
-        return ""
+        return given or self.once("latest", lambda: latest_event(self.wb, days=_LOOK_BACK_DAYS))
 
     @property
     def explanation(self) -> Explanation | None:

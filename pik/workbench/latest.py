@@ -1,0 +1,51 @@
+"""The event that came last, found from the end of the index by ingest time: a few rows, however busy the day was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pik import events
+from pik.pipeline.aws import from_item
+from pik.pipeline.rows import expand
+from pik.rollout.stack import aws_errors
+
+if TYPE_CHECKING:
+    from pik.workbench.workbench import Workbench
+
+_ROWS = 25  # of a shard, from its end; the rollout's own probes are passed over
+
+
+def latest_event(wb: Workbench, *, days: int = 14) -> str:
+    """Return the id of the event that arrived last within some days and is no probe; empty when there is none.
+
+    Raises:
+        AwsError: DynamoDB said no.
+    """
+    today = datetime.now(UTC).date()
+    with aws_errors(wb.environment, "find the latest event"), ThreadPoolExecutor(events.INDEX_SHARDS) as pool:
+        for back in range(-1, days):  # from tomorrow on: a clock may be ahead
+            day = (today - timedelta(days=back)).isoformat()
+            found = pool.map(lambda shard, day=day: next(_newest(wb, day, shard), None), events.shards())
+            if rows := [row for row in found if row]:
+                return str(max(rows, key=lambda row: (row["ingest_time"], row["event_id"]))["event_id"])
+    return ""
+
+
+def _newest(wb: Workbench, day: str, shard: int) -> Iterator[dict[str, Any]]:
+    """Rows of one shard of a day that are no probe's and not expired, the newest first."""
+    now = events.epoch(events.now())
+    pages = wb.environment.client("dynamodb", max_pool_connections=events.INDEX_SHARDS).get_paginator("query")
+    found = pages.paginate(
+        TableName=wb.outputs["EventsTable"],
+        IndexName="by-ingest-time",
+        KeyConditionExpression="GSI2PK = :pk",
+        ExpressionAttributeValues={":pk": {"S": events.ingest_pk(day, shard)}},
+        ScanIndexForward=False,
+        PaginationConfig={"PageSize": _ROWS},
+    )
+    for row in (expand(from_item(item)) for page in found for item in page["Items"]):
+        if row["expires_at"] > now and not events.is_probe(row["entity_id"]) and row["source"] != events.PROBE_SOURCE:
+            yield row
