@@ -152,7 +152,7 @@ def reconcile(
     with aws_errors(wb.environment, "compare replays and aggregates"):
         known = [replay for replay in replays.known(wb).values() if _touches(replay, begin, stop)]
         counted, notes = _aggregates(wb, known, begin, stop)
-    told = [*_confirmed(wb, seen), *_halves(known), *counted]
+    told = [*_confirmed(wb, seen), *_halves(wb, known), *counted]
     return Reconciliation(
         frame=frame(DISAGREEMENTS, sorted(told, key=lambda row: (row["class"], row["where"], row["event_id"] or ""))),
         start=begin,
@@ -268,9 +268,12 @@ def _touches(replay: Replay, start: str, end: str) -> bool:
     return bool(replay.head["start_time"] < end and replay.head["end_time"] > start)
 
 
-def _halves(known: list[Replay]) -> Iterator[Row]:
-    for replay in known:
-        if not replay.complete:
+def _halves(wb: Workbench, known: list[Replay]) -> Iterator[Row]:
+    """The replays that stopped; one that gets further between two looks is under way."""
+    suspects = {replay.replay_id: replay for replay in known if not replay.complete}
+    later = replays.known(wb, replay_ids=suspects) if suspects else {}
+    for name, replay in suspects.items():
+        if name in later and not later[name].complete and later[name].after == replay.after:
             sent, reach = replay.total("sent"), replay.after or "its start"
             detail = f"stopped at {reach} after {sent} messages, before {replay.head['end_time']}"
             yield _told("half_replay", replay.head, f"replay {replay.replay_id}", detail)

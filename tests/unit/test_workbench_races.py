@@ -16,9 +16,9 @@ from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import Settings
 from pik.pipeline.stores import Stores
-from pik.workbench import Workbench, reindex, snapshot
+from pik.workbench import Workbench, reindex, replays, snapshot
 from pik.workbench.reindex import Reindexed
-from tests.unit.moto_workbench import workbench
+from tests.unit.moto_workbench import ingested, replayed, workbench
 from tests.unit.world import World
 
 Ask = Callable[..., dict[str, Any]]
@@ -216,3 +216,20 @@ def test_an_object_whose_record_of_the_arrival_is_no_record_is_named(wb: Workben
 
     assert wb.reconcile(*MONTH).counts == {"hash_mismatch": 1}
     assert list(reindex.reindex(wb, *MONTH, apply=True).skipped) == [key]
+
+
+@pytest.mark.parametrize(("further", "named"), [({}, True), ({"limit": 1}, False), ({"limit": 9}, False)])
+def test_a_replay_that_is_under_way_did_not_stop_halfway(
+    wb: Workbench, deployed: Settings, request_of: Ask, monkeypatch: pytest.MonkeyPatch, further: Any, named: bool
+) -> None:
+    ingested(deployed, request_of, 4)
+    cursor = json.loads(replayed(deployed, request_of, "rp-1", limit=1)["body"])["cursor"]
+    known = replays.known
+
+    def later(wb: Workbench, **options: Any) -> Any:
+        if options and further:  # the second look
+            replayed(deployed, request_of, "rp-1", cursor=cursor, **further)
+        return known(wb, **options)
+
+    monkeypatch.setattr(replays, "known", later)
+    assert wb.reconcile(*MONTH).counts == ({"half_replay": 1} if named else {})
