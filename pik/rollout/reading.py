@@ -28,14 +28,20 @@ T = TypeVar("T")
 Row = dict[str, Any]
 _deserialize = TypeDeserializer().deserialize
 PARALLEL = 16
+SELDOM = 5.0
 METRIC_WINDOW = timedelta(hours=3)
 
 
 def eventually(look: Callable[[], T], good: Callable[[T], bool], patience: float, every: float = 0.5) -> T:
-    """Look again until it is good or ``patience`` seconds are over; return what was seen last."""
+    """Look again until it is good or ``patience`` seconds are over; return what was seen last.
+
+    ``every``: seconds between the first two looks; it grows to :data:`SELDOM`, as AWS answers only so many questions a
+    second, and what takes minutes is not needed to the second.
+    """
     deadline = time.monotonic() + patience
-    while not good(seen := look()) and time.monotonic() < deadline:
-        time.sleep(every)
+    while not good(seen := look()) and (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(every, left))
+        every = min(1.3 * every, max(SELDOM, every))
     return seen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -106,6 +107,26 @@ def test_a_deploy_of_last_year_asks_cloudwatch_for_no_more_than_it_answers(
     world.stores.metric_sum("Rejected", "ingest", datetime.now(UTC) - timedelta(days=365))
     (query,) = asked
     assert (query["EndTime"] - query["StartTime"]) / timedelta(seconds=query["Period"]) < 1440
+
+
+def test_what_takes_minutes_is_not_asked_for_twice_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FilterLogEvents and CloudWatch answer few questions a second, and everybody in the account shares them."""
+    now, looks = [0.0], list[float]()
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+    def look() -> bool:
+        looks.append(now[0])
+        return now[0] >= 290
+
+    assert reading.eventually(look, bool, 300)
+    assert len(looks) < 80
+    assert looks[1] == 0.5
+    assert max(b - a for a, b in itertools.pairwise(looks)) == pytest.approx(reading.SELDOM)
+    looks.clear()
+    now[0] = 0.0
+    assert not reading.eventually(look, bool, 100)
+    assert looks[-1] == pytest.approx(100)  # the last look is at the very end
 
 
 # --- clocks ---------------------------------------------------------------------------------------------------------
