@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -167,13 +168,17 @@ def fetch(environment: Environment, entry: Entry, folder: Path) -> list[Path]:
         AwsError: AWS said no.
     """
     where = locate(environment)
+    with _writing(folder):
+        project.private_folder(folder)  # also for nothing: that it is empty is an answer
     written, bad = [], []
     for link in entry.links:
         body = where.get(link.key)
         if body is None or hashlib.sha256(body).hexdigest() != link.sha256:
             bad.append(f"{link.key} {'is missing' if body is None else 'is not the file that was recorded'}")
             continue
-        written.append(_kept(folder / link.name, body))
+        with _writing(folder / link.name):
+            written.append(folder / link.name)
+            written[-1].write_bytes(body)
     if bad:
         raise CheckFailed(
             f"entry {entry.number}: {len(bad)} of {len(entry.links)} files cannot be vouched for",
@@ -183,13 +188,12 @@ def fetch(environment: Environment, entry: Entry, folder: Path) -> list[Path]:
     return written
 
 
-def _kept(path: Path, body: bytes) -> Path:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        project.private_folder(path.parent)
-        path.write_bytes(body)
+        yield
     except OSError as error:
         raise UsageError(f"{path} cannot be written", reason=str(error.strerror), next_step="--out FOLDER") from None
-    return path
 
 
 def _records(where: Store) -> tuple[list[Record], list[Problem]]:
