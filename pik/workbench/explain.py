@@ -30,7 +30,7 @@ from pik.rollout.inventory import messages
 from pik.rollout.stack import aws_errors
 from pik.workbench import replays
 from pik.workbench.explanation import Explanation, Line
-from pik.workbench.log_windows import Window, naming, without_repeats
+from pik.workbench.log_windows import Window, backwards, naming, without_repeats
 from pik.workbench.snapshot import Kept, Row, read
 from pik.workbench.telemetry import FUNCTIONS
 from pik.workbench.times import moment
@@ -129,7 +129,11 @@ def _gather(wb: Workbench, event_id: str, since: datetime | None) -> _Found:
 
 def _by_log(wb: Workbench, event_id: str, found: _Found, since: datetime | None) -> None:
     """Without a dedupe row: the log line of the arrival names the object, and that the rest."""
-    found.logs, found.unread = naming(wb, event_id, [Window.until_now("ingest", since)])
+    for window in [Window.until_now("ingest", since)] if since else backwards("ingest"):
+        found.logs, unread = naming(wb, event_id, [window])
+        found.unread += unread
+        if found.logs:
+            break
     said = [_said(line["line"]) for line in found.logs]
     found.raw_key = next((str(item["s3_key"]) for item in said if item.get("s3_key") and not item.get("dry_run")), "")
     found.raw = read(wb, found.raw_key) if found.raw_key else None

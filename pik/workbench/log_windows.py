@@ -25,6 +25,7 @@ REQUESTS = 20  # for one window
 _BEFORE, _BEHIND = timedelta(minutes=1), timedelta(minutes=2)  # a request takes half a minute at most
 _AFTER = timedelta(hours=1)  # how long after it was sent a message is usually dealt with
 _RECENT = timedelta(hours=24)
+_STEPS = (timedelta(minutes=5), timedelta(hours=1), timedelta(hours=6), _RECENT)
 _PARALLEL = 8
 
 
@@ -56,6 +57,15 @@ class Window:
 
     def __str__(self) -> str:
         return f"{self.function} log from {self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
+
+
+def backwards(function: str) -> Iterator[Window]:
+    """Yield the last minutes, what of the last hour is before them, and so on: a window is read from its beginning."""
+    now = Window.until_now(function)
+    end = now.end
+    for reach in _STEPS:
+        yield Window(function, now.end - reach, end)
+        end = now.end - reach
 
 
 def merged(windows: Iterable[Window]) -> list[Window]:

@@ -149,6 +149,20 @@ def test_without_a_dedupe_row_the_last_day_is_looked_at_or_what_is_asked_for(
     assert any("dedupe row is gone" in problem for problem in told.problems)
 
 
+def test_without_a_dedupe_row_a_busy_log_is_read_from_its_end(
+    counted: Counted, deployed: Settings, request_of: Ask
+) -> None:
+    ingested(deployed, request_of, 1)
+    (row,) = (aws.from_item(item) for item in boto3.client("dynamodb").scan(TableName="dedupe")["Items"])
+    boto3.client("dynamodb").delete_item(TableName="dedupe", Key={"event_id": {"S": row["event_id"]}})
+    line = {"message": "arrival", "event_id": row["event_id"], "s3_key": row["s3_key"]}
+    counted.logs.page = timedelta(minutes=1)
+    counted.logs.lines.append((counted.wb.outputs["IngestLogGroup"], datetime.now(UTC), line))
+
+    assert counted.wb.explain(row["event_id"]).exists
+    assert counted.logs.requests <= 12
+
+
 def test_many_arrivals_are_not_many_requests(counted: Counted, deployed: Settings, request_of: Ask) -> None:
     hour = timedelta(hours=1)
     noon = datetime(2025, 1, 1, 12, tzinfo=UTC)
