@@ -150,6 +150,7 @@ class RolloutWorld:
     declared: dict[str, Any] = field(default_factory=dict)
     extra: list[tuple[str, str, str]] = field(default_factory=list)
     before_replay: Callable[[], None] = lambda: None
+    one_by_one: Any = field(default_factory=threading.RLock)
     numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -264,8 +265,11 @@ class RolloutWorld:
             "requestContext": {"requestId": f"req-{number}", "identity": {"userArn": "arn:aws:iam::1:user/ana"}},
         }
         if function == "replay":
-            self.before_replay()
-        found = self.answer(function, Request.of(event))
+            with self.one_by_one:  # what comes before a replay request is there when it reads
+                self.before_replay()
+                found = self.answer(function, Request.of(event))
+        else:
+            found = self.answer(function, Request.of(event))
         self.logs[function].info("answered", request_id=f"req-{number}")
         return httpx.Response(found["statusCode"], content=found["body"].encode())
 
