@@ -108,13 +108,14 @@ def _deploy(book: Ledger, number: int) -> Entry:
             f"ledger entry {number} is no deploy" if number else f"no deploy is recorded in {book.environment}",
             next_step=f"pik ledger list --env {book.environment} --kind deploy",
         )
+    begun = entry.predicate.get("begun")
+    entry = book.entry(begun) if begun else entry  # the beginning has what was there before, and the evidence
     if not entry.predicate.get("before"):
         raise UsageError(
             f"ledger entry {entry.number} is the first deploy: there was nothing before it",
             next_step=f"pik rollback --env {book.environment} --to ingest",
         )
-    begun = entry.predicate.get("begun")  # which has the evidence
-    return book.entry(begun) if begun else entry
+    return entry
 
 
 def _kept(environment: Environment, entry: Entry) -> tuple[dict[str, Any], str]:
