@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from botocore.exceptions import ClientError
 from rich.console import Console
 
 from bench import report
@@ -164,7 +165,7 @@ def _produce(done: threading.Event, outcomes: dict[str, str]) -> None:
     while not url and not done.wait(1.0):
         try:
             url = env.outputs().get("IngestUrl", "")
-        except PikError:
+        except (PikError, ClientError):
             continue
     if not url:
         return
