@@ -91,7 +91,7 @@ def test_nothing_is_received_and_nothing_written(sent: Workbench, monkeypatch: p
 
     monkeypatch.setattr(boto3, "client", client)
     predict(sent, silent)
-    assert set(calls) <= {"GetQueueAttributes", "Query", "Scan", "GetItem", "GetObject"}
+    assert set(calls) <= {"GetQueueAttributes", "Query", "Scan", "GetItem", "BatchGetItem", "GetObject"}
 
 
 def test_a_message_that_can_never_be_processed_is_not_counted(sent: Workbench, world: World) -> None:
