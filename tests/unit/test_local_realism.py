@@ -260,6 +260,7 @@ def test_what_struck_is_told() -> None:
 CALLS: dict[str, tuple[str, str, Callable[[Rig], Answer | None]]] = {
     "dynamodb": ("dynamodb", "PutItem", lambda rig: rig.target("DynamoDB_20120810.PutItem", TableName="t", Item={})),
     "sqs": ("sqs", "SendMessage", lambda rig: rig.target("AmazonSQS.SendMessage")),
+    "states": ("stepfunctions", "ListExecutions", lambda rig: rig.target("AWSStepFunctions.ListExecutions")),
     "logs": ("logs", "FilterLogEvents", lambda rig: rig.target("Logs_20140328.FilterLogEvents")),
     "cloudwatch": (
         "cloudwatch",

@@ -22,6 +22,7 @@ _INVOKE = re.compile(r"/functions/([^/]+)/invocations$")
 _TARGETS = {
     "DynamoDB_20120810": "dynamodb",
     "AmazonSQS": "sqs",
+    "AWSStepFunctions": "states",
     "Logs_20140328": "logs",
     "GraniteServiceVersion20100801": "cloudwatch",
 }
