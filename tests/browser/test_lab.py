@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,8 +17,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from pik import producer, project
+from pik import producer, project, signed
 from pik.environments import Environment
+from pik.events import encode
+from pik.rollout.reading import eventually
+from pik.workbench import Workbench
 from tests.conftest import Deploy
 
 if TYPE_CHECKING:
@@ -157,3 +161,57 @@ def _run_all(page: Page) -> None:
 def _shoot(page: Page, name: str) -> None:
     if SCREENSHOTS:
         page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+
+
+EVIL = "</caption></script>\"'><img src=x onerror=\"document.title='ran'\"><script>document.title='ran'</script>"
+DAY = "2013-01-01"
+
+
+@pytest.fixture(scope="module")
+def hostile(lab: str, embedded_env: Environment) -> dict[str, str]:
+    """The lab's environment with markup in every name: an event sent twice, a conflict, two versions."""
+    outputs = embedded_env.outputs()
+    event = {"source": EVIL, "event_type": EVIL, "entity_id": EVIL, "event_time": f"{DAY}T10:00:00Z"}
+    body = {**event, "idempotency_key": EVIL, "payload": {EVIL: EVIL}}
+    for one in (body, body, {**body, "payload": {EVIL: "another"}}):
+        answer = signed.request(
+            embedded_env, "POST", outputs["IngestUrl"], json.dumps(one).encode(), {"x-request-id": "<b>"}
+        )
+        assert answer.status_code in (200, 409), answer.text
+    window = {"entity_id": EVIL, "start_time": f"{DAY}T00:00:00Z", "end_time": f"{DAY}T12:00:00Z"}
+    asked = json.dumps({**window, "replay_id": "rp-1"}).encode()
+    assert signed.request(embedded_env, "POST", outputs["ReplayUrl"], asked).json()["sent"] == 1
+    wb = Workbench(embedded_env, "", "3 processor", outputs)
+    assert eventually(lambda: list(wb.aggregates(EVIL, DAY)["input_count"]), lambda found: found == [1], 60) == [1]
+    _stored_under(embedded_env, outputs, EVIL)
+    return outputs
+
+
+def _stored_under(env: Environment, outputs: dict[str, str], replay_id: str) -> None:
+    """Store what is known of replay rp-1 under an id that the API refuses, as earlier versions of it took."""
+    client = env.client("dynamodb")
+    for table in ("ReplaysTable", "AggregatesTable"):
+        for item in client.scan(TableName=outputs[table])["Items"]:
+            text = json.dumps(item)
+            if "rp-1" in text:
+                changed = json.loads(text.replace("rp-1", encode(replay_id)))
+                if "replay_id" in changed:
+                    changed["replay_id"] = {"S": replay_id}
+                client.put_item(TableName=outputs[table], Item=changed)
+
+
+@pytest.mark.parametrize("notebook", ["aggregate_drift", "explain_event", "daily_health"])
+@pytest.mark.usefixtures("hostile")
+def test_names_from_outside_are_text_in_the_lab(page: Page, notebook: str) -> None:
+    """Markup in a replay's id, in a caption, once ran here."""
+    page.get_by_role("link", name=notebook).click()
+    panel = page.locator(".jp-NotebookPanel:visible")
+    panel.locator(".jp-Cell").first.wait_for()
+
+    _run_all(page)
+    panel.locator(".pik-step").wait_for()
+
+    page.wait_for_timeout(1000)
+    assert page.title() != "ran"
+    assert panel.locator("img[src=x]").count() == 0
+    assert "onerror" in panel.inner_text()  # it is there to be read

@@ -81,7 +81,7 @@ def test_pages_are_read_to_the_end(wb: Workbench, monkeypatch: pytest.MonkeyPatc
     requests, _ = metadata._requests(wb, metadata.Selection(source=SOURCE, start=f"{DAY}", allow_scan=True))
     reader = Reader(wb.environment, metadata.COLUMNS)
     table = reader.read([(name, {**arguments, "Limit": 2}) for name, arguments in requests], said.append)
-    assert set(sent) <= set(table["event_id"].to_pylist())
+    assert set(sent) <= set(metadata._conform(table)["event_id"].to_pylist())  # which most rows leave to their keys
     assert reader.consumed.requests > len(requests)
     assert said[-1].startswith(f"{table.num_rows:,} rows")
 
