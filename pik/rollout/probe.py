@@ -13,8 +13,10 @@ from uuid import uuid4
 
 from pik import events, signed
 from pik.environments import Environment
+from pik.errors import AwsError
 
 FRESH_SECONDS = 60.0  # an API that was just made answers as it should by then
+LOST_ATTEMPTS = 4  # of a request whose answer did not come
 ATTEMPTS = 20
 
 
@@ -44,7 +46,7 @@ def answering(environment: Environment, url: str, body: bytes, patience: float |
     """
     deadline = time.monotonic() + (FRESH_SECONDS if patience is None else patience)
     while True:
-        asked = exchange(environment, url, body, dry_run=True)
+        asked = _answered(lambda: exchange(environment, url, body, dry_run=True))
         if asked.status == HTTPStatus.OK or time.monotonic() >= deadline:
             return asked
         time.sleep(1.0)
@@ -56,11 +58,21 @@ def repeated(send: Callable[[], Exchange]) -> Exchange:
     For requests that may be sent twice: nothing was done (429), or doing it again does no harm.
     """
     for attempt in range(ATTEMPTS):
-        asked = send()
+        asked = _answered(send)
         if asked.status != HTTPStatus.TOO_MANY_REQUESTS and asked.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             break
         time.sleep(random.uniform(0.1, 0.5) * (1 + attempt))  # noqa: S311 - jitter, not a secret
     return asked
+
+
+def _answered(send: Callable[[], Exchange]) -> Exchange:
+    """Send a request that may be sent twice, again when its answer is lost on the way; the last time says why."""
+    for attempt in range(LOST_ATTEMPTS - 1):
+        try:
+            return send()
+        except AwsError:
+            time.sleep(random.uniform(0.1, 0.5) * (1 + attempt))  # noqa: S311 - jitter, not a secret
+    return send()
 
 
 def exchange(environment: Environment, url: str, body: bytes, *, dry_run: bool = False, sign: bool = True) -> Exchange:
