@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import time
@@ -128,7 +129,8 @@ def test_what_cloudformation_refuses_is_told_with_its_reason(
     bring(embedded_env, "ingest")
     with pytest.raises(UsageError, match="LogRetentionDays=12345"):  # no need to ask CloudFormation
         deploy(embedded_env, "ingest", parameters={"LogRetentionDays": "12345"})
-    monkeypatch.setattr("pik.rollout.plan.refuse_wrong", lambda *_, **__: None)
+    planning = importlib.import_module("pik.rollout.plan")  # the package has a function of that name
+    monkeypatch.setattr(planning, "refuse_wrong", lambda *_, **__: None)
     with pytest.raises(AwsError) as error:
         deploy(embedded_env, "ingest", parameters={"LogRetentionDays": "12345"})
     assert "LogRetentionDays" in error.value.reason
