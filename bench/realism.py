@@ -34,12 +34,12 @@ MOST_RESUMES = 3
 NEEDED = 2  # seeds of a quick run
 
 
-def run(seeds: list[int], compress: float, console: Console) -> dict[str, Any]:
+def run(seeds: list[int], compress: float, without: list[str], console: Console) -> dict[str, Any]:
     """Try every seed; return the measurements."""
     started, load = datetime.now(UTC).isoformat(timespec="seconds"), f"{os.getloadavg()[0]:.2f}"
     measured = []
     for seed in seeds:
-        one = _seed(seed, compress)
+        one = _seed(seed, compress, without)
         measured.append(one)
         first = ", ".join(f"{name}: {verdict}" for name, verdict in one["not_passed_at_first"].items()) or "all passed"
         said = f"seed {seed}: {one['verdict']} after {one['resumes']} resumes, {one['seconds']:.0f} s; {first}"
@@ -53,7 +53,8 @@ def run(seeds: list[int], compress: float, console: Console) -> dict[str, Any]:
         "started": started,
         "quick": len(seeds) < NEEDED,
         "note": f"Measured {started} on {os.cpu_count()} CPUs, load average {load} before; waits compressed by "
-        f"{compress:g}; {len(seeds)} seeds, {passed} passed; median {median(seconds):.0f} s, longest "
+        f"{compress:g}; left out: {', '.join(without) or 'no habit'}; {len(seeds)} seeds, "
+        f"{passed} passed; median {median(seconds):.0f} s, longest "
         f"{max(seconds):.0f} s.",
         "measured": measured,
         "tables": [
@@ -92,10 +93,11 @@ def _row(one: dict[str, Any]) -> list[str]:
     ]
 
 
-def _seed(seed: int, compress: float) -> dict[str, Any]:
+def _seed(seed: int, compress: float, without: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="pik-realism-") as folder:
         os.environ["PIK_LOCAL_STATE"], os.environ["PIK_LOCAL_OWNER"] = folder, str(os.getpid())
-        _pik("local", "up", "--realism", str(seed), "--compress", f"{compress:g}")
+        left_out = [word for habit in without for word in ("--without", habit)]
+        _pik("local", "up", "--realism", str(seed), "--compress", f"{compress:g}", *left_out)
         try:
             return {"seed": seed, **_rollout()}
         finally:
@@ -217,10 +219,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.realism", description=__doc__)
     parser.add_argument("--seeds", default="0-19", help="a seed, or a range such as 0-19")
     parser.add_argument("--compress", type=float, default=10.0, help="waits are that much shorter than AWS's")
+    parser.add_argument("--without", action="append", default=[], metavar="HABIT", help="leave a habit out; repeatable")
     options = parser.parse_args()
     low, _, high = options.seeds.partition("-")
     seeds = list(range(int(low), int(high or low) + 1))
-    result = run(seeds, options.compress, Console(stderr=True, highlight=False))
+    result = run(seeds, options.compress, options.without, Console(stderr=True, highlight=False))
     report.show(result, Console(highlight=False))
     print(report.save(result))
     return 0 if all(one["verdict"] == "passed" and not one["lost"] for one in result["measured"]) else 4
