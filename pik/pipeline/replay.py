@@ -77,10 +77,10 @@ def replay(request: Request, config: Settings, has_time: Callable[[], bool]) -> 
         _run(selection, config, has_time, progress)
         if not selection.dry_run:
             _record(selection, progress, request, config)
+            metrics.add_metric("ReplaySent", MetricUnit.Count, progress.sent)
     except STORE_FAILURES as failure:
         return _interrupted(selection, progress, request, config, failure)
     body = _body(selection, progress)
-    metrics.add_metric("ReplaySent", MetricUnit.Count, progress.sent)
     logger.info("replay", **body)
     if progress.failed:
         message = f"the queue did not take {progress.failed} messages"
