@@ -28,10 +28,11 @@ _held = _Held()
 
 
 @contextmanager
-def ended_in_order() -> Iterator[None]:
+def ended_in_order(*also: signal.Signals) -> Iterator[None]:
     """Raise :class:`Terminated` for SIGTERM and SIGHUP meanwhile, so that what was begun is taken back or recorded.
 
-    Outside the main thread, where Python sets no handlers, they do what they did before.
+    ``also``: signals to treat in the same way, such as SIGINT, which a shell ignores for a background job. Outside the
+    main thread, where Python sets no handlers, they do what they did before.
     """
 
     def end(number: int, _: FrameType | None) -> None:
@@ -42,7 +43,7 @@ def ended_in_order() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, end) for number in ENDING}
+    before = {number: signal.signal(number, end) for number in (*ENDING, *also)}
     try:
         yield
     finally:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from pik import project
 from pik.errors import Refused, UsageError
@@ -19,6 +16,7 @@ from pik.runbooks.plan import new_folder, plan
 from pik.runbooks.record import RECORD, Run, State, Step, StepError, lock, utc
 from pik.runbooks.runbook import Runbook, load
 from pik.runbooks.suggest import did_you_mean
+from pik.signals import ended_in_order
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def _work(record: Run, on_progress: OnProgress | None) -> Run:
     record.state, record.ended = State.RUNNING, None
     record.save()
     try:
-        with _terminations_interrupt():
+        with ended_in_order(signal.SIGINT):  # a shell has Ctrl-C ignored in a background job
             for step in record.steps:
                 if step.state.done:
                     continue
@@ -262,21 +260,3 @@ def _changed_meanwhile(step: Step) -> StepError:
         do_this="finish editing it",
         exit_code=3,
     )
-
-
-@contextmanager
-def _terminations_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as cleanly as Ctrl-C does; SIGINT, too, where a shell had it ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
