@@ -15,7 +15,7 @@ from pik.cli.output import EnvOption, JsonOption, console, emit
 from pik.text import printable
 
 if TYPE_CHECKING:
-    from pik.producer import Source, Summary, Tally
+    from pik.producer import Problem, Source, Summary, Tally
 
 _LINE_EVERY_SECONDS = 5.0
 
@@ -27,34 +27,65 @@ def register(app: typer.Typer) -> None:
 
 def ingest(
     what: Annotated[
-        str,
+        list[str],
         typer.Argument(
             metavar="WHAT",
-            help="FILE.jsonl, FILE.csv (each also .gz), flights, flights:2013-01-01, or - for JSON lines on stdin.",
+            help="Files, folders or patterns; flights, flights:2013-01-01; or - for standard input.",
         ),
     ],
     env: EnvOption = "local",
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests under way at once.")] = 8,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask what would happen; nothing is written.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the same command was interrupted; nothing is sent twice.")
+    ] = False,
+    stop_after: Annotated[
+        int | None,
+        typer.Option(min=0, help="Stop when so many are rejected; 0: never [default: 100, while none is stored]."),
+    ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="jsonl, json, csv or parquet, where neither name nor content tells.")
+    ] = "",
+    delimiter: Annotated[str, typer.Option(help="A CSV file's delimiter, where it is not found out.")] = "",
+    encoding: Annotated[str, typer.Option(help="A CSV file's encoding, where it is not found out.")] = "",
     failed: Annotated[
         Path | None,
         typer.Option(help="Where to write what could not be delivered [default: .pik/failed/<time>.jsonl]."),
     ] = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(help="Where to write what is no event, and why [default: .pik/rejects/<time>.jsonl]."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send events, each until it is answered, and say whether all are safe.
+
+    Files are JSON (an event a line, or an array), CSV or Parquet; plain, gzip or zstd. Where the name says nothing,
+    the content decides.
 
     Exit code: 0 all stored exactly once (accepted or duplicate); 4 some need a person (conflict or rejected, both kept
     aside); 5 some could not be delivered (written to a file that can be sent again); 130 interrupted.
     """
     from pik import producer
 
-    source = producer.open_source(what)
+    reading = producer.Reading(file_format, "\t" if delimiter in {"tab", "\\t"} else delimiter, encoding)
+    source = producer.open_source(what, reading)
+    for note in source.notes:
+        console.print(note, soft_wrap=True)
+    source.on_note = lambda note: console.print(note, soft_wrap=True)
     with _progress(source) as on_progress:
         summary = producer.send(
-            source, env, concurrency=concurrency, dry_run=dry_run, failed=failed, on_progress=on_progress
+            source,
+            env,
+            concurrency=concurrency,
+            dry_run=dry_run,
+            failed=failed,
+            rejects=rejects,
+            stop_after=stop_after,
+            resume=resume,
+            on_progress=on_progress,
         )
-    emit(summary.as_dict(), as_json=as_json, text=summary_text(summary, env))
+    emit({**summary.as_dict(), "notes": source.notes}, as_json=as_json, text=summary_text(summary, env))
     raise typer.Exit(summary.exit_code)
 
 
@@ -65,24 +96,25 @@ def summary_text(summary: Summary, env: str) -> str:
         for name in ("accepted", "duplicate", "conflict", "rejected", "failed")
         if getattr(summary, name) or name in ("accepted", "duplicate")
     )
-    lines = [_verdict(summary), f"  {counts}"]
+    before = f"   settled before {summary.skipped:,}" if summary.skipped else ""
+    lines = [_verdict(summary), f"  {counts}{before}"]
     if summary.latency_ms["p50"] is not None:
         latency = "   ".join(f"{name} {value:,.0f} ms" for name, value in summary.latency_ms.items())
         speed = f"{summary.events_per_second:,.0f} events/s in {summary.seconds:,.1f} s"
         retried = f"   {summary.retried:,} retried" if summary.retried else ""
         lines.append(f"  {speed}   {latency}{retried}")
-    lines += [
-        f"  line {p.number}: {_problem_text(p.result, p.code or p.status, p.error, p.id)}" for p in summary.problems[:5]
-    ]
+    for problem in summary.problems[:5]:
+        lines.append(f"  {problem.place}: {_problem_text(problem)}")
+        lines += [f"    do this  {problem.do_this}"] if problem.do_this else []
     unshown = summary.conflict + summary.rejected + summary.failed - min(5, len(summary.problems))
     if unshown > 0:
         lines.append(f"  … and {unshown:,} more (--json shows the first 20, and all codes)")
     return "\n".join([*map(printable, lines), *_next_steps(summary, env)])
 
 
-def _problem_text(result: str, code: str, error: str, identifier: str) -> str:
-    kept = f"   kept as {identifier}" if identifier else ""
-    return f"{result} {code}: {error}{kept}"
+def _problem_text(problem: Problem) -> str:
+    kept = f"   kept as {problem.id}" if problem.id else ""
+    return f"{problem.result} {problem.code or problem.status}: {problem.error}{kept}"
 
 
 def _verdict(summary: Summary) -> str:
@@ -94,7 +126,7 @@ def _verdict(summary: Summary) -> str:
     if summary.dry_run and not summary.dry_run_asked:
         return f"nothing was written: the environment runs in dry-run mode ({n} sent)"
     if not summary.total:
-        return "0 events: the input is empty"
+        return "0 events: all were sent before" if summary.skipped else "0 events: the input is empty"
     if summary.safe:
         return f"{n}, all " + ("would be safe (nothing was written)" if summary.dry_run else "stored exactly once")
     safe = "would be safe" if summary.dry_run else "safe"
@@ -102,25 +134,28 @@ def _verdict(summary: Summary) -> str:
 
 
 def _next_steps(summary: Summary, env: str) -> Iterator[str]:
+    from pik.producer.delivery import NOT_SENT
+
     if summary.failed_file:
         yield f"  not delivered {summary.failed_file}"
-    if summary.stopped:
+    if summary.rejects_file:
+        yield f"  rejected      {summary.rejects_file} (each with its reason and its line)"
+    if summary.too_many_rejected:
+        yield "  do this       is it the right file? --dry-run looks at it; --stop-after 0 sends it all the same"
+    elif summary.stopped:
         yield f"  do this       pik status --env {env} (is the API there, may you call it?), then the same again"
     elif summary.interrupted:
-        yield "  do this       run the same command again: what is stored already answers DUPLICATE"
+        yield "  do this       the same command with --resume; without it, what is stored answers DUPLICATE"
     elif summary.failed_file:
         yield f"  do this       pik ingest {summary.failed_file} --env {env}"
-    if (summary.conflict or summary.rejected) and not summary.dry_run:
+    if summary.conflict + summary.rejected > summary.by_status.get(NOT_SENT, 0) and not summary.dry_run:
         yield "  kept aside    in the raw bucket, below conflicts/ and rejected/: the bytes, with the reason"
 
 
 @contextmanager
 def _progress(source: Source) -> Iterator[Callable[[Tally], None]]:
-    if console.is_terminal:
-        with _bar(source) as update:
-            yield update
-    else:
-        yield _lines(source)
+    with _bar(source) if console.is_terminal else _lines(source) as update:
+        yield update
 
 
 @contextmanager
@@ -140,18 +175,25 @@ def _bar(source: Source) -> Iterator[Callable[[Tally], None]]:
         yield update
 
 
-def _lines(source: Source) -> Callable[[Tally], None]:
-    last = time.monotonic()
+@contextmanager
+def _lines(source: Source) -> Iterator[Callable[[Tally], None]]:
+    said = time.monotonic()
+    last: Tally | None = None
 
     def update(tally: Tally) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _LINE_EVERY_SECONDS:
-            last = time.monotonic()
-            fraction = source.fraction
-            share = "" if fraction is None else f" {fraction:4.0%}"
-            console.print(f"ingest {source.name}{share}  {_counts(tally)}")
+        nonlocal said, last
+        if time.monotonic() - said >= _LINE_EVERY_SECONDS:
+            said, last = time.monotonic(), tally
+            show(tally)
 
-    return update
+    def show(tally: Tally) -> None:
+        fraction = source.fraction
+        share = "" if fraction is None else f" {fraction:4.0%}"
+        console.print(f"ingest {source.name}{share}  {_counts(tally)}", soft_wrap=True)
+
+    yield update
+    if last is not None:  # whoever saw it begin sees it end
+        show(last)
 
 
 def _counts(tally: Tally) -> str:

@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 from pik.producer.delivery import Delivery, Outcome, Retries
+from pik.producer.items import Item, encode
 from pik.producer.sending import Sendable, send
-from pik.producer.sources import Item, Source, encode, load, open_source
+from pik.producer.sources import Reading, Source, load, open_source
 from pik.producer.summary import Problem, Summary, Tally, quantiles
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Item",
     "Outcome",
     "Problem",
+    "Reading",
     "Retries",
     "Sendable",
     "Source",

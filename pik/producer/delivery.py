@@ -19,6 +19,7 @@ from pik.errors import AwsError
 from pik.pipeline.parsing import MAX_BODY
 
 ACCEPTED, DUPLICATE, CONFLICT, REJECTED, FAILED = "ACCEPTED", "DUPLICATE", "CONFLICT", "REJECTED", "FAILED"
+NOT_SENT = "not_sent"  # the status of what is no event already here
 _RETRY = {429, 500, 502, 503, 504}
 # Not about this event but about us: the next one would get the same answer.
 _HOPELESS = {401, 403, 404}

@@ -7,18 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pik import project
 from pik.environments import Environment, environment
 from pik.errors import UsageError
-from pik.producer.delivery import FAILED, Delivery, Outcome, Retries
-from pik.producer.sources import Item, encode
+from pik.producer.delivery import FAILED, NOT_SENT, REJECTED, Delivery, Outcome, Retries
+from pik.producer.items import Item, encode
+from pik.producer.kept_files import Checkpoint, Lines, one_line, reject_line
+from pik.producer.sources import Source
 from pik.producer.summary import Summary, Tally
 from pik.signals import ended_in_order
 
+WRONG_FILE = 100  # so many rejected, and none stored
 Sendable = Item | bytes | Mapping[str, Any]
 
 
@@ -29,20 +31,36 @@ def send(
     concurrency: int = 8,
     dry_run: bool = False,
     failed: Path | None = None,
+    rejects: Path | None = None,
+    stop_after: int | None = None,
+    resume: bool = False,
     on_progress: Callable[[Tally], None] | None = None,
     retries: Retries | None = None,
     url: str | None = None,
 ) -> Summary:
     """Send events to the ingest API of ``env`` and return what became of them.
 
-    ``events`` may be :func:`~pik.producer.open_source`'s, dictionaries, or bodies as bytes (sent as they are). Little
-    more than twice ``concurrency`` of them are in memory. Those that could not be delivered are written to ``failed``
-    (default: a new file below ``.pik/failed``), one a line, ready to be sent again. ``on_progress`` is called after
-    every event, from a worker thread, with the counts so far. ``url``: another ingest API than the environment's own.
-
     Ctrl-C, SIGTERM or a closed terminal stops reading, lets what is in flight finish, and returns with ``interrupted``
-    true; a second one does not wait. Sending again is always safe: what is stored already answers DUPLICATE.
-    Raises NotDeployed when there is no stack, UsageError when the input cannot be read to its end.
+    true; a second one does not wait. Sending again is always safe: what is stored already answers DUPLICATE. Little
+    more than twice ``concurrency`` events are in memory.
+
+    Args:
+        events: :func:`~pik.producer.open_source`'s, dictionaries, or bodies as bytes (sent as they are).
+        env: the environment, or its name.
+        concurrency: requests under way at once.
+        dry_run: ask what would happen.
+        failed: where to write what could not be delivered, one a line, ready to be sent again (default: a new file
+            below ``.pik/failed``).
+        rejects: where to write what is no event, with the reason and the original (default: below ``.pik/rejects``).
+        stop_after: stop when so many are rejected; 0: never. Default: at 100, while none is stored or would be.
+        resume: go on where an earlier run over the same source stopped; what that one settled is not sent again.
+        on_progress: called after every event, from a worker thread, with the counts so far.
+        retries: how often and how patiently.
+        url: another ingest API than the environment's own.
+
+    Raises:
+        NotDeployed: there is no stack.
+        UsageError: the input cannot be read to its end, or there is nothing to resume.
 
     >>> summary = send(load("flights:2013-01-01"), "local")  # doctest: +SKIP
     >>> summary.accepted, summary.safe  # doctest: +SKIP
@@ -53,25 +71,45 @@ def send(
     where = environment(env) if isinstance(env, str) else env
     fresh = _require(where, url)
     address = url or where.outputs()["IngestUrl"]
+    checkpoint = _checkpoint(events, where, address, dry_run=dry_run, resume=resume)
     delivery = Delivery(where, address, connections=concurrency, dry_run=dry_run, retries=retries, fresh=fresh)
-    crew = _Crew(delivery, _FailedFile(failed), on_progress, concurrency)
-    start = time.perf_counter()
+    crew = _Crew(delivery, _Kept(Lines(failed, "failed"), Lines(rejects, "rejects"), checkpoint), concurrency)
+    crew.on_progress, crew.stop_after = on_progress, stop_after
+    start, interrupted = time.perf_counter(), True
     try:
         with ended_in_order():
             interrupted = crew.run(events)
     except UsageError as error:
-        error.reason = f"{error.reason} (sent before: {crew.tally.done} events, {crew.failed.written} not delivered)"
+        told = f"sent before: {crew.tally.done} events, {crew.kept.failed.written} not delivered"
+        error.reason = f"{error.reason} ({told})"
         raise
     finally:
         delivery.close()
-        crew.failed.close()
+        crew.kept.close(finished=not (interrupted or crew.stopped))
     return crew.tally.summary(
         seconds=time.perf_counter() - start,
         dry_run=dry_run,
         interrupted=interrupted,
         stopped=crew.stopped,
-        failed_file=str(crew.failed.path) if crew.failed.written else None,
+        failed_file=crew.kept.failed.name,
+        rejects_file=crew.kept.rejects.name,
+        skipped=crew.skipped,
+        too_many_rejected=crew.too_many_rejected,
     )
+
+
+def _checkpoint(
+    events: Iterable[Sendable], where: Environment, address: str, *, dry_run: bool, resume: bool
+) -> Checkpoint:
+    """Return where to go on, and where to note how far it came: for files, and not for a dry run."""
+    lasting = isinstance(events, Source) and events.fraction is not None
+    if resume and (dry_run or not lasting):
+        reason = "a dry run writes nothing" if dry_run else "only files can be read again"
+        raise UsageError("--resume: there is nothing to resume", reason=reason, next_step="leave --resume out")
+    if not lasting or dry_run or not isinstance(events, Source):
+        return Checkpoint(None, None)
+    identity = [events.identity, where.name, address]
+    return Checkpoint.of(f"{events.name} ({where.name})", identity, resume=resume)
 
 
 def _require(where: Environment, url: str | None) -> bool:
@@ -87,21 +125,40 @@ _NEW = timedelta(minutes=15)
 _UNKNOWN = Outcome(FAILED, "unknown", 1, 0.0, {"error": "interrupted before its answer came; it may be stored"})
 
 
+class _Kept(NamedTuple):
+    """What is written beside the sending."""
+
+    failed: Lines
+    rejects: Lines
+    checkpoint: Checkpoint
+
+    def settle(self, ordinal: int, item: Item, outcome: Outcome) -> None:
+        """Keep what is not stored, and note that the item has its outcome."""
+        if outcome.result == FAILED and not item.cut:
+            self.failed.write(one_line(item.body))
+        if outcome.result == REJECTED:
+            self.rejects.write(reject_line(item, outcome))
+        self.checkpoint.settle(ordinal, failed=outcome.result == FAILED)
+
+    def close(self, *, finished: bool) -> None:
+        """Close the files."""
+        self.failed.close()
+        self.rejects.close()
+        self.checkpoint.close(finished=finished)
+
+
 class _Crew:
     """The worker threads of one ``send``; the calling thread reads the input, so Ctrl-C also ends a wait for input."""
 
-    def __init__(
-        self,
-        delivery: Delivery,
-        failed: _FailedFile,
-        on_progress: Callable[[Tally], None] | None,
-        concurrency: int,
-    ) -> None:
+    def __init__(self, delivery: Delivery, kept: _Kept, concurrency: int) -> None:
         self.tally = Tally()
-        self.failed = failed
+        self.kept = kept
         self.stopped = ""
+        self.too_many_rejected = False
+        self.skipped = 0  # settled by an earlier run
+        self.on_progress: Callable[[Tally], None] | None = None
+        self.stop_after: int | None = None
         self._delivery = delivery
-        self._on_progress = on_progress
         self._window: queue.Queue[int | None] = queue.Queue(maxsize=concurrency)
         self._open: dict[int, Item] = {}  # read, but not settled; keyed by position
         self._crash: BaseException | None = None
@@ -129,8 +186,14 @@ class _Crew:
 
     def _feed(self, events: Iterable[Sendable]) -> None:
         for ordinal, event in enumerate(events, start=1):
-            self._open[ordinal] = _item(ordinal, event)
-            self._put(ordinal)
+            if self.kept.checkpoint.is_done(ordinal):
+                self.skipped += 1
+                continue
+            item = self._open[ordinal] = _item(ordinal, event)
+            if item.trouble:
+                self._settle(ordinal, Outcome(REJECTED, NOT_SENT, 0, 0.0, item.trouble._asdict()))
+            else:
+                self._put(ordinal)
             if self._delivery.stop.is_set():
                 return
 
@@ -165,40 +228,28 @@ class _Crew:
         item = self._open.pop(position, None)
         if item is None:
             return  # given up on before its answer came
-        if outcome.result == FAILED and not item.cut:
-            self.failed.write(item.body)
+        self.kept.settle(position, item, outcome)
         if outcome.hopeless and not self._delivery.stop.is_set():
-            self.stopped = f"HTTP {outcome.status}: {_reason(outcome)}"
-            self._delivery.stop.set()
-        self.tally.add(item.number, outcome)
-        if self._on_progress is not None:
-            self._on_progress(self.tally)
+            self._stop(f"HTTP {outcome.status}: {_reason(outcome)}")
+        self.tally.add(item.number, outcome, item.place)
+        if outcome.result == REJECTED:
+            self._guard()
+        if self.on_progress is not None:
+            self.on_progress(self.tally)
 
+    def _guard(self) -> None:
+        """Stop when so many are rejected that this is the wrong file."""
+        rejected, done = self.tally.results[REJECTED], self.tally.done
+        limit = self.stop_after
+        if limit is None:
+            limit = 0 if done - rejected - self.tally.results[FAILED] else WRONG_FILE
+        if limit and rejected >= limit and not self._delivery.stop.is_set():
+            self.too_many_rejected = True
+            self._stop(f"{rejected:,} rejected" + ("" if self.stop_after else ", and none is an event"))
 
-class _FailedFile:
-    """Keeps what could not be delivered, in a form that can be sent again. Made when first needed."""
-
-    def __init__(self, path: Path | None) -> None:
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
-        self.path = path or project.STATE / "failed" / f"{stamp}.jsonl"
-        self.written = 0
-        self._lock = threading.Lock()
-        self._file: Any = None
-
-    def write(self, body: bytes) -> None:
-        with self._lock:
-            if self._file is None:
-                project.private_folder(self.path.parent)
-                self._file = project.private_file(self.path, "wb")
-            self._file.write(_one_line(body) + b"\n")
-            self._file.flush()
-            self.written += 1
-
-    def close(self) -> None:
-        with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+    def _stop(self, reason: str) -> None:
+        self.stopped = reason
+        self._delivery.stop.set()
 
 
 def _item(ordinal: int, event: Sendable) -> Item:
@@ -210,12 +261,6 @@ def _item(ordinal: int, event: Sendable) -> Item:
         return Item(ordinal, encode(event))
     except (TypeError, ValueError) as error:
         raise UsageError(f"event {ordinal} cannot be JSON", reason=str(error)) from error
-
-
-def _one_line(body: bytes) -> bytes:
-    # Only bodies given as bytes can have line ends: those of a file are lines. In JSON a line end stands between values
-    # only, so a space says the same; reading and writing it anew would change numbers that a double cannot hold.
-    return body.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def _reason(outcome: Outcome) -> str:

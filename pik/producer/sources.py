@@ -1,128 +1,199 @@
-"""Where events come from: JSON lines, CSV, standard input, the flights. Read lazily, one event at a time.
+"""What ``pik ingest`` and the rollout read: files of every usual kind, one event at a time, in bounded memory.
 
-A line of a JSON-lines file is handed on byte for byte, also when it is not JSON: what a producer sent is for the
+What stands in a file of JSON is handed on byte for byte, also when it is not JSON: what a producer sent is for the
 pipeline to judge, and to keep aside as rejected. Only what cannot be *read* (no such file, a broken archive) is an
-error here.
+error here, and it comes after everything that can be read.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import gzip
-import io
 import json
-import sys
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from pik.errors import UsageError
 from pik.pipeline.strict_json import shown
+from pik.producer import inputs, json_text, tables
 from pik.producer.flights import FIRST_DAY, FLIGHT_COLUMNS, LAST_DAY, event_date, flight_event
+from pik.producer.inputs import CSV, FORMATS, JSON, JSON_LINES, PARQUET, Input
+from pik.producer.items import Item, Record, encode
 from pik.project import FLIGHTS
+
+__all__ = ["EVENT_COLUMNS", "Item", "Reading", "Source", "encode", "load", "open_source"]
 
 EVENT_COLUMNS = ("source", "event_type", "entity_id", "event_time", "payload")
 OPTIONAL_COLUMN = "idempotency_key"
-_JSON_LINES = (".jsonl", ".ndjson")
-_MAX_CELL = _MAX_LINE = 5_000_000  # bytes; larger than any body that is taken
+_INFER = "pik mapping infer {} proposes where your columns go"
+Making = Callable[[Record], Iterator[Item]]
 
 
-class Item(NamedTuple):
-    """One event to send: its place in the input (a line number where there are lines), and its exact bytes.
+@dataclass(frozen=True)
+class Reading:
+    """How to read, where it is given and not found out: a format, and a CSV file's delimiter and encoding."""
 
-    ``cut``: the bytes are only the beginning of a line that is longer than any body; it stays in the input alone.
-    """
+    format: str = ""
+    delimiter: str = ""
+    encoding: str = ""
 
-    number: int
-    body: bytes
-    cut: bool = False
+    def __post_init__(self) -> None:
+        if self.format and self.format not in FORMATS:
+            raise UsageError(f"no such format: {self.format}", next_step=f"one of {', '.join(FORMATS)}")
+        if self.delimiter and len(self.delimiter) != 1:
+            raise UsageError(f"the delimiter {self.delimiter!r} is not one character", next_step="such as ';' or tab")
+        if self.encoding:
+            try:
+                "".encode(self.encoding)
+            except (LookupError, UnicodeError):
+                raise UsageError(f"no such encoding: {self.encoding}", next_step="utf-8, cp1252 or utf-16") from None
 
 
 class Source:
-    """One opened input: iterate over it once for its :class:`Item` s.
+    """One opened input, of one file or many: iterate over it for its :class:`Item` s.
+
+    ``notes``: what was found out, such as a CSV file's delimiter; ``on_note`` is called with each as it is found.
 
     >>> source = open_source("flights:2013-01-01")
     >>> next(iter(source)).number
     2
     """
 
-    def __init__(self, name: str, path: Path | None, day: date | None = None) -> None:
+    def __init__(
+        self, name: str, files: Sequence[Input], reading: Reading | None = None, day: date | None = None
+    ) -> None:
         self.name = name
-        self._path = path
+        self.files = files
+        self.notes: list[str] = []
+        self.on_note: Callable[[str], None] | None = None
+        self._reading = reading or Reading()
         self._day = day
-        self._raw: IO[bytes] | None = None
-        self._fraction = 0.0
+        self._done = False
 
     def __iter__(self) -> Iterator[Item]:
-        with self._open() as stream:
-            if self._path is None or self._plain_suffix in _JSON_LINES:
-                yield from _json_lines(stream)
-            else:
-                yield from _csv_rows(stream, self.name, self._day)
-        self._fraction = 1.0
+        for file, record in self.records():
+            for item in self._items(file, record):
+                yield self._placed(file, item)
+
+    def records(self) -> Iterator[tuple[Input, Record]]:
+        """Yield the lines, rows and elements as they stand in the files, each with its file.
+
+        Raises UsageError at the end when a file could not be read to its own.
+        """
+        self._done, broken = False, list[UsageError]()
+        for file in self.files:
+            try:
+                with file.open() as stream:
+                    for record in self._read(file, stream):
+                        yield file, record
+            except UsageError as error:
+                broken.append(error)
+            except inputs.BROKEN as error:
+                broken.append(_torn(file, error))
+        self._done = True
+        if broken:
+            if len(broken) > 1:
+                broken[0].reason += f"; and {len(broken) - 1:,} more files"
+            raise broken[0]
 
     @property
     def fraction(self) -> float | None:
         """How much of the input has been read, 0 to 1; None when that cannot be known (standard input)."""
-        if self._path is None:
+        if any(file.size is None for file in self.files):
             return None
-        with suppress(ValueError):  # closed in the meantime: what was known last
-            if self._raw is not None:
-                self._fraction = self._raw.tell() / max(1, self._path.stat().st_size)
-        return self._fraction
+        size = sum(file.size or 0 for file in self.files)
+        return 1.0 if self._done else min(1.0, sum(file.position for file in self.files) / max(1, size))
 
     @property
-    def _plain_suffix(self) -> str:
-        return _plain_suffix(self._path) if self._path else ""
+    def identity(self) -> list[Any]:
+        """What changes when the input does, or how it is read."""
+        return [[file.identity for file in self.files], vars(self._reading), str(self._day)]
 
-    @contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
-        if self._path is None:
-            yield sys.stdin.buffer
-            return
-        with self._path.open("rb") as raw:
-            self._raw = raw
-            try:
-                if self._path.suffix == ".gz":
-                    with gzip.open(raw) as stream:
-                        yield io.BufferedReader(stream)
-                else:
-                    yield raw
-            except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, csv.Error) as error:
-                raise UsageError(
-                    f"{self.name} cannot be read to its end",
-                    reason=f"{type(error).__name__}: {error}",
-                    next_step="mend the file and send it again: what is stored already answers DUPLICATE",
-                ) from error
+    def note(self, text: str) -> None:
+        """Say something that was found out about the input."""
+        self.notes.append(text)
+        if self.on_note:
+            self.on_note(text)
+
+    def _placed(self, file: Input, item: Item) -> Item:
+        return item if len(self.files) == 1 else item._replace(place=f"{file.name} {item.where}")
+
+    def _read(self, file: Input, stream: IO[bytes]) -> Iterator[Record]:
+        kind = self._reading.format or (inputs.format_of(file.path) if file.path else "") or _sniffed(file, stream)
+        if kind == PARQUET:
+            yield from self._table(file, *_parquet(file))
+        elif kind == CSV:
+            with self._csv(file, stream) as (header, rows):
+                yield from self._table(file, header, rows)
+        elif kind == JSON_LINES:
+            yield from json_text.lines(inputs.in_utf8(stream))
+        else:
+            text = inputs.in_utf8(stream)
+            lines = json_text.has_a_value_a_line(inputs.peek(text))
+            yield from json_text.lines(text) if lines else json_text.values(text)
+
+    def _csv(self, file: Input, stream: IO[bytes]) -> AbstractContextManager[tuple[list[str], Iterator[Record]]]:
+        sample = inputs.peek(stream)
+        encoding = self._reading.encoding or tables.encoding_of(sample)
+        text = sample.decode(encoding, errors="replace")
+        delimiter = self._reading.delimiter or tables.delimiter_of(text, EVENT_COLUMNS)
+        if (delimiter, encoding) not in {(",", "utf-8"), (",", "utf-8-sig")} and not (
+            self._reading.delimiter and self._reading.encoding
+        ):
+            name = tables.DELIMITERS.get(delimiter, repr(delimiter))
+            self.note(f"{file.name}: CSV, delimiter {name}, encoding {encoding} (else: --delimiter, --encoding)")
+        return tables.open_csv(stream, encoding, delimiter)
+
+    def _table(self, file: Input, header: list[str], rows: Iterator[Record]) -> Iterator[Record]:
+        _refuse_repeats(header, file.name)
+        if not set(FLIGHT_COLUMNS) <= set(header):
+            _refuse_others(header, file.name)
+        return rows
+
+    def _items(self, file: Input, record: Record) -> Iterator[Item]:
+        row = record.row
+        if row is None:  # JSON, or not a row: let the pipeline judge it, and keep it aside
+            yield Item(record.number, record.text, record.cut, record.place)
+        elif set(FLIGHT_COLUMNS) <= set(row):
+            if self._day is None or event_date(row) == self._day.isoformat():
+                yield Item(record.number, encode(flight_event(row)), place=record.place, line=record.text)
+        else:
+            yield Item(record.number, _row_event(row), place=record.place, line=record.text)
 
 
-def open_source(what: str) -> Source:
-    """Open ``flights``, ``flights:2013-01-01``, a path (``.jsonl``, ``.ndjson``, ``.csv``, each also ``.gz``) or ``-``.
+def open_source(what: str | Sequence[str], reading: Reading | None = None) -> Source:
+    """Open ``flights``, ``flights:2013-01-01``, a file, a folder, a pattern such as ``logs/*.json.gz``, or ``-``.
 
-    Raises UsageError when there is no such thing or its format is not known. Nothing is read yet.
+    Args:
+        what: one of these, or several files, folders and patterns.
+        reading: format, delimiter and encoding, where they are not to be found out.
+
+    Raises:
+        UsageError: there is no such thing. Nothing is read yet.
     """
-    if what == "-":
-        return Source("standard input", None)
+    names = [what] if isinstance(what, str) else list(what)
+    if len(names) == 1 and (source := _flights(names[0])):
+        return source
+    found = [inputs.find(name) for name in names]
+    files = [file for several, _ in found for file in several]
+    source = Source(names[0] if len(names) == 1 else f"{len(files):,} files", files, reading)
+    for _, said in found:
+        source.notes += said
+    return source
+
+
+def _flights(what: str) -> Source | None:
     name, colon, day = what.partition(":")
     if name == "flights" and not Path(what).exists():
-        return Source(what, FLIGHTS, _parse_day(what, day) if colon else None)
-    path = Path(what).expanduser()
-    if not path.is_file():
-        near = get_close_matches(name, ["flights"])
-        hint = f"did you mean {near[0]}?" if near else "give a file, 'flights', 'flights:2013-01-01' or '-'"
-        raise UsageError(f"no such file or data set: {what}", next_step=hint)
-    if _plain_suffix(path) not in (*_JSON_LINES, ".csv"):
-        raise UsageError(
-            f"{what}: not a format that is read",
-            reason="one event a line (.jsonl, .ndjson) or a row (.csv), plain or .gz",
-            next_step=f"an array of events? jq -c '.[]' {what} > {path.stem}.jsonl",
-        )
-    return Source(what, path)
+        files, _ = inputs.find(str(FLIGHTS))
+        return Source(what, files, None, _parse_day(what, day) if colon else None)
+    near = get_close_matches(name, ["flights"])
+    if near and not Path(what).expanduser().exists():
+        raise UsageError(f"no such file or data set: {what}", next_step=f"did you mean {near[0]}?")
+    return None
 
 
 def load(what: str) -> Iterator[dict[str, Any]]:
@@ -133,26 +204,49 @@ def load(what: str) -> Iterator[dict[str, Any]]:
     >>> next(load("flights:2013-01-01"))["event_type"]
     'flight.departed'
     """
-    for number, body, _ in open_source(what):
+    for item in open_source(what):
         try:
-            event = json.loads(body)
+            event = json.loads(item.body)
         except ValueError:
             event = None
         if not isinstance(event, dict):
             raise UsageError(
-                f"{what}, line {number}: not a JSON object",
+                f"{what}, {item.where}: not a JSON object",
                 next_step="`pik ingest` sends such lines as they are; the pipeline keeps them aside as rejected",
             )
         yield event
 
 
-def encode(event: Mapping[str, Any]) -> bytes:
-    """Return the bytes that ``send`` sends for ``event``: compact JSON in UTF-8. Raises ValueError for NaN."""
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+def _sniffed(file: Input, stream: IO[bytes]) -> str:
+    """Return the format of a file whose name promises none, or raise UsageError."""
+    sample = inputs.peek(stream)
+    if sample.startswith(b"PAR1"):
+        return PARQUET
+    if file.path is None or not sample:
+        return JSON
+    text = sample.decode(tables.encoding_of(sample), errors="replace").lstrip("\ufeff").lstrip()
+    if text[:1] in {"{", "["}:
+        return JSON
+    first = text.partition("\n")[0]
+    if text.isprintable() or not any(ord(character) < 9 for character in text):
+        if set(EVENT_COLUMNS) <= set(first.replace('"', "").split(tables.delimiter_of(text, EVENT_COLUMNS))):
+            return CSV
+        hint = "name it: --format " + "|".join(FORMATS)
+    else:
+        hint = "a spreadsheet? save it as CSV"
+    raise UsageError(
+        f"{file.name}: not a format that is known by its name or its first bytes",
+        reason="read are JSON (an event a line, an array), CSV and Parquet, plain, gzip or zstd",
+        next_step=hint,
+    )
 
 
-def _plain_suffix(path: Path) -> str:
-    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+def _torn(file: Input, error: Exception) -> UsageError:
+    return UsageError(
+        f"{file.name} cannot be read to its end",
+        reason=f"{type(error).__name__}: {error}",
+        next_step="mend the file and send it again: what is stored already answers DUPLICATE",
+    )
 
 
 def _parse_day(what: str, day: str) -> date:
@@ -165,52 +259,29 @@ def _parse_day(what: str, day: str) -> date:
     return parsed
 
 
-def _json_lines(stream: IO[bytes]) -> Iterator[Item]:
-    number = 0
-    while line := stream.readline(_MAX_LINE):
-        number += 1
-        body = line.removesuffix(b"\n").removesuffix(b"\r")
-        if len(line) == _MAX_LINE and not line.endswith(b"\n"):
-            while (rest := stream.readline(_MAX_LINE)) and not rest.endswith(b"\n"):
-                pass  # a small archive can hold one line of many gigabytes: never hold a whole one
-            yield Item(number, body, cut=True)
-            continue
-        if number == 1:
-            body = body.removeprefix(codecs.BOM_UTF8)  # the file's, not the event's: RFC 8259 lets no JSON begin so
-        if body.strip():
-            yield Item(number, body)
+def _parquet(file: Input) -> tuple[list[str], Iterator[Record]]:
+    if file.path is None:
+        reason = "its index is at its end, and standard input cannot be read twice"
+        raise UsageError("Parquet is not read from standard input", reason=reason, next_step="save it to a file first")
+    rows = tables.parquet_rows(file.path)
+    return tables.parquet_columns(file.path), rows
 
 
-def _csv_rows(stream: IO[bytes], name: str, day: date | None) -> Iterator[Item]:
-    csv.field_size_limit(max(_MAX_CELL, csv.field_size_limit()))
-    with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-        rows = csv.reader(text)
-        header = next(rows, [])
-        flights = set(FLIGHT_COLUMNS) <= set(header)
-        if not flights and not set(EVENT_COLUMNS) <= set(header):
-            missing = ", ".join(column for column in EVENT_COLUMNS if column not in header)
-            raise UsageError(
-                f"{name}: columns are missing: {missing}",
-                reason=f"the first line has {', '.join(header) or 'nothing'}",
-                next_step=f"name the columns {', '.join(EVENT_COLUMNS)} (optional: {OPTIONAL_COLUMN})",
-            )
-        if not flights:
-            _refuse_foreign(header, name)
-        for cells in rows:
-            if not any(cells):
-                continue
-            if len(cells) != len(header):
-                yield Item(rows.line_num, _as_csv(cells))  # not an event: let the pipeline keep it aside
-                continue
-            row = dict(zip(header, cells, strict=True))
-            if not flights:
-                yield Item(rows.line_num, _csv_event(row))
-            elif day is None or event_date(row) == day.isoformat():
-                yield Item(rows.line_num, encode(flight_event(row)))
+def _refuse_repeats(header: list[str], name: str) -> None:
+    twice = list(dict.fromkeys(column for column in header if header.count(column) > 1))
+    if twice:
+        raise UsageError(f"{name}: columns named twice: {', '.join(twice)}", next_step="name each column once")
 
 
-def _refuse_foreign(header: list[str], name: str) -> None:
-    """Raise UsageError for a column that no event has, or that is there twice: its values would be dropped."""
+def _refuse_others(header: list[str], name: str) -> None:
+    """Raise UsageError for columns that are missing, and for those that no event has: their values would be dropped."""
+    missing = [column for column in EVENT_COLUMNS if column not in header]
+    if missing:
+        raise UsageError(
+            f"{name}: columns are missing: {', '.join(missing)}",
+            reason=f"the first line has {', '.join(map(shown, header)) or 'nothing'}",
+            next_step=f"name the columns {', '.join(EVENT_COLUMNS)} (optional: {OPTIONAL_COLUMN})",
+        )
     known = (*EVENT_COLUMNS, OPTIONAL_COLUMN)
     foreign = [column for column in header if column not in known]
     if foreign:
@@ -220,12 +291,9 @@ def _refuse_foreign(header: list[str], name: str) -> None:
             reason="their values would not become part of any event",
             next_step=f"did you mean {near[0]}?" if near else "put them into payload, or take them out of the file",
         )
-    twice = [column for column in known if header.count(column) > 1]
-    if twice:
-        raise UsageError(f"{name}: columns named twice: {', '.join(twice)}", next_step="name each column once")
 
 
-def _csv_event(row: Mapping[str, str]) -> bytes:
+def _row_event(row: Mapping[str, Any]) -> bytes:
     """Return the event of a row. Its payload is the cell's own JSON, character for character: numbers keep every digit.
 
     A cell that is not JSON stays text, which is not a payload: the pipeline keeps it aside as rejected.
@@ -234,10 +302,8 @@ def _csv_event(row: Mapping[str, str]) -> bytes:
     names = {name: row[name] for name in EVENT_COLUMNS[:-1]}
     if row.get(OPTIONAL_COLUMN):
         names[OPTIONAL_COLUMN] = row[OPTIONAL_COLUMN]
-    return b'%b,"payload":%b}' % (
-        encode(names)[:-1],
-        cell.encode() if _is_json(cell) else json.dumps(cell, ensure_ascii=False).encode(),
-    )
+    payload = cell if isinstance(cell, str) and _is_json(cell) else json.dumps(cell, ensure_ascii=False)
+    return b'%b,"payload":%b}' % (encode(names)[:-1], payload.encode())
 
 
 def _is_json(cell: str) -> bool:
@@ -250,9 +316,3 @@ def _is_json(cell: str) -> bool:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-def _as_csv(cells: list[str]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue().encode()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from array import array
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from pik.producer.delivery import ACCEPTED, CONFLICT, DUPLICATE, FAILED, REJECTED, Outcome
@@ -15,9 +17,10 @@ _SHOWN_PROBLEMS = 20
 
 @dataclass(frozen=True)
 class Problem:
-    """One event that is not safely stored as the producer meant it; ``number`` is its line in the input."""
+    """One event that is not safely stored as the producer meant it; ``place`` says where in the input, for people."""
 
     number: int
+    place: str
     result: str
     status: str
     code: str
@@ -34,7 +37,8 @@ class Summary:
     ``total = accepted + duplicate + conflict + rejected + failed``: every event that was read from the input is in
     exactly one of them. ``latency_ms``: from an event's first attempt to its answer, retries and waits included; null
     without answers. ``dry_run``: the answers said that nothing was written. ``retried``: events that took more than one
-    attempt.
+    attempt. ``skipped``: settled by an earlier run, and not among the others. ``too_many_rejected``: that is why it
+    ``stopped``.
     """
 
     total: int
@@ -54,6 +58,9 @@ class Summary:
     interrupted: bool
     stopped: str
     failed_file: str | None
+    rejects_file: str | None = None
+    skipped: int = 0
+    too_many_rejected: bool = False
     problems: tuple[Problem, ...] = field(default=())
 
     @property
@@ -67,7 +74,7 @@ class Summary:
         """0 all safe; 4 some need a person (conflict, rejected, nothing written); 5 some failed; 130 interrupted."""
         if self.interrupted:
             return 130
-        if self.failed or self.stopped:
+        if self.failed or (self.stopped and not self.too_many_rejected):
             return 5
         return 0 if self.safe else 4
 
@@ -84,7 +91,7 @@ class Tally:
         self.results: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
-        self._latencies = array("d")  # 8 bytes an event
+        self._latencies: Counter[float] = Counter()  # milliseconds to three digits: few, however many events
         self._problems: list[Problem] = []
         self._retried = 0
         self._dry_run = False
@@ -94,25 +101,25 @@ class Tally:
         """How many events have their outcome."""
         return self.results.total()
 
-    def add(self, number: int, outcome: Outcome) -> None:
-        """Count one event."""
+    def add(self, number: int, outcome: Outcome, place: str = "") -> None:
+        """Count one event; ``place``: where in the input it is, when that is not line ``number``."""
         with self._lock:
             self.results[outcome.result] += 1
             self._statuses[outcome.status] += 1
             self._retried += outcome.attempts > 1
             self._dry_run = self._dry_run or outcome.answer.get("dry_run") is True
-            if outcome.result != FAILED:
-                self._latencies.append(outcome.seconds * 1000)
+            if outcome.result != FAILED and outcome.attempts:
+                self._latencies[float(f"{outcome.seconds * 1000:.3g}")] += 1
             if outcome.result not in (ACCEPTED, DUPLICATE):
-                problem = _problem(number, outcome)
+                problem = _problem(number, place or f"line {number}", outcome)
                 self._codes[problem.code or problem.status] += 1
                 if len(self._problems) < _SHOWN_PROBLEMS:
                     self._problems.append(problem)
 
     def summary(
-        self, *, seconds: float, dry_run: bool, interrupted: bool, stopped: str, failed_file: str | None
+        self, *, seconds: float, dry_run: bool, interrupted: bool, stopped: str, failed_file: str | None, **more: Any
     ) -> Summary:
-        """Return what is known now."""
+        """Return what is known now; ``more``: other fields of the summary."""
         with self._lock:
             total = self.results.total()
             return Summary(
@@ -133,30 +140,34 @@ class Tally:
                 interrupted=interrupted,
                 stopped=stopped,
                 failed_file=failed_file,
+                **more,
                 problems=tuple(sorted(self._problems, key=lambda problem: problem.number)),
             )
 
 
-def quantiles(values: array[float] | list[float]) -> dict[str, float | None]:
+def quantiles(values: Iterable[float] | Counter[float]) -> dict[str, float | None]:
     """Return p50, p90, p99 (nearest rank: values that were measured) and max; null without values.
 
     >>> quantiles([4.0, 1.0, 3.0, 2.0])
     {'p50': 2.0, 'p90': 4.0, 'p99': 4.0, 'max': 4.0}
     """
+    counts = Counter(values) if not isinstance(values, Counter) else values
     ranks = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
-    if not values:
+    if not counts:
         return dict.fromkeys(ranks)
-    ordered = sorted(values)
-    return {name: round(ordered[-(-len(ordered) * rank // 100) - 1], 2) for name, rank in ranks.items()}
+    ordered = sorted(counts)
+    places = list(accumulate(counts[value] for value in ordered))
+    return {name: round(ordered[bisect_left(places, -(-places[-1] * rank // 100))], 2) for name, rank in ranks.items()}
 
 
-def _problem(number: int, outcome: Outcome) -> Problem:
+def _problem(number: int, place: str, outcome: Outcome) -> Problem:
     answer = outcome.answer
     text = {name: str(answer.get(name) or "") for name in ("code", "error", "do_this")}
     text["error"] = text["error"] or str(answer.get("message") or answer.get("Message") or "")
     identifier = str(answer.get("rejected_id") or answer.get("event_id") or "")
     return Problem(
         number=number,
+        place=place,
         result=outcome.result,
         status=outcome.status,
         id=identifier,

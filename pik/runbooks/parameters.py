@@ -147,8 +147,8 @@ def _events(text: str) -> str:
     if name == "flights":
         return f"{name}:{_date(day)}" if day else name
     path = Path(text).expanduser()
-    if text == "-" or not path.is_file():
-        raise ValueError(f"{text!r} is neither a file nor a named data set (flights, flights:<date>)")
+    if text == "-" or not path.exists():
+        raise ValueError(f"{text!r} is no file, no folder and no named data set (flights, flights:<date>)")
     return str(path.resolve())  # absolute: the notebook runs in another directory, and so does a resume
 
 

@@ -144,14 +144,6 @@ def test_what_cannot_be_opened_says_what_to_do(what: str, hint: str) -> None:
     assert hint in error.value.next_step
 
 
-def test_a_json_array_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    path = tmp_path / "events.json"
-    path.write_text("[{}]")
-    with pytest.raises(UsageError) as error:
-        producer.open_source(str(path))
-    assert "jq -c" in error.value.next_step
-
-
 def test_an_endless_line_is_cut_and_the_next_one_is_read(tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"n": 1}\n{"x": "' + b"a" * 50_000_000 + b'"}\n{"n": 3}'))
