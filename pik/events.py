@@ -51,6 +51,7 @@ class Event:
     """Something that happened to an entity, as its producer told it.
 
     ``event_time`` has fixed-width microseconds (keys, order); ``exact_time`` every digit the producer sent (identity).
+    ``mapping``: what made the event out of somebody else's record, as ``name@digest``; no part of its identity.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Event:
     payload: Any
     idempotency_key: str | None = None
     assumed_utc: bool = False
+    mapping: str | None = None
 
     @cached_property
     def payload_sha256(self) -> str:

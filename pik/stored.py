@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pik.events import Event
-from pik.pipeline.parsing import Rejected, parse_event
+from pik.pipeline.parsing import Rejected, parse_event, parse_json
 
 T = TypeVar("T")
 FRAMES = 1500
@@ -36,6 +36,20 @@ def event(body: bytes, headers: Mapping[str, str]) -> Event:
         if isinstance(error.__cause__, Rejected):
             raise error.__cause__ from None
         raise
+
+
+def original(body: bytes) -> bytes | None:
+    """Return the record that a stored event was made from, byte for byte; None for an event that came as it is.
+
+    >>> original(b'{"source":"s","original":"a;b"}')
+    b'a;b'
+    """
+    try:
+        document = deeply(lambda: parse_json(body, new=False))
+    except Rejected:
+        return None
+    record = document.get("original") if isinstance(document, dict) and "specversion" not in document else None
+    return record.encode("utf-8", "surrogatepass") if isinstance(record, str) else None
 
 
 def text(value: Any) -> str:

@@ -5,6 +5,10 @@ mode: attributes in ``ce-*`` headers), https://github.com/cloudevents/spec. JSON
 (:mod:`pik.pipeline.strict_json`): what two readers could understand differently is refused, because the identity of an
 event rests on it.
 
+An event that was made out of somebody else's record (a line of a file, a webhook) may bring that along: ``original``,
+the record's text, and ``mapping``, the name and digest of what made the event. Both are kept with the rest of the body
+and are no part of the event's identity. Nothing is ever mapped here: the event is what its own fields say.
+
 A new arrival is held to more rules (``new=True``) than a body that is stored already, because a body that was accepted
 once must stay readable for as long as it is kept.
 """
@@ -22,7 +26,7 @@ from urllib.parse import unquote
 import rfc8785
 
 from pik.events import Event, parse_instant
-from pik.pipeline.strict_json import Rejected, parse_json, shown
+from pik.pipeline.strict_json import Rejected, is_unicode, parse_json, shown
 
 __all__ = ["FIELDS", "MAX_BODY", "MAX_NAME", "Rejected", "parse_event", "parse_json"]
 
@@ -31,8 +35,9 @@ MAX_NAME = 256
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_BODY = 4_500_000
 MAX_FRACTION = 18  # digits of a second that a new arrival may have: attoseconds
-FIELDS = ("source", "event_type", "entity_id", "event_time", "payload", "idempotency_key")
-_REQUIRED = FIELDS[:-1]
+_REQUIRED = ("source", "event_type", "entity_id", "event_time", "payload")
+# The last two are an origin: what made the event, and out of which record.
+FIELDS = (*_REQUIRED, "idempotency_key", "mapping", "original")
 _CLOUDEVENT = {"source": "source", "type": "event_type", "subject": "entity_id", "time": "event_time"}
 
 
@@ -61,6 +66,7 @@ def parse_event(body: bytes, headers: Mapping[str, str], *, new: bool = False) -
     if not isinstance(document, dict):
         raise Rejected("not_an_object", "the body is not a JSON object", f"send an object with {_list(_REQUIRED)}")
     refuse_unknown(document, FIELDS, "put your own fields into payload")
+    _check_origin(document, new)
     return _event(document, new)
 
 
@@ -139,9 +145,17 @@ def _event(fields: Mapping[str, Any], new: bool) -> Event:
         do_this = "send RFC 3339 with an offset, such as 2025-12-28T23:59:59.5Z"
         raise Rejected("bad_time", f"event_time: {error}", do_this) from None
     names = (fields["source"], fields["event_type"], fields["entity_id"])
-    event = Event(*names, when.text, when.exact, payload, key, when.assumed_utc)
+    event = Event(*names, when.text, when.exact, payload, key, when.assumed_utc, fields.get("mapping"))
     _check_canonical(event)
     return event
+
+
+def _check_origin(document: Mapping[str, Any], new: bool) -> None:
+    if document.get("mapping") is not None:
+        _check_name("mapping", document["mapping"], new)
+    original = document.get("original")
+    if original is not None and not (isinstance(original, str) and is_unicode(original)):
+        raise Rejected("bad_original", "original is not text", "send the record's text as a string")
 
 
 def _check_name(name: str, value: Any, new: bool) -> None:

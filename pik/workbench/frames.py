@@ -65,6 +65,8 @@ RAW = _schema(
     payload_sha256=_TEXT,  # of the payload that is there now
     hash_ok=_BOOL,  # null: not verified
     problem=_TEXT,  # null, or what is wrong: missing, altered, unreadable
+    mapping=_TEXT,  # null, or name and digest of the mapping that made the event out of another record
+    original=_TEXT,  # null, or that record, as it was
 )
 
 #: One row for each message of a queue, waiting, in flight, or expected from the replays' records.

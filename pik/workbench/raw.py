@@ -119,6 +119,8 @@ def _describe(row: Mapping[Any, Any], found: Object | None, verify: bool) -> tup
         "entity_id": event.entity_id,
         "event_time": event.event_time,
         "payload_sha256": event.payload_sha256,
+        "mapping": event.mapping,
+        "original": (stored.original(found.body) or b"").decode("utf-8", "replace") if event.mapping else None,
     }
     if verify:
         agree = found.metadata.get("body-sha256", body_sha256) == body_sha256

@@ -46,6 +46,8 @@ def _arrivals(found: _Found) -> Iterator[Line]:
         row, kept = found.first, found.raw
         check = "raw object is gone" if kept is None else kept.problem or "sha256 ✓"
         good = kept is not None and not kept.problem
+        made = kept.event.mapping if kept and kept.event else None
+        check += f"  made by mapping {made}, its original line kept with it" if made else ""
         detail = f"ACCEPTED  {_lag(row)}  {row['s3_key']}  {row['size_bytes']} B  {check}"
         yield Line(row["ingest_time"], "received", detail + _by(row), "events table, raw bucket", good)
     elif found.raw and found.raw.arrival:

@@ -14,6 +14,7 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pik import stored
 from pik.pipeline.parsing import MAX_BODY, Rejected, parse_event
 
 BODY = {"source": "s", "event_type": "t", "entity_id": "e", "event_time": "2025-01-01T00:00:00Z", "payload": {"a": 1}}
@@ -49,6 +50,10 @@ def body(**changes: Any) -> bytes:
         (body(idempotency_key=""), "bad_name"),
         (body().replace(b'"s"', b'"\\ud800"'), "bad_unicode"),
         (body(payload={"a": 0}).replace(b'"a"', b'"\\ud800"'), "bad_unicode"),
+        (body(mapping=7), "bad_name"),
+        (body(mapping="x" * 257), "bad_name"),
+        (body(original=7), "bad_original"),
+        (body(original="x").replace(b'"x"', b'"\\ud800"'), "bad_original"),
         (body(payload="text"), "payload_type"),
         (body(payload=None), "payload_type"),
         (body(event_time="yesterday"), "bad_time"),
@@ -171,3 +176,14 @@ def test_bad_base64_is_refused() -> None:
     with pytest.raises(Rejected) as caught:
         parse_event(json.dumps({**attributes, "data_base64": "!"}).encode(), {})
     assert caught.value.code == "bad_base64"
+
+
+def test_an_origin_is_kept_and_is_no_part_of_the_identity() -> None:
+    line = 'id;name\r\n1;"Gerät ""x"""\t'
+    sent = body(mapping="shop@0123456789abcdef", original=line)
+    event, own = parse_event(sent, {}, new=True), parse_event(body(), {}, new=True)
+    assert event.mapping == "shop@0123456789abcdef"
+    assert stored.original(sent) == line.encode()
+    assert (event.event_id, event.payload_sha256) == (own.event_id, own.payload_sha256)
+    assert (own.mapping, stored.original(body())) == (None, None)
+    assert stored.original(b"{") is None
