@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 from pik.environments import Environment
+
+if TYPE_CHECKING:
+    from pik.local.realism.settings import Settings
 
 # A request that is signed by a clock further off is refused, so no producer's clock is further off than this:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
@@ -32,23 +36,31 @@ def skew(environment: Environment) -> timedelta:
     """Return by how much a producer's clock may differ from AWS's."""
     if not environment.embedded:
         return SKEW_ON_AWS
-    return SKEW_REALISM if lateness(environment) else SKEW_EMBEDDED
+    settings = _realism(environment)
+    return SKEW_REALISM if settings and settings.has("clock-skew") else SKEW_EMBEDDED
 
 
 def lateness(environment: Environment) -> float:
     """Return how late counts, logs and metrics are, in terms of AWS: 1 on AWS, 0 on the embedded AWS.
 
-    In its realism mode it is as late as AWS, or as many times less as its waits are shortened.
+    In its realism mode it is as late as AWS, or as many times less as its waits are shortened; not at all when the
+    habits that make it late are left out.
     """
     if not environment.embedded:
         return 1.0
+    settings = _realism(environment)
+    return settings.lateness if settings else 0.0
+
+
+def _realism(environment: Environment) -> Settings | None:
+    """Return the settings of the realism mode that an embedded AWS is in; None without it."""
     from pik.local.instance import recorded, state_dir
     from pik.local.realism.settings import Settings
 
     found = recorded(state_dir())
     if found is None or found.endpoint != environment.endpoint or not found.realism:
-        return 0.0
-    return 1 / Settings.parse(found.realism).compress
+        return None
+    return Settings.parse(found.realism)
 
 
 def settled(environment: Environment) -> datetime:

@@ -27,7 +27,6 @@ from pik import errors
 from pik.config import LOCAL_ACCOUNT, NAMES, EnvironmentConfig, config
 
 __all__ = ["NAMES", "Environment", "as_aws_error", "environment"]
-LOCAL_REGION = "us-east-1"
 # Who one is on the embedded AWS: "key:secret" or "key:secret:token" of an IAM user or role there; unset: root.
 EMBEDDED_KEYS = "PIK_EMBEDDED_KEYS"
 
@@ -211,9 +210,10 @@ def environment(name: str) -> Environment:
     """
     found = config(name)
     if found.platform == "embedded":
-        from pik.local import running_endpoint
+        from pik.local import running
 
-        return Environment(name, found.region or LOCAL_REGION, running_endpoint(), found)
+        instance = running()
+        return Environment(name, found.region or instance.region, instance.endpoint, found)
     return Environment(name, found.region or _configured_region(name, found.profile), config=found)
 
 

@@ -58,18 +58,21 @@ def up(
     fail_resource: Annotated[
         int, typer.Option(help="With --realism: the how manyeth resource that CloudFormation creates fails, once.")
     ] = 0,
+    region: Annotated[
+        str | None, typer.Option(help="The region it is in, and so its partition: us-gov-west-1, cn-north-1.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start it, or say where it runs already. State of earlier runs is there again."""
     from pik.local import STATE_VARIABLE, state_dir, up
 
-    info = up(state, realism=_realism(realism, compress, without or [], fail_resource))
+    info = up(state, realism=_realism(realism, compress, without or [], fail_resource, region))
     verb = "runs already" if info.already_running else "is up"
     text = f"✓ embedded AWS {verb} on 127.0.0.1:{info.port}, IAM enforced, state in {info.state_dir}"
     if info.note:
         text += f"\n! {info.note}"
     if info.realism:
-        text += f"\n! realism mode, seed {info.realism}: calls fail, answers are late and get lost, as on AWS"
+        text += f"\n! {_describe_mode(info.realism)}"
     if state is None and (hint := demo_hint("local up")):
         text += f"\n{hint}"
     if Path(info.state_dir) != state_dir():
@@ -130,17 +133,31 @@ def demo_hint(command: str) -> str:
     return f"  local is empty. What the demo left: pik {command} --state {shlex.quote(os.path.relpath(demo_state()))}"
 
 
-def _realism(seed: int | None, compress: float, without: list[str], fail_resource: int) -> Settings | None:
-    from pik.local.realism import Settings
+def _realism(
+    seed: int | None, compress: float, without: list[str], fail_resource: int, region: str | None
+) -> Settings | None:
+    from pik.local.realism import REGION, Settings, only
 
     if seed is None:
         if compress != 1 or without or fail_resource:
             raise errors.UsageError("--compress, --without and --fail-resource go with --realism SEED")
-        return None
+        if region is None:
+            return None
     try:
-        return Settings(seed, compress, frozenset(without), fail_resource)
+        left_out = only("partition") if seed is None else frozenset(without)
+        return Settings(seed or 0, compress, left_out, fail_resource, region or REGION)
     except ValueError as error:
         raise errors.UsageError(str(error), next_step="pik local up --help") from None
+
+
+def _describe_mode(text: str) -> str:
+    from pik.local.realism import Settings, only
+    from pik.partitions import partition
+
+    settings = Settings.parse(text)
+    if settings.without == only("partition"):
+        return f"region {settings.region}, partition {partition(settings.region).name}"
+    return f"realism mode, seed {text}: calls fail, answers are late and get lost, as on AWS"
 
 
 def describe_realism(report: Mapping[str, Any] | None) -> list[str]:

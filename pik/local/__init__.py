@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pik.local.demo import demo_state
-from pik.local.instance import NONCE_VARIABLE, OWNER_VARIABLE, STATE_VARIABLE, running_endpoint, state_dir
+from pik.local.instance import NONCE_VARIABLE, OWNER_VARIABLE, STATE_VARIABLE, running, running_endpoint, state_dir
 from pik.local.supervisor import Info, Status, down, embedded, last_realism, reset, status, up
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "embedded",
     "last_realism",
     "reset",
+    "running",
     "running_endpoint",
     "state_dir",
     "status",

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from pik import errors, project
+from pik.local import realism as realism_mode
 
 STATE_VARIABLE = "PIK_LOCAL_STATE"  # another state directory: how tests keep off a developer's own instance
 OWNER_VARIABLE = "PIK_LOCAL_OWNER"  # a process without which an instance does not run on; 0: none
@@ -47,6 +48,11 @@ class Instance:
     def endpoint(self) -> str:
         """Base address of every service."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def region(self) -> str:
+        """The region that it is in."""
+        return realism_mode.Settings.parse(self.realism).region if self.realism else realism_mode.REGION
 
     @property
     def alive(self) -> bool:
@@ -117,8 +123,8 @@ def kill(nonce: str) -> None:
     )
 
 
-def running_endpoint(state: Path | str | None = None) -> str:
-    """Return the address of the embedded AWS of this checkout.
+def running(state: Path | str | None = None) -> Instance:
+    """Return the embedded AWS of this checkout.
 
     Cheap (one file, one look at a process), so call it each time: addresses change with a restart.
 
@@ -126,8 +132,8 @@ def running_endpoint(state: Path | str | None = None) -> str:
         AwsError: it is not running.
 
     Example:
-        >>> running_endpoint()  # doctest: +SKIP
-        'http://127.0.0.1:43817'
+        >>> running().region  # doctest: +SKIP
+        'us-east-1'
     """
     instance = recorded(state_dir(state))
     if instance is None or not instance.alive:
@@ -136,4 +142,14 @@ def running_endpoint(state: Path | str | None = None) -> str:
             reason="it ended without being stopped" if instance else "",
             next_step="pik local up",
         )
-    return instance.endpoint
+    return instance
+
+
+def running_endpoint(state: Path | str | None = None) -> str:
+    """Return the address of the embedded AWS of this checkout; raises as :func:`running`.
+
+    Example:
+        >>> running_endpoint()  # doctest: +SKIP
+        'http://127.0.0.1:43817'
+    """
+    return running(state).endpoint

@@ -32,7 +32,7 @@ sys.path.append(str(Path(__file__).parent))
 import apis
 import realism
 from gateway import Gateway
-from realism import skew, world
+from realism import partition, skew, world
 from snapshots import MOST_BEHIND_SECONDS, Snapshots, pause_after
 from telemetry import Telemetry
 
@@ -132,13 +132,16 @@ def make_real(telemetry):
     text = os.environ.get(realism.VARIABLE)
     if not text:
         return None
-    habits = realism.Realism(realism.Settings.parse(text), world.Ministack(os.environ["AWS_ENDPOINT_URL"]))
+    settings = realism.Settings.parse(text)
+    habits = realism.Realism(settings, world.Ministack(os.environ["AWS_ENDPOINT_URL"], settings.region))
     logging.getLogger("hypercorn.error").addFilter(not_a_cut)
     world.delay_telemetry(telemetry, habits.late("late-metrics"), habits.late("late-logs"))
     if habits.settings.has("slow-invocations"):
         world.delay_batches(habits.slow)
     if habits.settings.has("lambda-limits"):
         world.count_throttles(lambda: habits.tally.struck("lambda-limits"))
+    if habits.settings.has("partition"):
+        world.refuse_foreign(habits.partition)
     if habits.settings.fail_resource:
         world.fail_resource(habits.settings.fail_resource, lambda: habits.tally.struck("fail-resource"))
     return habits
@@ -186,6 +189,7 @@ async def serve(state: Path, nonce: str, listener: socket.socket) -> None:
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
 
+    partition.install(os.environ["AWS_REGION"])
     emulator, snapshots = load_emulator(state)
     telemetry = Telemetry()
     habits = make_real(telemetry)

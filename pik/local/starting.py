@@ -17,11 +17,12 @@ from typing import Any
 from pik import errors, project
 from pik.local import realism as realism_mode
 from pik.local.instance import NONCE_VARIABLE, OWNER_VARIABLE, STATE_VARIABLE, Instance, kill
+from pik.partitions import partition
 
-REGION = "us-east-1"
 START_SECONDS = 60.0
 HEALTH_SECONDS = 10.0
 LOG = "launcher.log"
+PARTITION = "partition"  # the partition that the state is of: its ARNs are everywhere in it
 REALISM = "realism.json"  # what the launcher leaves of the realism mode: how often each habit struck
 
 
@@ -29,6 +30,7 @@ def launch_environment(
     state: Path, nonce: str, port: int, owner: int = 0, realism: realism_mode.Settings | None = None
 ) -> dict[str, str]:
     """Return the whole environment of the emulator: nothing of the caller's, as every Lambda inherits it."""
+    region = realism.region if realism else realism_mode.REGION
     return _realism_environment(realism) | {
         NONCE_VARIABLE: nonce,
         STATE_VARIABLE: str(state),
@@ -52,9 +54,9 @@ def launch_environment(
         "S3_DATA_DIR": str(state / "s3"),
         "ATHENA_ENGINE": "duckdb",
         "LOG_LEVEL": "WARNING",
-        "MINISTACK_REGION": REGION,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
+        "MINISTACK_REGION": region,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_CONFIG_FILE": os.devnull,
@@ -80,8 +82,10 @@ def start(state: Path, owner: int = 0, realism: realism_mode.Settings | None = N
     """Start an instance on a state directory and record it once it serves; nothing is left of one that does not.
 
     Raises:
+        Refused: what is saved there is of another partition.
         AwsError: it did not start.
     """
+    _keep_partition(state, realism.region if realism else realism_mode.REGION)
     for name in ("home", "tmp", "s3", "services"):
         (state / name).mkdir(exist_ok=True)
     (state / REALISM).unlink(missing_ok=True)
@@ -106,6 +110,20 @@ def start(state: Path, owner: int = 0, realism: realism_mode.Settings | None = N
     except BaseException:
         kill(nonce)
         raise
+
+
+def _keep_partition(state: Path, region: str) -> None:
+    """Note the partition that a state is of, with its first start, and refuse another one from then on."""
+    file, wanted = state / PARTITION, partition(region).name
+    older = any((state / "snapshots").glob("*"))  # from before this was noted
+    had = file.read_text() if file.exists() else "aws" if older else wanted
+    if had != wanted:
+        raise errors.Refused(
+            f"what the embedded AWS holds in {state} is of the partition {had}, and {region} is in {wanted}",
+            reason="the partition is in every ARN that is stored",
+            next_step="name a region of that partition (pik local up --region), another --state, or pik local reset",
+        )
+    file.write_text(wanted)
 
 
 def _handshake(process: subprocess.Popen[bytes], state: Path, nonce: str, realism: str) -> Instance:

@@ -21,9 +21,10 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import errors, local
-from pik.environments import LOCAL_REGION, Environment
+from pik.environments import Environment
 from pik.local import demo
 from pik.local.instance import is_marked, processes, recorded
+from pik.local.realism import REGION
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
 
 
 def reach(info: local.Info) -> Environment:
-    return Environment("local", LOCAL_REGION, info.endpoint)
+    return Environment("local", REGION, info.endpoint)
 
 
 def nonce(state: Path) -> str:

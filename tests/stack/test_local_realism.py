@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import local
-from pik.environments import LOCAL_REGION, Environment
-from pik.local.realism import HABITS, Settings
+from pik.environments import Environment
+from pik.local.realism import HABITS, REGION, Settings
 
 SETTINGS = Settings(11, compress=10, fail_resource=2)
 CODE = """
@@ -40,7 +41,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     state = tmp_path_factory.mktemp("real")
     info = local.up(state, owner=os.getpid(), realism=SETTINGS)
     try:
-        yield Environment("local", LOCAL_REGION, info.endpoint)
+        yield Environment("local", REGION, info.endpoint)
         live = local.status(state).realism
         assert live
         assert live["settings"] == SETTINGS.text
@@ -170,6 +171,13 @@ def test_an_item_over_400_kb_is_refused(aws: Environment, table: str) -> None:
         return ""
 
     until(lambda: put() == "ValidationException")
+
+
+def test_an_arn_of_another_partition_is_refused(aws: Environment) -> None:
+    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws-cn:s3:::bucket/*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    create = partial(once(aws, "iam").create_policy, PolicyName="foreign", PolicyDocument=document)
+    until(lambda: codes(create, 1) == {"MalformedPolicyDocument"})
 
 
 def test_an_index_is_behind_its_table(aws: Environment, table: str) -> None:
@@ -343,7 +351,7 @@ def test_s3_deletes_what_a_rule_lets_expire(tmp_path: Path) -> None:
     days_in_no_time = Settings(1, compress=1e6, without=frozenset(HABITS) - {"lifecycle"})
     info = local.up(tmp_path / "state", owner=os.getpid(), realism=days_in_no_time)
     try:
-        client = Environment("local", LOCAL_REGION, info.endpoint).client("s3")
+        client = Environment("local", REGION, info.endpoint).client("s3")
         client.create_bucket(Bucket="expiring")
         rule = {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": "old/"}, "Expiration": {"Days": 1}}
         client.put_bucket_lifecycle_configuration(Bucket="expiring", LifecycleConfiguration={"Rules": [rule]})

@@ -10,6 +10,7 @@ from pik import config, project
 from pik.config import DEFAULTS, EnvironmentConfig
 from pik.environments import environment
 from pik.errors import UsageError
+from pik.local.instance import Instance
 
 
 @pytest.fixture
@@ -107,7 +108,8 @@ def test_a_configured_environment_is_used_as_configured(toml: Path, monkeypatch:
 
 
 def test_a_rehearsed_environment_has_an_account_of_its_own(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pik.local.running_endpoint", lambda: "http://127.0.0.1:43817")
+    instance = Instance("nonce", 1, 43817, "2026-01-01T00:00:00+00:00")
+    monkeypatch.setattr("pik.local.running", lambda: instance)
     toml.write_text('[environments.staging]\nplatform = "embedded"\naccount = "111122223333"\n')
     env = environment("staging")
     assert env.embedded

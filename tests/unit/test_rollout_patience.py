@@ -63,7 +63,10 @@ def test_on_aws_what_comes_late_is_waited_for_and_a_person_may_ask_for_more(name
     assert patience(name, LOCAL, 900) == 300
 
 
-@pytest.mark.parametrize(("settings", "late"), [("", 0.0), ("7", 1.0), ("7 compress=10", 0.1)])
+@pytest.mark.parametrize(
+    ("settings", "late"),
+    [("", 0.0), ("7", 1.0), ("7 compress=10", 0.1), ("0 only=partition region=cn-north-1", 0.0), ("7 skew=60", 1.0)],
+)
 def test_the_embedded_aws_is_as_late_as_its_realism_mode_says(
     settings: str, late: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +141,17 @@ def test_what_aws_dates_is_compared_with_its_own_clock(world: RolloutWorld, monk
     assert clock.now(world.environment) == datetime(2026, 11, 24, 12, tzinfo=UTC)
     assert clock.settled(world.environment) == datetime(2026, 11, 24, 11, 59, 55, tzinfo=UTC)
     assert clock.skew(AWS) == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"), [("", 5), ("0 only=partition", 5), ("0 only=clock-skew skew=-60", 90), ("7", 90)]
+)
+def test_the_embedded_awss_clock_is_off_only_when_it_is_told_to(
+    settings: str, seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(local.STATE_VARIABLE, str(tmp_path))
+    Instance("n", 1, 9, "2026-11-27T00:00:00Z", settings).write(tmp_path)
+    assert clock.skew(LOCAL) == timedelta(seconds=seconds)
 
 
 # --- approximate counts ---------------------------------------------------------------------------------------------

@@ -20,12 +20,23 @@ from .lifecycle import Lifecycle
 from .limits import CONCURRENCY, FreshApis, LambdaLimits
 from .mappings import MappingStates, SlowInvocations
 from .middleware import ConnectionCut, Habit, Middleware, Scope
+from .partition import Partition
 from .reading_late import IndexLag, QueueCounts
 from .refusing import CloudFormationThrottling, PartialBatches, S3Busy, Throttling, TransactionConflicts
-from .settings import HABITS, SKEW_VARIABLE, VARIABLE, Settings
+from .settings import HABITS, REGION, SKEW_VARIABLE, VARIABLE, Settings, only
 from .world import World
 
-__all__ = ["CONCURRENCY", "HABITS", "SKEW_VARIABLE", "VARIABLE", "ConnectionCut", "Realism", "Settings"]
+__all__ = [
+    "CONCURRENCY",
+    "HABITS",
+    "REGION",
+    "SKEW_VARIABLE",
+    "VARIABLE",
+    "ConnectionCut",
+    "Realism",
+    "Settings",
+    "only",
+]
 
 
 class Realism:
@@ -44,8 +55,10 @@ class Realism:
         self.slow = SlowInvocations(settings, dice, self.tally, self.mappings.disabling)
         self.fresh = FreshApis(settings, dice, self.tally, world.apis, now)
         self.lifecycle = Lifecycle(settings, self.tally, world.s3_clients)
+        self.partition = Partition(self.tally, settings.region)
         # A refusal comes before anything else is asked; a lost answer loses what all the others made of it.
         habits: dict[str, Habit] = {
+            "partition": self.partition,
             "lambda-limits": LambdaLimits(self.tally),
             "fresh-apis": self.fresh,
             "throttling": Throttling(dice, self.tally, now),

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from .arriving import Late
 from .mappings import SlowInvocations
+from .partition import Partition
 from .reading_late import Counts
 
 
@@ -33,10 +34,10 @@ class World(Protocol):
 class Ministack:
     """The emulator itself. Its modules are imported by now (see ``launcher.py``)."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, region: str) -> None:
         from ministack.services import apigateway_v1, dynamodb, lambda_svc, s3, sqs
 
-        self._endpoint = endpoint
+        self._endpoint, self._region = endpoint, region
         self._queues, self._tables, self._esms = sqs._queues, dynamodb._tables, lambda_svc._esms
         self._rest_apis, self._buckets = apigateway_v1._rest_apis, s3._buckets
         self._clients: dict[str, Any] = {}
@@ -75,7 +76,7 @@ class Ministack:
                 self._clients[account] = botocore.session.get_session().create_client(
                     "s3",
                     endpoint_url=self._endpoint,
-                    region_name="us-east-1",
+                    region_name=self._region,
                     aws_access_key_id=account,
                     aws_secret_access_key=account,
                 )
@@ -160,6 +161,29 @@ def delay_batches(slow: SlowInvocations) -> None:
         run(esm, *rest)
 
     lambda_svc._run_sqs_batch = run_later
+
+
+def refuse_foreign(partition: Partition) -> None:
+    """Let CloudFormation create and update no resource, and give no output, that names another partition."""
+    from ministack.services.cloudformation import stacks
+
+    provision, update, outputs = stacks._provision_resource, stacks._update_resource, stacks._resolve_stack_outputs
+
+    def provision_checked(kind: str, logical_id: str, properties: Any, *rest: Any) -> Any:
+        partition.check(properties)
+        return provision(kind, logical_id, properties, *rest)
+
+    def update_checked(kind: str, physical_id: str, old: Any, new: Any, *rest: Any) -> Any:
+        partition.check(new)
+        return update(kind, physical_id, old, new, *rest)
+
+    def outputs_checked(*arguments: Any) -> Any:
+        found = outputs(*arguments)
+        partition.check(found)
+        return found
+
+    stacks._provision_resource, stacks._update_resource = provision_checked, update_checked
+    stacks._resolve_stack_outputs = outputs_checked
 
 
 def fail_resource(number: int, struck: Callable[[], None]) -> None:
