@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from http import HTTPStatus
 
 from pik import clock, events
 from pik.environments import Environment
 from pik.results import Check, words
 from pik.rollout import common
-from pik.rollout.probe import Exchange, Probe, answering, exchange
+from pik.rollout.probe import Exchange, Probe, all_answered, answering, tried, until_answered
 from pik.rollout.reading import RawObject, Stores
 from pik.rollout.verdicts import ask, check, every, missing
-
-PROBES = 3  # are tried, when the API answers 5xx
 
 
 class IngestChecks:
@@ -29,12 +26,10 @@ class IngestChecks:
         self.patience = patience
         self.since = clock.now(environment) - timedelta(seconds=2)
         answering(environment, self.stores.outputs["IngestUrl"], Probe().body(1))
-        for _ in range(PROBES):
-            self._ask()
-            if not any(asked.status >= HTTPStatus.INTERNAL_SERVER_ERROR for asked in self.exchanges.values()):
-                break  # what was answered 5xx may have been stored all the same: it is asked anew, with a new probe
+        until_answered(self._ask)
 
-    def _ask(self) -> None:
+    def _ask(self) -> Iterable[Exchange]:
+        """Send every request, about a new probe."""
         self.probe = Probe()
         first = self.probe.body(1)
         self.unsigned = self._send(first, sign=False)
@@ -48,6 +43,7 @@ class IngestChecks:
         self.original = self._send(self.probe.body(2, key))
         self.conflict = self._send(self.probe.body(3, key))
         self.rejected = self._send(self.probe.broken())
+        return self.exchanges.values()
 
     @property
     def exchanges(self) -> dict[str, Exchange]:
@@ -83,12 +79,17 @@ class IngestChecks:
 
     def api_answers(self) -> Check:
         """A signed request is answered, an unsigned one is not let in."""
-        seen = {"signed": self.first.status == 200, "unsigned": self.unsigned.status == 403}
+        up = all_answered(asked for asked in self.exchanges.values() if asked is not self.unsigned)
+        seen = {
+            "signed": self.first.status == 200 if self.first.answered else up,
+            "unsigned": self.unsigned.status == 403 if self.unsigned.answered else None,
+        }
         return check(
             "API answers",
             every(seen),
             yes="signed requests are answered, unsigned ones are refused",
             no=f"not as it must be: {missing(seen)}",
+            unknown=self._why_unknown(self.first, self.unsigned),
             evidence={
                 "POST": self.stores.outputs["IngestUrl"],
                 "signed": self.first.said,
@@ -107,9 +108,10 @@ class IngestChecks:
         }
         return check(
             "dry run writes nothing",
-            every(seen),
+            self._judged(every(seen), self.dry),
             yes="the dry run was answered and is in no store",
             no=f"not as it must be: {missing(seen)}",
+            unknown=self._why_unknown(self.dry),
             evidence={"answer": f"{self.dry.said} dry run: {words(self.dry['dry_run'])}", "found": self.traces},
         )
 
@@ -118,10 +120,10 @@ class IngestChecks:
         raw = self.raw_before
         return check(
             "raw bytes stored are the bytes sent",
-            self._unless_dry(None if raw is None and not self.first["s3_key"] else self._same(raw, self.first.sent)),
+            self._judged(self._same(raw, self.first.sent), self.first, unless_dry=True),
             yes=f"{len(self.first.sent)} bytes, odd white space and accents included, are stored as they were sent",
             no="the raw object is missing or differs from what was sent",
-            unknown=self._why_unknown(),
+            unknown=self._why_unknown(self.first),
             evidence={
                 "sent": self.first.sent,
                 "object": self.first["s3_key"],
@@ -140,10 +142,10 @@ class IngestChecks:
             seen["dedupe row -> metadata row"] = (dedupe["pk"], dedupe["sk"]) == (row["PK"], row["SK"])
         return check(
             "metadata, dedupe row and raw object agree",
-            self._unless_dry(every(seen)),
+            self._judged(every(seen), self.first, unless_dry=True),
             yes="all three name the same event, hash and key",
             no=f"missing or different: {missing(seen)}",
-            unknown=self._why_unknown(),
+            unknown=self._why_unknown(self.first),
             evidence={"event_id": self.first["event_id"], "row": row and row["SK"], "key": raw and raw.key},
         )
 
@@ -160,10 +162,10 @@ class IngestChecks:
         }
         return check(
             "duplicates are detected",
-            self._unless_dry(every(seen)),
+            self._judged(every(seen), self.first, self.again, unless_dry=True),
             yes="the first row and the raw object are unchanged, the second arrival has a row of its own",
             no=f"not as it must be: {missing(seen)}",
-            unknown=self._why_unknown(),
+            unknown=self._why_unknown(self.first, self.again),
             evidence={
                 "answers": f"{self.first.said}, then {self.again.said}",
                 "rows": [f"{row['status']} {row['ingest_time']}" for row in rows],
@@ -180,10 +182,10 @@ class IngestChecks:
         }
         return check(
             "a conflict keeps both payloads",
-            self._unless_dry(every(seen)),
+            self._judged(every(seen), self.original, self.conflict, unless_dry=True),
             yes="the second payload is answered 409, and both are stored byte for byte",
             no=f"not as it must be: {missing(seen)}",
-            unknown=self._why_unknown(),
+            unknown=self._why_unknown(self.original, self.conflict),
             evidence={
                 "answers": f"{self.original.said}, then {self.conflict.said}",
                 "objects": [raw.key if raw else None for _, raw in both],
@@ -202,10 +204,10 @@ class IngestChecks:
         }
         return check(
             "a rejected body is kept",
-            self._unless_dry(every(seen)),
+            self._judged(every(seen), self.rejected, unless_dry=True),
             yes="refused with a reason, and found again by the id in the answer, byte for byte",
             no=f"not as it must be: {missing(seen)}",
-            unknown=self._why_unknown(),
+            unknown=self._why_unknown(self.rejected),
             evidence={
                 "sent": self.rejected.sent,
                 "answer": f"{self.rejected.said}: {self.rejected['error']}",
@@ -224,7 +226,7 @@ class IngestChecks:
         return common.metrics(self.stores, "Rejected", "ingest", self.patience)
 
     def _send(self, body: bytes, *, dry_run: bool = False, sign: bool = True) -> Exchange:
-        return exchange(self.environment, self.stores.outputs["IngestUrl"], body, dry_run=dry_run, sign=sign)
+        return tried(self.environment, self.stores.outputs["IngestUrl"], body, dry_run=dry_run, sign=sign)
 
     def _raw(self, sent: Exchange) -> RawObject | None:
         return self.stores.raw(str(sent["s3_key"])) if sent["s3_key"] else None
@@ -248,14 +250,18 @@ class IngestChecks:
     def _same(raw: RawObject | None, sent: bytes) -> bool:
         return raw is not None and raw.body == sent
 
+    def _judged(self, answer: bool | None, *asked: Exchange, unless_dry: bool = False) -> bool | None:
+        """Return an answer, or None when the requests that it goes by were not dealt with, or wrote nothing."""
+        if not all(one.answered for one in asked) or (unless_dry and self._dry):
+            return None
+        return answer
+
     @property
     def _dry(self) -> bool:
         return self.first["dry_run"] is True
 
-    def _unless_dry(self, answer: bool | None) -> bool | None:
-        return None if self._dry else answer
-
-    def _why_unknown(self) -> str:
-        if self._dry:
-            return "the environment is deployed with DRY_RUN: nothing is written, so nothing can be proven"
-        return "the API did not answer, so there was nothing to look at"
+    def _why_unknown(self, *asked: Exchange) -> str:
+        silent = [one.said for one in asked if not one.answered]
+        if silent:
+            return f"the API did not deal with what it was asked: {', '.join(silent)}"
+        return "the environment is deployed with DRY_RUN: nothing is written, so nothing can be proven"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -27,6 +27,11 @@ class Exchange:
     sent: bytes
     status: int
     answer: dict[str, Any]
+
+    @property
+    def answered(self) -> bool:
+        """Whether the API dealt with the request: 429, 5xx and no answer (0) say nothing of how it would have."""
+        return self.status not in (0, HTTPStatus.TOO_MANY_REQUESTS) and self.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
     @property
     def said(self) -> str:
@@ -59,10 +64,38 @@ def repeated(send: Callable[[], Exchange]) -> Exchange:
     """
     for attempt in range(ATTEMPTS):
         asked = _answered(send)
-        if asked.status != HTTPStatus.TOO_MANY_REQUESTS and asked.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        if asked.answered:
             break
         time.sleep(random.uniform(0.1, 0.5) * (1 + attempt))  # noqa: S311 - jitter, not a secret
     return asked
+
+
+def until_answered(ask: Callable[[], Iterable[Exchange]], patience: float | None = None) -> None:
+    """Ask again, anew from the start, until every request is answered or patience is over.
+
+    For requests that can't be repeated one by one: what got no answer may have been stored all the same.
+    """
+    deadline, pause = time.monotonic() + (FRESH_SECONDS if patience is None else patience), 0.2
+    while not all(one.answered for one in ask()) and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, 3.0)
+
+
+def all_answered(asked: Iterable[Exchange]) -> bool | None:
+    """Return whether requests were dealt with: None when only some were, which is no fault of what they were to show.
+
+    None of them: the API is down.
+    """
+    seen = {one.answered for one in asked}
+    return None if len(seen) > 1 else seen == {True}
+
+
+def tried(environment: Environment, url: str, body: bytes, *, dry_run: bool = False, sign: bool = True) -> Exchange:
+    """Send one request as :func:`exchange` does; without an answer its status is 0."""
+    try:
+        return exchange(environment, url, body, dry_run=dry_run, sign=sign)
+    except AwsError as error:
+        return Exchange(body, 0, {"code": "no answer", "text": error.reason or error.message})
 
 
 def _answered(send: Callable[[], Exchange]) -> Exchange:

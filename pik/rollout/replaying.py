@@ -80,6 +80,16 @@ class Replay:
     carried: Selection | None = None
 
     @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """Every request and its answer."""
+        return (self.plan, *self.pages)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the API dealt with every request; one that it did not deal with says nothing against the replay."""
+        return all(asked.answered for asked in self.exchanges)
+
+    @property
     def sent(self) -> int:
         """Messages the API says it sent."""
         return sum(int(page["sent"] or 0) for page in self.pages)
