@@ -35,15 +35,24 @@ NEEDED = 2  # seeds of a quick run
 
 
 def run(seeds: list[int], compress: float, without: list[str], console: Console) -> dict[str, Any]:
-    """Try every seed; return the measurements."""
+    """Try every seed; return the measurements. They are saved after each one: many seeds take hours."""
     started, load = datetime.now(UTC).isoformat(timespec="seconds"), f"{os.getloadavg()[0]:.2f}"
-    measured = []
+    measured: list[dict[str, Any]] = []
+    result: dict[str, Any] = {}
     for seed in seeds:
         one = _seed(seed, compress, without)
         measured.append(one)
         first = ", ".join(f"{name}: {verdict}" for name, verdict in one["not_passed_at_first"].items()) or "all passed"
         said = f"seed {seed}: {one['verdict']} after {one['resumes']} resumes, {one['seconds']:.0f} s; {first}"
-        console.print(f"{said}; events {one['events']}, lost {one['lost']}", markup=False)
+        console.print(f"{said}; events {one['events']}, lost {one['lost']}", markup=False, soft_wrap=True)
+        result = _result(measured, started, load, compress, without)
+        report.save(result)
+    return result
+
+
+def _result(
+    measured: list[dict[str, Any]], started: str, load: str, compress: float, without: list[str]
+) -> dict[str, Any]:
     seconds, passed = [one["seconds"] for one in measured], sum(one["verdict"] == "passed" for one in measured)
     struck: Counter[str] = Counter()
     for one in measured:
@@ -51,9 +60,9 @@ def run(seeds: list[int], compress: float, without: list[str], console: Console)
     return {
         "bench": "realism",
         "started": started,
-        "quick": len(seeds) < NEEDED,
+        "quick": len(measured) < NEEDED,
         "note": f"Measured {started} on {os.cpu_count()} CPUs, load average {load} before; waits compressed by "
-        f"{compress:g}; left out: {', '.join(without) or 'no habit'}; {len(seeds)} seeds, "
+        f"{compress:g}; left out: {', '.join(without) or 'no habit'}; {len(measured)} seeds, "
         f"{passed} passed; median {median(seconds):.0f} s, longest "
         f"{max(seconds):.0f} s.",
         "measured": measured,
