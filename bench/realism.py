@@ -30,6 +30,7 @@ from bench import report
 
 PIK = Path(sys.executable).with_name("pik")
 RATE = 20.0
+CONNECTIONS = 6  # of the producer: with the rollout's own not far above the ten invocations of a new account
 MOST_RESUMES = 3
 NEEDED = 2  # seeds of a quick run
 
@@ -180,7 +181,7 @@ def _produce(done: threading.Event, outcomes: dict[str, str]) -> None:
             continue
     if not url:
         return
-    delivery = Delivery(env, url, connections=16, fresh=True)
+    delivery = Delivery(env, url, connections=CONNECTIONS, fresh=True)
 
     def send(number: int) -> None:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -190,7 +191,7 @@ def _produce(done: threading.Event, outcomes: dict[str, str]) -> None:
             outcomes[str(outcome.answer["event_id"])] = str(outcome.answer["s3_key"])
 
     began, number = time.monotonic(), 0
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
         while not done.wait(max(0.0, began + number / RATE - time.monotonic())):
             pool.submit(send, number)
             number += 1

@@ -168,7 +168,7 @@ class Trials:
         sent = self.environment.client("sqs").send_message(QueueUrl=stores.outputs["QueueUrl"], MessageBody=body)
         self.poisoned = str(sent["MessageId"])
         found = eventually(lambda: self._take(body), bool, wait)
-        logged = found is None and stores.log_lines("ProcessorLogGroup", self.poisoned, self.since)
+        logged = "" if found else _said_of(stores.log_lines("ProcessorLogGroup", self.poisoned, self.since))
         attributes = {key: value["StringValue"] for key, value in (found or {}).get("MessageAttributes", {}).items()}
         seen = {
             "arrived": None if logged else found is not None,
@@ -180,8 +180,11 @@ class Trials:
             every(seen),
             yes=f"set aside as {attributes.get(CODE_ATTRIBUTE)}; the probe is removed from the dead-letter queue again",
             no=f"not as it must be: {missing(seen)}",
-            unknown="the log says that it was set aside, and it is not among the dead letters looked at",
-            remedy="mend or redrive what is in the dead-letter queue, then run the step again" if logged else "",
+            unknown=f"the log says of it: {logged}; and it is not among the dead letters looked at",
+            remedy="mend or redrive what is in the dead-letter queue; what failed comes back after the queue's "
+            "visibility timeout; then run the step again"
+            if logged
+            else "",
             evidence={"sent": body, "message": self.poisoned, "found": attributes or "nothing"},
         )
 
@@ -214,6 +217,14 @@ class Trials:
                     held.gone.add(name)
                     return message
         return None
+
+
+def _said_of(lines: list[str]) -> str:
+    """The message of the last log line; empty when there is none."""
+    for line in reversed(lines):
+        with suppress(ValueError, AttributeError):
+            return str(json.loads(line).get("message"))
+    return lines[-1] if lines else ""
 
 
 def _groups(said: dict[str, Any]) -> dict[Group, tuple[Any, int]]:
