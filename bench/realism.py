@@ -159,7 +159,7 @@ def _not_passed(said: dict[str, Any]) -> dict[str, str]:
         result = step.get("result") or {}
         for check in result.get("checks", []):
             if check["verdict"] not in ("passed", "skipped"):
-                found[f"{step['id']}: {check['name']}"] = str(check["verdict"])
+                found[f"{step['id']}: {check['name']} ({check['sentence']})"] = str(check["verdict"])
         if step.get("error"):
             found[f"{step['id']}: {step['error'].get('message', '')}"] = "error"
     if not said.get("steps"):

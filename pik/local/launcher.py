@@ -138,6 +138,8 @@ def make_real(telemetry):
     world.delay_telemetry(telemetry, habits.late("late-metrics"), habits.late("late-logs"))
     if habits.settings.has("slow-invocations"):
         world.delay_batches(habits.slow)
+    if habits.settings.compress > 1:
+        world.compress_second_tries(habits.settings.compress)
     if habits.settings.has("lambda-limits"):
         world.count_throttles(lambda: habits.tally.struck("lambda-limits"))
     if habits.settings.has("partition"):

@@ -22,7 +22,7 @@ from pik.environments import Environment
 from pik.errors import AwsError
 from pik.results import Verdict
 from pik.rollout import stack
-from pik.rollout.inventory import RETRIED_SECONDS, SETTLE_SECONDS, queue_counts, settling
+from pik.rollout.inventory import SETTLE_SECONDS, queue_counts, settling
 from pik.rollout.probe import Probe, exchange, repeated
 from pik.rollout.reading import Row, Stores
 from pik.rollout.replaying import Group, Selection, predict, read_raws, replay_all, select
@@ -67,8 +67,7 @@ class Limits:
         if not environment.embedded:
             return cls()
         late = clock.lateness(environment)
-        # A message that failed once is tried again after the queue's visibility timeout, which nothing shortens.
-        least, patience = max(3.0, cls.least * late), max(RETRIED_SECONDS if late else 90.0, cls.patience * late)
+        least, patience = max(3.0, cls.least * late), max(90.0, cls.patience * late)
         return cls(least=least, settle=settling(environment), patience=patience, every=0.5)
 
 

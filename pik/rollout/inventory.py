@@ -26,7 +26,6 @@ MAX_ITEMS = 500_000
 # SQS's counts are approximate and may not be consistent before a minute has passed since the last message was sent:
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
 SETTLE_SECONDS = 90.0
-RETRIED_SECONDS = 240.0  # what failed once comes back after the queue's VisibilityTimeout, and then is tried again
 
 
 @dataclass(frozen=True)

@@ -210,23 +210,24 @@ class ReplayChecks:
         )
 
     def queued(self, sent: Sent) -> Check:
-        """The queue grew by the number sent; more is fine, others send too."""
+        """The queue grew by the number sent; more is fine, others send too.
+
+        A count is up to a minute old, also one that is as it must be: it is believed once it has lasted.
+        """
         name, wanted = "the queue holds what was sent", sent.waiting_before + sent.sent
         wait = patience(name, self.environment, self.patience)
-        waiting, steady = eventually(self.stores.waiting, lambda count: count >= wanted, wait), True
-        if waiting < wanted:  # a count is up to a minute old: only one that lasts says that something is missing
-            waiting, steady = Steady(self.environment, self.stores.waiting).count()
-        missing = False if sent.steady and steady else None
+        eventually(self.stores.waiting, lambda count: count >= wanted, wait)
+        waiting, steady = Steady(self.environment, self.stores.waiting).count()
         return check(
             name,
-            (waiting >= wanted or missing) if sent.sent else None,
+            waiting >= wanted if sent.sent and sent.steady and steady else None,
             yes=f"{sent.sent} messages more in the queue, {waiting} in all",
             no=f"{waiting} in the queue, {wanted} expected",
             unknown=f"{waiting} in the queue, {wanted} expected, and the queue's counts are still moving"
             if sent.sent
             else "nothing was sent",
             evidence={"before": sent.waiting_before, "sent": sent.sent, "now": waiting},
-            remedy=later(self.environment, "replay", wait) if missing is None and sent.sent else "",
+            remedy=later(self.environment, "replay", wait) if sent.sent and not (sent.steady and steady) else "",
         )
 
     def messages(self, sent: Sent) -> Check:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pik import clock
 from pik.environments import Environment
 from pik.results import Check
 from pik.rollout import common, phases
@@ -115,7 +116,7 @@ class RollbackChecks:
         wanted = done.queue_before
         if wanted is None or (done.queue_after is not None and done.queue_after >= wanted):
             return done.queue_after
-        stores, patience = Stores(self.environment), 2.0 if self.environment.embedded else 120.0
+        stores, patience = Stores(self.environment), max(2.0, 120.0 * clock.lateness(self.environment))
         return eventually(stores.waiting, lambda count: count >= wanted, patience, every=2.0)
 
     @staticmethod

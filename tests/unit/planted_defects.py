@@ -22,8 +22,8 @@ from tests.unit.planted_parts import (
     ingest_fails,
     mapping,
     message_always_fails,
-    message_is_stolen,
     message_names_nothing,
+    messages_are_stolen,
     no_log_lines,
     no_metrics,
     no_reason_is_given,
@@ -116,7 +116,7 @@ DEFECTS = (
         one_event_is_skipped,
     ),
     Defect("replay", "limit and cursor lose nothing", "a page of the replay is not recorded", after=page_is_lost),
-    Defect("replay", "the queue holds what was sent", "somebody else took a message", after=message_is_stolen),
+    Defect("replay", "the queue holds what was sent", "somebody else took messages", after=messages_are_stolen),
     Defect("replay", "messages resolve to raw objects", "a message names no raw object", after=message_names_nothing),
     Defect(
         "replay",

@@ -31,6 +31,7 @@ class Run:
     patience: float
     drain_patience: float | None = None
     checks: Any = None
+    habits: Any = None
     summary: Summary = field(default_factory=lambda: summary())  # noqa: PLW0108 - it is defined below
     done: Rollback = field(default_factory=lambda: rolled_back())  # noqa: PLW0108 - it is defined below
 

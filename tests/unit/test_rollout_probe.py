@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pik import project
+from pik.errors import AwsError
 from pik.pipeline.http import Request, error
 from pik.pipeline.settings import Settings
 from pik.results import Verdict
@@ -77,3 +78,69 @@ def test_a_replay_that_fails_half_way_is_sent_again_under_its_own_id(world: Roll
     stumbling(world, "replay", 503, 504, after=3)
     checks = ReplayChecks(world.environment, patience=5)
     assert checks.counts(checks.replay()).verdict is Verdict.PASSED
+
+
+def now_and_then(world: RolloutWorld, function: str, status: int, every: int) -> None:
+    """Have every so manyeth request of a function answered with this status, for ever."""
+    asked = [0]
+
+    def answer(name: str, request: Request) -> dict[str, Any]:
+        asked[0] += name == function
+        if name == function and asked[0] % every == 0:
+            return error(status, "busy", "not now", "again")
+        return world.really(name, request)
+
+    world.answer = answer
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("every", [2, 3, 5, 7])
+def test_an_api_that_stumbles_for_ever_is_never_accused(
+    world: RolloutWorld, monkeypatch: pytest.MonkeyPatch, status: int, every: int
+) -> None:
+    monkeypatch.setattr(probe, "FRESH_SECONDS", 0.2)
+    now_and_then(world, "ingest", status, every)
+    checks = IngestChecks(world.environment, patience=0)
+    found = [checks.api_answers(), checks.dry_run(), checks.raw_bytes(), checks.rows_agree()]
+    found += [checks.duplicates(), checks.conflicts(), checks.rejections()]
+    assert {check.name: check.sentence for check in found if check.verdict is Verdict.FAILED} == {}
+    assert every > 6 or [check for check in found if check.verdict is Verdict.INCONCLUSIVE]
+
+
+def test_a_connection_that_is_cut_says_nothing_against_the_api(
+    world: RolloutWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sent = probe.exchange, [0]
+
+    def cut(*args: Any, **more: Any) -> probe.Exchange:
+        sent[0] += 1
+        if sent[0] % 6 == 0:
+            raise AwsError("no answer", reason="connection reset")
+        return real(*args, **more)
+
+    monkeypatch.setattr(probe, "exchange", cut)
+    monkeypatch.setattr(probe, "FRESH_SECONDS", 0.2)
+    checks = IngestChecks(world.environment, patience=0)
+    found = [checks.api_answers(), checks.duplicates(), checks.conflicts(), checks.rejections()]
+    assert {check.name: check.sentence for check in found if check.verdict is Verdict.FAILED} == {}
+
+
+def test_a_replay_that_is_never_answered_to_its_end_is_inconclusive(
+    world: RolloutWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.ingest("e", 5)
+    monkeypatch.setattr(probe, "ATTEMPTS", 1)
+    now_and_then(world, "replay", 503, 3)
+    checks = ReplayChecks(world.environment, patience=5)
+    sent = checks.replay()
+    found = {check.name: check.verdict for check in (checks.api_answers(sent), checks.counts(sent))}
+    assert set(found.values()) == {Verdict.INCONCLUSIVE}, found
+
+
+def test_ingest_that_stumbles_in_phase_2_is_inconclusive(world: RolloutWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.ingest("e", 5)
+    monkeypatch.setattr(probe, "FRESH_SECONDS", 0.2)
+    now_and_then(world, "ingest", 503, 3)
+    checks = ReplayChecks(world.environment, patience=5)
+    checks.replay()
+    assert checks.ingest().verdict is Verdict.INCONCLUSIVE
