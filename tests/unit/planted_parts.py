@@ -164,10 +164,12 @@ def page_is_lost(run: Run) -> None:
 
 
 def messages_are_stolen(run: Run) -> None:
-    """Take some: a single one is not missed where a lost answer had the same message sent twice."""
+    """Leave two: a single one is not missed where lost answers had messages sent twice."""
     client, url = run.world.client("sqs"), run.world.config.queue_url
-    for message in client.receive_message(QueueUrl=url, MaxNumberOfMessages=5)["Messages"]:
-        client.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    while (more := run.world.stores.waiting() - 2) > 0:
+        found = client.receive_message(QueueUrl=url, MaxNumberOfMessages=min(10, more))["Messages"]
+        for message in found:
+            client.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
 def message_names_nothing(run: Run) -> None:
