@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import callers, detection, ingest, plans, reading, report, rollback
+from bench import callers, detection, explain, ingest, plans, reading, report, rollback
 from pik.errors import PikError
 
 # A benchmark: quick or not, and a way to say where it is; returns its measurements.
@@ -17,6 +17,7 @@ BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "ingest": ingest.run,
     "callers": callers.run,
     "reading": reading.run,
+    "explain": explain.run,
     "rollback": rollback.run,
 }
 # What has a page of its own and is run by itself (python -m bench.plans); a quick run only sees that it works.

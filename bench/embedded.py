@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,3 +33,22 @@ def embedded(phase: str = "processor") -> Iterator[Environment]:
                 del os.environ[local.STATE_VARIABLE]
             else:
                 os.environ[local.STATE_VARIABLE] = before
+
+
+def handler_variables(env: Environment, functions: Sequence[str]) -> dict[str, str]:
+    """Return the environment of a process that runs the handlers of functions with their deployed settings."""
+    found = dict[str, str]()
+    for name in functions:
+        configuration = env.client("lambda").get_function_configuration(FunctionName=name)
+        found |= configuration["Environment"]["Variables"]
+    return {
+        "PATH": os.environ["PATH"],
+        "AWS_ENDPOINT_URL": str(env.endpoint),
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": env.region,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": "*",
+        **found,
+    }

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from bench.embedded import handler_variables
 from pik import local, producer, project
 from pik.environments import Environment, environment
 from pik.errors import AwsError
@@ -69,9 +70,6 @@ class Target:
 
     def observe(self, bodies: list[bytes], crash_bodies: list[bytes]) -> dict[str, Any]:
         """Run the deployed handler with its deployed settings in a process of its own; see :mod:`bench.calls`."""
-        found = self.environment.client("lambda").get_function_configuration(
-            FunctionName=self.outputs["IngestFunction"]
-        )
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder) / "answer.json"
             order = {
@@ -88,25 +86,13 @@ class Target:
                 text=True,
                 capture_output=True,
                 cwd=project.ROOT,
-                env={**self._clean_environment(), **found["Environment"]["Variables"]},
+                env=handler_variables(self.environment, [self.outputs["IngestFunction"]]),
                 check=False,
             )
             if run.returncode:
                 raise AwsError(f"{self.name}: its calls could not be observed", reason=run.stderr[-2000:])
             observed: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
             return observed
-
-    def _clean_environment(self) -> dict[str, str]:
-        return {
-            "PATH": os.environ["PATH"],
-            "AWS_ENDPOINT_URL": str(self.environment.endpoint),
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": self.environment.region,
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "NO_PROXY": "*",
-        }
 
 
 @contextmanager

@@ -10,13 +10,16 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
-import httpx
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 from pik.environments import Environment
 from pik.errors import AwsError
+
+if TYPE_CHECKING:
+    import httpx
 
 
 def request(
@@ -35,6 +38,8 @@ def request(
     ``local``); ``signed=False`` sends it without credentials. No retries: callers know what a retry means.
     Raises AwsError when there are no credentials or the API cannot be reached.
     """
+    import httpx  # heavy, and most commands send no such request
+
     target = _target(environment, url)
     sent = {"content-type": "application/json", **{k.lower(): v for k, v in (headers or {}).items()}}
     if signed:

@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pandas as pd
 
 TIME = pa.timestamp("us", tz="UTC")
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -181,6 +182,8 @@ def from_columns(schema: pa.Schema, columns: Mapping[str, Any], **attrs: Any) ->
 
 def to_pandas(table: pa.Table, **attrs: Any) -> pd.DataFrame:
     """Return an Arrow table as a frame, without copying; ``attrs`` go to ``df.attrs``."""
+    import pandas as pd  # takes a second, which who only reads rows (wb.explain) shall not wait for
+
     found: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     found.attrs.update(attrs)
     return found

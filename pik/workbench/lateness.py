@@ -19,7 +19,7 @@ import pyarrow as pa
 from pik import events
 from pik.errors import UsageError
 from pik.workbench.frames import TIME, frame
-from pik.workbench.times import moment
+from pik.workbench.times import moment, span
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -219,15 +219,3 @@ def _sentence(row: dict[Any, Any]) -> str:
     when = f"{row['first_ingest']:%Y-%m-%d %H:%M:%S} to {row['last_ingest']:%H:%M:%S} UTC"
     usual = span(int(row["usual_lag_ms"]))
     return f"{row['events']:,} events {about}came {lag} late, {when}; usual are {usual}."
-
-
-def span(milliseconds: int) -> str:
-    """Return a duration as a person says it.
-
-    >>> span(90_000)
-    '1.5 min'
-    """
-    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
-        if abs(milliseconds) >= size:
-            return f"{milliseconds / size:.1f} {unit}"
-    return f"{milliseconds} ms"

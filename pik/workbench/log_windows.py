@@ -19,7 +19,7 @@ from pik.workbench import telemetry
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
 
-Line = dict[Any, Any]
+Line = dict[str, Any]
 MOST_WINDOWS = 50
 REQUESTS = 20  # for one window
 _BEFORE, _BEHIND = timedelta(minutes=1), timedelta(minutes=2)  # a request takes half a minute at most
@@ -92,17 +92,12 @@ def naming(wb: Workbench, event_id: str, windows: Iterable[Window]) -> tuple[lis
 
 def _read(wb: Workbench, event_id: str, window: Window) -> tuple[list[Line], str]:
     try:
-        found = telemetry.logs(
-            wb,
-            event_id=event_id,
-            function=window.function,
-            start=window.start,
-            end=window.end,
-            requests=REQUESTS,
+        found, _, complete = telemetry.lines(
+            wb, window.function, [event_id], window.start, window.end, requests=REQUESTS
         )
     except AwsError as error:  # the stores are worth telling without the logs
         return [], f"{window}: {error.reason or error.message}"
-    return found.to_dict("records"), "" if found.attrs["complete"] else f"{window}: more than {REQUESTS} requests read"
+    return found, "" if complete else f"{window}: more than {REQUESTS} requests read"
 
 
 def without_repeats(lines: Iterable[Line]) -> Iterator[Line]:

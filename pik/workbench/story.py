@@ -9,7 +9,7 @@ from pik import events
 from pik.events import ACCEPTED, CONFLICT
 from pik.replays.records import Replay
 from pik.workbench.explanation import Explanation, Line
-from pik.workbench.lateness import span
+from pik.workbench.times import span
 
 if TYPE_CHECKING:
     from pik.workbench.explain import _Found

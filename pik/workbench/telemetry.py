@@ -40,6 +40,7 @@ FUNCTIONS = {
     "access": "AccessLogGroup",
 }
 WINDOW = timedelta(hours=24)
+LIMIT = 10_000  # lines of each function
 _STATISTICS = ("Sum", "Average", "Minimum", "Maximum", "SampleCount")
 _MOST_POINTS = 1440  # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricStatistics.html
 
@@ -105,7 +106,7 @@ def logs(
     function: str | None = None,
     start: str | datetime | None = None,
     end: str | datetime | None = None,
-    limit: int = 10_000,
+    limit: int = LIMIT,
     requests: int | None = None,
 ) -> pd.DataFrame:
     """Return log lines as a frame (:data:`LOGS`), in the order of time, every page of them.
@@ -136,8 +137,8 @@ def logs(
     chosen = list(FUNCTIONS) if function is None else [_choice("function", function, tuple(FUNCTIONS))]
     since, until = window(start, end)
     wanted = [term for term in (event_id, request_id, text) if term]
-    with aws_errors(wb.environment, "read the logs"), ThreadPoolExecutor(len(FUNCTIONS)) as pool:
-        found = list(pool.map(lambda name: _lines(wb, name, wanted, since, until, limit, requests), chosen))
+    with ThreadPoolExecutor(len(FUNCTIONS)) as pool:
+        found = list(pool.map(lambda name: lines(wb, name, wanted, since, until, limit, requests), chosen))
     rows = sorted((row for rows, _, _ in found for row in rows), key=lambda row: row["time"])
     made = sum(number for _, number, _ in found)
     return frames.frame(LOGS, rows, requests=made, complete=all(complete for _, _, complete in found))
@@ -216,16 +217,19 @@ def _points(
     ]
 
 
-def _lines(
+def lines(
     wb: Workbench,
     function: str,
     wanted: list[str],
     since: datetime,
     until: datetime,
-    limit: int,
+    limit: int = LIMIT,
     requests: int | None = None,
 ) -> tuple[list[dict[str, Any]], int, bool]:
-    """The lines of one function, how many requests they took, and whether they are all."""
+    """Return the lines of one function that hold every text wanted, the number of requests, and whether they are all.
+
+    They are rows of :data:`LOGS`, in the order of time; :func:`logs` makes a frame of them. Raises AwsError.
+    """
     query: dict[str, Any] = {
         "logGroupName": wb.outputs[FUNCTIONS[function]],
         "startTime": int(since.timestamp() * 1000),
@@ -236,15 +240,16 @@ def _lines(
     if plain:
         query["filterPattern"] = f'"{max(plain, key=len)}"'
     rows, number = list[dict[str, Any]](), 0
-    pages = wb.environment.client("logs").get_paginator("filter_log_events").paginate(**query)
-    for number, page in enumerate(pages, 1):
-        for event in page["events"]:
-            if all(term in event["message"] for term in wanted):
-                rows.append(_row(function, query["logGroupName"], event))
-                if len(rows) > limit:
-                    return rows[:limit], number, False
-        if number == requests and page.get("nextToken"):
-            return rows, number, False
+    with aws_errors(wb.environment, "read the logs"):
+        pages = wb.environment.client("logs").get_paginator("filter_log_events").paginate(**query)
+        for number, page in enumerate(pages, 1):
+            for event in page["events"]:
+                if all(term in event["message"] for term in wanted):
+                    rows.append(_row(function, query["logGroupName"], event))
+                    if len(rows) > limit:
+                        return rows[:limit], number, False
+            if number == requests and page.get("nextToken"):
+                return rows, number, False
     return rows, number, True
 
 

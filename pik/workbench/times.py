@@ -107,3 +107,15 @@ def milliseconds(value: str | float | timedelta, name: str = "min_lag") -> int:
     if match is None:
         raise UsageError(f"{name}: not a duration: {value}", next_step="as in 500ms, 90s, 15m, 1h or 2d")
     return round(float(match[1]) * _MILLISECONDS[match[2]])
+
+
+def span(milliseconds: int) -> str:
+    """Return a duration as a person says it.
+
+    >>> span(90_000)
+    '1.5 min'
+    """
+    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
+        if abs(milliseconds) >= size:
+            return f"{milliseconds / size:.1f} {unit}"
+    return f"{milliseconds} ms"

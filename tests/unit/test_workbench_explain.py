@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -48,3 +50,12 @@ def test_what_is_no_id_is_said_with_what_to_do(asked: str, why: str) -> None:
     assert isinstance(error, UsageError)
     assert why in error.reason
     assert "wb.events" in error.next_step
+
+
+def test_it_needs_no_library_that_takes_a_second_to_load() -> None:
+    """``pik explain`` is read at the terminal: frames and requests to APIs load theirs."""
+    code = (
+        "import sys, pik.cli, pik.workbench.explain, pik.workbench.story; print({'pandas', 'httpx'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
