@@ -1,6 +1,7 @@
-"""``pik.toml``: which environment is where, how well it is guarded, and who says yes. Read anew each time; it is small.
+"""``pik.toml``: which environment is where, how well it is guarded, and who says yes; and mappings.
 
-Without the file every environment is as in :data:`DEFAULTS`. ``local`` is the embedded AWS and cannot be configured.
+It is read anew each time; it is small. Without the file every environment is as in :data:`DEFAULTS`. ``local`` is the
+embedded AWS and cannot be configured.
 """
 
 from __future__ import annotations
@@ -77,6 +78,21 @@ def load() -> dict[str, EnvironmentConfig]:
     >>> load()["local"].platform
     'embedded'
     """
+    file, document = path(), _document()
+    given = document.get("environments", {})
+    _known(file, "environments.", given, tuple(DEFAULTS))
+    found = {"local": LOCAL, **{name: _checked(file, name, given.get(name, {})) for name in DEFAULTS}}
+    for name, config in found.items():
+        _consistent(file, name, config)
+    return found
+
+
+def mappings() -> Any:
+    """Return the table ``mappings`` of the file, as it is; :mod:`pik.mappings.catalog` checks it. Raise UsageError."""
+    return _document().get("mappings", {})
+
+
+def _document() -> dict[str, Any]:
     file = path()
     if os.environ.get(CONFIG_VARIABLE) and not file.exists():  # what it says of accounts and protection would not hold
         raise UsageError(
@@ -88,13 +104,8 @@ def load() -> dict[str, EnvironmentConfig]:
         document = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{file.name} cannot be read", reason=str(error), next_step=f"edit {file}") from None
-    _known(file, "", document, ("environments",))
-    given = document.get("environments", {})
-    _known(file, "environments.", given, tuple(DEFAULTS))
-    found = {"local": LOCAL, **{name: _checked(file, name, given.get(name, {})) for name in DEFAULTS}}
-    for name, config in found.items():
-        _consistent(file, name, config)
-    return found
+    _known(file, "", document, ("environments", "mappings"))
+    return document
 
 
 def _known(file: Path, where: str, given: Any, names: tuple[str, ...]) -> None:

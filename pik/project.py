@@ -20,6 +20,7 @@ TOOLS = ROOT / ".tools"
 SAM = TOOLS / "sam" / "bin" / "sam"
 EMULATOR_PYTHON = TOOLS / "emulator" / "bin" / "python"
 FLIGHTS = Path(__file__).resolve().parent / "data" / "nyc-flights-2013-01.csv.gz"
+BUILT_IN_MAPPINGS = Path(__file__).resolve().parent / "data" / "mappings.toml"
 
 
 def private_folder(folder: Path) -> Path:
