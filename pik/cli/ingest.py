@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pik.cli.mapping import DelimiterOption, EncodingOption, FormatOption, open_source, tried
 from pik.cli.output import EnvOption, JsonOption, console, emit
+from pik.errors import UsageError
 from pik.text import printable
 
 if TYPE_CHECKING:
+    from pik.mappings.apply import Applied
     from pik.producer import Problem, Source, Summary, Tally
 
 _LINE_EVERY_SECONDS = 5.0
@@ -43,11 +46,31 @@ def ingest(
         int | None,
         typer.Option(min=0, help="Stop when so many are rejected; 0: never [default: 100, while none is stored]."),
     ] = None,
-    file_format: Annotated[
-        str, typer.Option("--format", help="jsonl, json, csv or parquet, where neither name nor content tells.")
+    mapping: Annotated[
+        str, typer.Option("--mapping", help="How records become events: a name of pik mapping list, or a file.")
     ] = "",
-    delimiter: Annotated[str, typer.Option(help="A CSV file's delimiter, where it is not found out.")] = "",
-    encoding: Annotated[str, typer.Option(help="A CSV file's encoding, where it is not found out.")] = "",
+    source: Annotated[list[str] | None, typer.Option("--source", help="A text, such as shop or {app.name}.")] = None,
+    event_type: Annotated[list[str] | None, typer.Option("--type", help="A text, such as order.{kind}.")] = None,
+    entity: Annotated[list[str] | None, typer.Option("--entity", help="A path, such as customer.id.")] = None,
+    event_time: Annotated[list[str] | None, typer.Option("--time", help="A path, such as created_at.")] = None,
+    key: Annotated[list[str] | None, typer.Option("--key", help="A path to what is another in each record.")] = None,
+    payload: Annotated[
+        list[str] | None, typer.Option("--payload", help="rest, @ (all) or a path [default: rest].")
+    ] = None,
+    time_format: Annotated[
+        str, typer.Option("--time-format", help="s, ms, us, ns, iso, or such as '%d/%m/%Y %H:%M' [default: found out].")
+    ] = "",
+    time_zone: Annotated[
+        str, typer.Option("--time-zone", help="What times without an offset are in, such as Europe/Berlin.")
+    ] = "",
+    explode: Annotated[str, typer.Option("--explode", help="The list whose elements are the events.")] = "",
+    number: Annotated[list[str] | None, typer.Option("--number", help="A column whose cells are numbers.")] = None,
+    sample: Annotated[
+        int, typer.Option(min=0, help="With --dry-run: show the events made of so many records; nothing is sent.")
+    ] = 0,
+    file_format: FormatOption = "",
+    delimiter: DelimiterOption = "",
+    encoding: EncodingOption = "",
     failed: Annotated[
         Path | None,
         typer.Option(help="Where to write what could not be delivered [default: .pik/failed/<time>.jsonl]."),
@@ -63,19 +86,25 @@ def ingest(
     Files are JSON (an event a line, or an array), CSV or Parquet; plain, gzip or zstd. Where the name says nothing,
     the content decides.
 
+    Records of another shape: --mapping stripe, or directly --source shop --type 'order.{kind}' --entity customer.id
+    --time created_at --key id. Given again, an option is the next to try where the first leads nowhere. Look first:
+    --dry-run --sample 3. pik mapping infer FILE proposes a mapping.
+
     Exit code: 0 all stored exactly once (accepted or duplicate); 4 some need a person (conflict or rejected, both kept
     aside); 5 some could not be delivered (written to a file that can be sent again); 130 interrupted.
     """
     from pik import producer
 
-    reading = producer.Reading(file_format, "\t" if delimiter in {"tab", "\\t"} else delimiter, encoding)
-    source = producer.open_source(what, reading)
-    for note in source.notes:
-        console.print(note, soft_wrap=True)
-    source.on_note = lambda note: console.print(note, soft_wrap=True)
-    with _progress(source) as on_progress:
+    lists = dict(source=source, event_type=event_type, entity_id=entity, event_time=event_time)  # noqa: C408
+    lists |= dict(idempotency_key=key, payload=payload, numbers=number)  # noqa: C408
+    texts = {"explode": (explode,) if explode else (), "time_format": time_format, "time_zone": time_zone}
+    applied = _mapping(mapping, {**{name: tuple(value or ()) for name, value in lists.items()}, **texts})
+    events = open_source(what, file_format, delimiter, encoding, applied)
+    if sample:
+        raise typer.Exit(_sample(events, sample, dry_run=dry_run, as_json=as_json))
+    with _progress(events) as on_progress:
         summary = producer.send(
-            source,
+            events,
             env,
             concurrency=concurrency,
             dry_run=dry_run,
@@ -85,8 +114,30 @@ def ingest(
             resume=resume,
             on_progress=on_progress,
         )
-    emit({**summary.as_dict(), "notes": source.notes}, as_json=as_json, text=summary_text(summary, env))
+    emit({**summary.as_dict(), "notes": events.notes}, as_json=as_json, text=summary_text(summary, env))
     raise typer.Exit(summary.exit_code)
+
+
+def _mapping(name: str, options: dict[str, Any]) -> Applied | None:
+    """Return the mapping that is named, with what the options change of it; None without either."""
+    if not name and not any(options.values()):
+        return None
+    from pik.mappings.apply import Applied
+    from pik.mappings.catalog import find
+    from pik.mappings.model import Mapping
+
+    found = (find(name) if name else Mapping("")).changed(**options)
+    return Applied(found.checked(found.name))
+
+
+def _sample(events: Source, sample: int, *, dry_run: bool, as_json: bool) -> int:
+    """Show the events made of the first records; return the exit code."""
+    if not dry_run:
+        hint = "--dry-run --sample 3 shows, and sends nothing"
+        raise UsageError("--sample is for a dry run", next_step=hint)
+    data, text = tried(events, sample=sample, all_of_it=False)
+    emit(data, as_json=as_json, text=text)
+    return 4 if data["rejected"] else 0
 
 
 def summary_text(summary: Summary, env: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pik.environments import Environment, environment
 from pik.errors import UsageError
+from pik.mappings.catalog import recognise
 from pik.producer.delivery import FAILED, NOT_SENT, REJECTED, Delivery, Outcome, Retries
 from pik.producer.items import Item, encode
 from pik.producer.kept_files import Checkpoint, Lines, one_line, reject_line
@@ -21,6 +22,8 @@ from pik.producer.summary import Summary, Tally
 from pik.signals import ended_in_order
 
 WRONG_FILE = 100  # so many rejected, and none stored
+# What the pipeline says of somebody else's records.
+_OTHER_SHAPE = {"unknown_field", "missing_field", "not_an_object", "payload_type", "bad_name", "bad_time"}
 Sendable = Item | bytes | Mapping[str, Any]
 
 
@@ -228,6 +231,8 @@ class _Crew:
         item = self._open.pop(position, None)
         if item is None:
             return  # given up on before its answer came
+        if outcome.result == REJECTED and not (item.trouble or item.line):
+            _recognise(item, outcome)
         self.kept.settle(position, item, outcome)
         if outcome.hopeless and not self._delivery.stop.is_set():
             self._stop(f"HTTP {outcome.status}: {_reason(outcome)}")
@@ -261,6 +266,12 @@ def _item(ordinal: int, event: Sendable) -> Item:
         return Item(ordinal, encode(event))
     except (TypeError, ValueError) as error:
         raise UsageError(f"event {ordinal} cannot be JSON", reason=str(error)) from error
+
+
+def _recognise(item: Item, outcome: Outcome) -> None:
+    """Add to the answer which mapping takes such a record, when there is one."""
+    if outcome.answer.get("code") in _OTHER_SHAPE and (mapping := recognise(item.body)):
+        outcome.answer["do_this"] = f"{mapping.about}: the same command with --mapping {mapping.name}"
 
 
 def _reason(outcome: Outcome) -> str:

@@ -8,13 +8,14 @@ error here, and it comes after everything that can be read.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pik.errors import UsageError
 from pik.pipeline.strict_json import shown
@@ -24,12 +25,14 @@ from pik.producer.inputs import CSV, FORMATS, JSON, JSON_LINES, PARQUET, Input
 from pik.producer.items import Item, Record, encode
 from pik.project import FLIGHTS
 
+if TYPE_CHECKING:
+    from pik.mappings.apply import Applied
+
 __all__ = ["EVENT_COLUMNS", "Item", "Reading", "Source", "encode", "load", "open_source"]
 
 EVENT_COLUMNS = ("source", "event_type", "entity_id", "event_time", "payload")
 OPTIONAL_COLUMN = "idempotency_key"
-_INFER = "pik mapping infer {} proposes where your columns go"
-Making = Callable[[Record], Iterator[Item]]
+_INTO_PAYLOAD = "put them into payload, or use a mapping (docs/mappings.md)"
 
 
 @dataclass(frozen=True)
@@ -63,26 +66,39 @@ class Source:
     """
 
     def __init__(
-        self, name: str, files: Sequence[Input], reading: Reading | None = None, day: date | None = None
+        self,
+        name: str,
+        files: Sequence[Input],
+        reading: Reading | None = None,
+        day: date | None = None,
+        mapping: Applied | None = None,
     ) -> None:
         self.name = name
+        self.mapping = mapping
         self.files = files
         self.notes: list[str] = []
         self.on_note: Callable[[str], None] | None = None
         self._reading = reading or Reading()
         self._day = day
+        self._any_columns = False
         self._done = False
 
     def __iter__(self) -> Iterator[Item]:
         for file, record in self.records():
-            for item in self._items(file, record):
-                yield self._placed(file, item)
+            yield from self.items(file, record)
 
-    def records(self) -> Iterator[tuple[Input, Record]]:
+    def items(self, file: Input, record: Record) -> Iterator[Item]:
+        """Yield the events of one record, as they are sent."""
+        for item in self.mapping.items(record) if self.mapping else self._own(record):
+            yield item if len(self.files) == 1 else item._replace(place=f"{file.name} {item.where}")
+
+    def records(self, *, any_columns: bool = False) -> Iterator[tuple[Input, Record]]:
         """Yield the lines, rows and elements as they stand in the files, each with its file.
 
-        Raises UsageError at the end when a file could not be read to its own.
+        ``any_columns``: of tables whose rows are no events, too. Raises UsageError at the end when a file could not be
+        read to its own.
         """
+        self._any_columns = any_columns or self.mapping is not None
         self._done, broken = False, list[UsageError]()
         for file in self.files:
             try:
@@ -110,16 +126,14 @@ class Source:
     @property
     def identity(self) -> list[Any]:
         """What changes when the input does, or how it is read."""
-        return [[file.identity for file in self.files], vars(self._reading), str(self._day)]
+        mapping = self.mapping.mapping.digest if self.mapping else ""
+        return [[file.identity for file in self.files], vars(self._reading), str(self._day), mapping]
 
     def note(self, text: str) -> None:
         """Say something that was found out about the input."""
         self.notes.append(text)
         if self.on_note:
             self.on_note(text)
-
-    def _placed(self, file: Input, item: Item) -> Item:
-        return item if len(self.files) == 1 else item._replace(place=f"{file.name} {item.where}")
 
     def _read(self, file: Input, stream: IO[bytes]) -> Iterator[Record]:
         kind = self._reading.format or (inputs.format_of(file.path) if file.path else "") or _sniffed(file, stream)
@@ -149,11 +163,11 @@ class Source:
 
     def _table(self, file: Input, header: list[str], rows: Iterator[Record]) -> Iterator[Record]:
         _refuse_repeats(header, file.name)
-        if not set(FLIGHT_COLUMNS) <= set(header):
+        if not self._any_columns and not set(FLIGHT_COLUMNS) <= set(header):
             _refuse_others(header, file.name)
         return rows
 
-    def _items(self, file: Input, record: Record) -> Iterator[Item]:
+    def _own(self, record: Record) -> Iterator[Item]:
         row = record.row
         if row is None:  # JSON, or not a row: let the pipeline judge it, and keep it aside
             yield Item(record.number, record.text, record.cut, record.place)
@@ -164,22 +178,24 @@ class Source:
             yield Item(record.number, _row_event(row), place=record.place, line=record.text)
 
 
-def open_source(what: str | Sequence[str], reading: Reading | None = None) -> Source:
+def open_source(what: str | Sequence[str], reading: Reading | None = None, mapping: Applied | None = None) -> Source:
     """Open ``flights``, ``flights:2013-01-01``, a file, a folder, a pattern such as ``logs/*.json.gz``, or ``-``.
 
     Args:
         what: one of these, or several files, folders and patterns.
         reading: format, delimiter and encoding, where they are not to be found out.
+        mapping: makes the events out of records of another shape.
 
     Raises:
         UsageError: there is no such thing. Nothing is read yet.
     """
     names = [what] if isinstance(what, str) else list(what)
     if len(names) == 1 and (source := _flights(names[0])):
+        source.mapping = mapping
         return source
     found = [inputs.find(name) for name in names]
     files = [file for several, _ in found for file in several]
-    source = Source(names[0] if len(names) == 1 else f"{len(files):,} files", files, reading)
+    source = Source(names[0] if len(names) == 1 else f"{len(files):,} files", files, reading, mapping=mapping)
     for _, said in found:
         source.notes += said
     return source
@@ -280,7 +296,8 @@ def _refuse_others(header: list[str], name: str) -> None:
         raise UsageError(
             f"{name}: columns are missing: {', '.join(missing)}",
             reason=f"the first line has {', '.join(map(shown, header)) or 'nothing'}",
-            next_step=f"name the columns {', '.join(EVENT_COLUMNS)} (optional: {OPTIONAL_COLUMN})",
+            next_step=f"pik mapping infer {shlex.quote(name)} proposes a mapping of these columns; or name them "
+            f"{', '.join(EVENT_COLUMNS)} (optional: {OPTIONAL_COLUMN})",
         )
     known = (*EVENT_COLUMNS, OPTIONAL_COLUMN)
     foreign = [column for column in header if column not in known]
@@ -289,7 +306,9 @@ def _refuse_others(header: list[str], name: str) -> None:
         raise UsageError(
             f"{name}: unknown columns: {', '.join(map(shown, foreign))}",
             reason="their values would not become part of any event",
-            next_step=f"did you mean {near[0]}?" if near else "put them into payload, or take them out of the file",
+            next_step=f"did you mean {near[0]}?"
+            if near
+            else "put them into payload, or use a mapping (docs/mappings.md)",
         )
 
 

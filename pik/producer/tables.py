@@ -70,7 +70,11 @@ def open_csv(stream: IO[bytes], encoding: str, delimiter: str) -> Iterator[tuple
     try:
         lines = _Lines(text)
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
-        header = next(rows, [])
+        try:
+            header = next(rows, [])
+        except csv.Error as error:
+            hint = "is it CSV? --format, --delimiter and --encoding say how to read it"
+            raise UsageError("the first line names no columns", reason=str(error), next_step=hint) from None
         lines.take()
         yield header, _rows(rows, lines, header, encoding)
     finally:

@@ -1,0 +1,120 @@
+"""``pik mapping`` and the examples of its page."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pik.cli import app
+from pik.errors import UsageError
+from pik.project import ROOT
+from tests.unit.ingest_world import CASES
+
+PAGE = (ROOT / "docs" / "mappings.md").read_text()
+EXAMPLES = re.findall(r"```console\n\$ pik ([^\n]*)\n(.*?)```", PAGE, re.DOTALL)
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def error(*arguments: str | Path) -> UsageError:
+    found = run(*arguments).exception
+    assert isinstance(found, UsageError), found
+    return found
+
+
+@pytest.mark.parametrize(("command", "answer"), EXAMPLES, ids=[command[:30] for command, _ in EXAMPLES])
+def test_the_pages_examples_are_what_the_commands_say(
+    command: str, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CASES)
+    assert run(*shlex.split(command)).stdout == answer
+
+
+def test_the_page_names_every_built_in_mapping() -> None:
+    listed = json.loads(run("mapping", "list", "--json").stdout)
+    assert [one["name"] for one in listed if one["built_in"]] == re.findall(
+        r"^\| `([a-z0-9-]+)` \| .* \| .* \| ", PAGE, re.M
+    )
+
+
+def test_a_mapping_is_inferred_kept_tried_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        {"uuid": f"a{n}", "kind": "login", "who": {"user id": f"u{n % 3}"}, "at": 1795600000123 + n, "qty": n}
+        for n in range(9)
+    ]
+    path = tmp_path / "My logins (1).jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    proposed = run("mapping", "infer", path)
+    assert proposed.exit_code == 0
+    assert f"pik mapping test my-logins--1 '{path}'" in proposed.stdout
+    (tmp_path / "pik.toml").write_text(proposed.stdout)  # as it is: what is not TOML is a comment
+    monkeypatch.setenv("PIK_CONFIG", str(tmp_path / "pik.toml"))
+    tried = json.loads(run("mapping", "test", "my-logins--1", path, "--sample", "1", "--json").stdout)
+    assert (tried["events"], tried["rejected"], len(tried["sample"])) == (9, 0, 1)
+    made = tried["sample"][0]["made"][0]
+    assert (made["source"], made["event_type"], made["entity_id"]) == ("my-logins--1", "login", "u0")
+    assert (made["event_time"], made["idempotency_key"]) == ("2026-11-25T09:46:40.123000Z", "a0")
+    assert re.search(r"^my-logins--1 .* pik\.toml", run("mapping", "list").stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            ["id,when", "1,03/04/2026", "2,05/06/2026"],
+            "event_time: no member is a time in most records, or its form is unclear",
+        ),
+        (["name,at", "x,2026-11-20"], "entity_id: which member says whom or what it is about?"),
+    ],
+)
+def test_what_nobody_can_tell_is_said(tmp_path: Path, rows: list[str], said: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(rows))
+    result = run("mapping", "infer", path)
+    assert result.exit_code == 4
+    assert f"# not known   {said}" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["stripe.jsonl", "snowplow.jsonl", "cloudevents.jsonl", "github_deliveries.json"])
+def test_a_shape_that_the_kit_knows_is_not_inferred_but_named(name: str) -> None:
+    assert "# these are " in run("mapping", "infer", CASES / name).stdout
+
+
+def test_every_record_is_tried_and_the_bad_ones_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.jsonl"
+    stripe = (CASES / "stripe.jsonl").read_text().strip()
+    path.write_text("\n".join([stripe, "{oops", stripe.replace('"created"', '"made"'), "{}"]))
+    result = run("mapping", "test", "stripe", path, "--sample", "1")
+    assert result.exit_code == 4
+    assert "1 event, 3 rejected; nothing was sent" in result.stdout
+    assert "✗ line 3: unmapped: event_time: there is no 'created'" in result.stdout
+    assert "✗ line 2: not_json" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("mapping", "show", "strpe"), "no such mapping: strpe", "did you mean stripe?"),
+        (("mapping", "show", "./nothing.toml"), "nothing.toml cannot be read", "pik mapping show stripe"),
+        (
+            ("mapping", "infer", CASES / "wei_amounts.jsonl", "--format", "csv"),
+            "the first line names no columns",
+            "--format",
+        ),
+        (("ingest", CASES / "stripe.jsonl", "--source", "x"), "options: event_type is missing", "--entity"),
+        (("ingest", CASES / "stripe.jsonl", "--sample", "3"), "--sample is for a dry run", "--dry-run --sample 3"),
+        (("ingest", CASES / "stripe.jsonl", "--mapping", "stripe", "--time-format", "x"), "no such time format", "iso"),
+    ],
+)
+def test_a_mistake_says_what_to_do(arguments: tuple[Any, ...], message: str, hint: str) -> None:
+    found = error(*arguments)
+    assert message in found.message
+    assert hint in found.next_step
