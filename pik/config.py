@@ -120,9 +120,11 @@ def _known(file: Path, where: str, given: Any, names: tuple[str, ...]) -> None:
 
 
 def _checked(file: Path, name: str, given: Any) -> EnvironmentConfig:
+    defaults = DEFAULTS[name]
+    if given == {}:
+        return defaults
     from pydantic import TypeAdapter, ValidationError  # only here: most commands have no pik.toml to check
 
-    defaults = DEFAULTS[name]
     _known(file, f"environments.{name}.", given, tuple(vars(defaults)))
     try:
         return TypeAdapter(EnvironmentConfig).validate_python({**vars(defaults), **given})

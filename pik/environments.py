@@ -14,17 +14,17 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
-from botocore.config import Config
-from botocore.credentials import JSONFileCache
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import errors
 from pik.config import LOCAL_ACCOUNT, NAMES, EnvironmentConfig, config
+
+if TYPE_CHECKING:  # boto3 takes longer to import than a refusal to say; most of those need no AWS
+    import boto3
+    import botocore.session
 
 __all__ = ["NAMES", "Environment", "as_aws_error", "environment"]
 # Who one is on the embedded AWS: "key:secret" or "key:secret:token" of an IAM user or role there; unset: root.
@@ -84,6 +84,8 @@ class Environment:
             AwsError: there are no credentials, or they cannot be obtained.
             Refused: they are the embedded AWS's, in an environment that is not.
         """
+        import boto3
+
         if self.embedded:
             key, secret, token = self._embedded_keys
             return boto3.Session(key, secret, token or None, region_name=self.region, botocore_session=_deaf_session())
@@ -121,6 +123,8 @@ class Environment:
             return self._clients[key]
 
     def _new_client(self, service: str, options: Mapping[str, Any]) -> Any:
+        from botocore.config import Config
+
         config: dict[str, Any] = {"retries": {"mode": "standard", "max_attempts": 4}, **options}
         if self.embedded:
             config |= {"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
@@ -245,6 +249,8 @@ _SIGN_IN = "sign in (aws sso login, or AWS_PROFILE=<profile>) and check with aws
 
 def _deaf_session() -> botocore.session.Session:
     """A botocore session that hears no environment variable and reads no file: every setting is its default."""
+    import botocore.session
+
     settings = {
         name: (None, None, default, convert)
         for name, (_, _, default, convert) in botocore.session.Session.SESSION_VARIABLES.items()
@@ -255,6 +261,8 @@ def _deaf_session() -> botocore.session.Session:
 
 
 def _configured_region(name: str, profile: str) -> str:
+    import botocore.session
+
     region = None if profile else os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     try:
         region = region or botocore.session.Session(profile=profile or None).get_config_variable("region")
@@ -270,6 +278,10 @@ def _configured_region(name: str, profile: str) -> str:
 
 
 def _own_session(name: str, region: str, profile: str) -> boto3.Session:
+    import boto3
+    import botocore.session
+    from botocore.credentials import JSONFileCache
+
     try:
         own = botocore.session.Session(profile=profile or None)
         # Where sam keeps them too: an MFA code is asked for once, not by every process.

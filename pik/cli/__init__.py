@@ -32,7 +32,7 @@ from pik.text import printable
 app = typer.Typer(
     name="pik",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="""Pipeline Investigation Kit: roll out, observe and replay an event pipeline on AWS.

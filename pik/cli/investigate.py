@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pik.cli.output import EnvOption, JsonOption, console, emit, say
 from pik.text import printable
+
+if TYPE_CHECKING:
+    from pik.workbench import Workbench
 
 Start = Annotated[str, typer.Option("--start", help="Event time, included: a day, or an RFC 3339 time.")]
 End = Annotated[str, typer.Option("--end", help="Event time, left out.")]
@@ -32,9 +35,7 @@ def explain(
 
     Exit codes: 0 explained, 4 no such event, or something is wrong with it.
     """
-    from pik.workbench import connect
-
-    told = connect(env).explain(event_id, logs_since=logs_since or None)
+    told = _connect(env).explain(event_id, logs_since=logs_since or None)
     if as_json:
         emit(told.to_dict(), as_json=True, text="")
     else:
@@ -48,10 +49,9 @@ def reconcile(start: Start, end: End, env: EnvOption = "local", as_json: JsonOpt
 
     Exit codes: 0 all stores agree, 4 they do not.
     """
-    from pik.workbench import connect
+    wb = _connect(env)
     from pik.workbench import reconcile as module
 
-    wb = connect(env)
     found = module.reconcile(wb, start, end, progress=None if as_json else _tell)
     data = {"clean": found.clean, "counts": found.counts, "compared": found.compared, "found": found.found}
     if as_json:
@@ -74,14 +74,24 @@ def reindex(
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild rows of the events and dedupe tables from the raw objects alone; shows first, never overwrites."""
-    from pik.workbench import connect
+    wb = _connect(env)
     from pik.workbench import reindex as module
 
-    done = module.reindex(connect(env), start, end, apply=apply, progress=None if as_json else _tell)
+    done = module.reindex(wb, start, end, apply=apply, progress=None if as_json else _tell)
     if as_json:
         emit(done.to_dict(), as_json=True, text="")
     else:
         say(done.to_text())
+
+
+def _connect(env: str) -> Workbench:
+    """Return the workbench of an environment that can be reached; refuse others before anything heavy is imported."""
+    from pik.environments import environment
+
+    environment(env)
+    from pik.workbench import connect
+
+    return connect(env)
 
 
 def _tell(sentence: str) -> None:

@@ -34,7 +34,27 @@ class Terminal(Console):
 console = Terminal(stderr=True)
 _stdout = Terminal(soft_wrap=True)
 
-EnvOption = Annotated[str, typer.Option("--env", "-e", help="Environment: local, dev, staging or prod.")]
+
+def _known(name: str) -> str:
+    """Refuse an environment that is none before anything heavy is imported."""
+    from pik.config import config
+
+    config(name)
+    return name
+
+
+def _complete(incomplete: str) -> list[str]:
+    from pik.config import NAMES
+
+    return [name for name in NAMES if name.startswith(incomplete)]
+
+
+EnvOption = Annotated[
+    str,
+    typer.Option(
+        "--env", "-e", help="Environment: local, dev, staging or prod.", callback=_known, autocompletion=_complete
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 

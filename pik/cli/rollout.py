@@ -141,9 +141,10 @@ def rollback(
         return
     from pik.environments import environment
     from pik.errors import CheckFailed
-    from pik.rollout import rollback as run
 
     where = environment(env)
+    from pik.rollout import rollback as run
+
     done = run(where, to or "replay", on_progress=say)
     emit(done.as_dict() | {"rehearsal": where.rehearsal}, as_json=as_json, text=labelled(where, done.sentence))
     if done.stores_intact is False:
@@ -173,9 +174,11 @@ def _take_back(env: str, to: str | None, deploy_: str, as_json: bool) -> None:
 def status(env: EnvOption = "local", as_json: JsonOption = False) -> None:
     """Where am I: account, region, phase, since when and by whom, what the stores hold, what to do next."""
     from pik.environments import environment
+
+    where = environment(env)  # refuses before anything heavy is imported
     from pik.rollout import status as look
 
-    found = look(environment(env))
+    found = look(where)
     emit(found.as_dict(), as_json=as_json, text=found.to_text())
 
 

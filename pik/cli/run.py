@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from pik.cli.output import JsonOption, console, emit
+from pik.cli.output import EnvOption, JsonOption, console, emit
 
 if TYPE_CHECKING:
     from pik.errors import UsageError
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     runbook: Annotated[str, typer.Argument(help="A runbook's name, or the path of its .yaml file.")] = "",
-    env: Annotated[str, typer.Option("--env", "-e", help="Environment: local, dev, staging or prod.")] = "local",
+    env: EnvOption = "local",
     parameter: Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the runbooks.")] = False,
     describe: Annotated[bool, typer.Option("--describe", help="Show the runbook's steps and parameters.")] = False,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -82,3 +85,36 @@ def test_version_and_help(call: Call, capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == "pik 0.1.0\n"
     assert call("--help") == 0
     assert "Start here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "rollout", "--env", "nosuch"),
+        ("status", "--env", "nosuch"),
+        ("explain", "x", "--env", "nosuch"),
+        ("status",),
+        ("rollback",),
+        ("explain", "x"),
+    ],
+)
+def test_a_refusal_comes_before_anything_heavy_is_imported(words: tuple[str, ...], tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.argv = {['pik', *words]!r}; from pik.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n"
+        "    print(end.code, *sorted({'boto3', 'pandas', 'polars', 'papermill'} & sys.modules.keys()))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PIK_LOCAL_STATE": str(tmp_path)},
+        check=False,
+    )
+    assert ran.stdout.split() == ["2" if "nosuch" in words else "5"], ran.stderr
+
+
+@pytest.mark.parametrize("words", [("-h",), ("deploy", "-h"), ("local", "up", "-h")])
+def test_h_is_help(call: Call, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*words) == 0
+    assert capsys.readouterr().out.startswith("Usage: pik")
