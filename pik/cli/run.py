@@ -38,6 +38,12 @@ def run(
     runbook: Annotated[str, typer.Argument(help="A runbook's name, or the path of its .yaml file.")] = "",
     env: EnvOption = "local",
     parameter: Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable.")] = None,
+    allow_value: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-value", metavar="NAME", help="Take this parameter's value, although it looks like a secret."
+        ),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the runbooks.")] = False,
     describe: Annotated[bool, typer.Option("--describe", help="Show the runbook's steps and parameters.")] = False,
     resume: Annotated[str, typer.Option("--resume", metavar="RUN", help="Go on with a run: name, path or last.")] = "",
@@ -72,7 +78,8 @@ def run(
     given = _pairs(parameter or [])
     book = runbooks.load(runbook)
     _guard(env, yes)
-    _show(lambda tell: runbooks.run(book, env, given, runs_dir=runs_dir, on_progress=tell, payloads=payloads), as_json)
+    options: dict[str, Any] = {"runs_dir": runs_dir, "payloads": payloads, "allow_values": allow_value or []}
+    _show(lambda tell: runbooks.run(book, env, given, on_progress=tell, **options), as_json)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,10 +31,13 @@ _SECRET_VALUES = (
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "an AWS access key id"),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY"), "a private key"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\."), "a JSON web token"),
-    (re.compile(r"\b(?:gh[pousr]_|github_pat_|xox[abpr]-|sk-)\w{16,}"), "an access token"),
+    (re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|npm_|pypi-|xox[abpr]-|sk-|whsec_)[\w-]{16,}"), "an access token"),
+    (re.compile(r"\b(?:(?:sk|rk)_(?:live|test)_\w{16,}|AIza[\w-]{35})"), "an API key"),
+    (re.compile(r"(?:X-(?:Amz|Goog)-Signature|[?&]sig|AccountKey|SharedAccessKey)=[\w%+/-]{16,}"), "a signed address"),
     (re.compile(r"://[^/\s:@]+:[^/\s@]+@"), "a password in an address"),
 )
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
+_SEPARATORS, _HEX = re.compile(r"[/_+-]"), re.compile(r"[0-9a-f]{8,}|[0-9A-F]{8,}")
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -71,14 +75,16 @@ class Parameter(BaseModel):
             self.parse("default", self.default)
         return self
 
-    def parse(self, name: str, value: object) -> Value:
+    def parse(self, name: str, value: object, *, allow: bool = False) -> Value:
         """Return ``value`` (usually text from the command line) as this parameter's type; raise UsageError.
+
+        ``allow``: take it although it looks like a secret, when nothing but its looks says so.
 
         >>> Parameter(type="integer").parse("limit", "10")
         10
         """
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        refuse_secret_value(name, text)
+        refuse_secret_value(name, text, allow=allow)
         try:
             return _choice(text, self.choices) if self.type == "choice" else _PARSERS[self.type](text)
         except ValueError as error:
@@ -174,14 +180,37 @@ _EXAMPLES = {
 }
 
 
-def parse(declared: Mapping[str, Parameter], env: str, given: Mapping[str, object]) -> dict[str, Value]:
+def parse(
+    declared: Mapping[str, Parameter], env: str, given: Mapping[str, object], allow: Collection[str] = ()
+) -> dict[str, Value]:
     """Return a value for every declared parameter: given, or default; raise UsageError at the first mistake.
 
-    Refuses secret-looking names and values, unknown names (with a suggestion) and missing ones.
+    Refuses secret-looking names and values, unknown names (with a suggestion) and missing ones. ``allow``: names of
+    parameters whose values only look like secrets.
 
     >>> parse({"limit": Parameter(type="integer", default=5)}, "local", {})
     {'env': 'local', 'limit': 5}
     """
+    _check_names(declared, given, allow)
+    if str(given.get("env", env)) != env:
+        raise UsageError(f"--env says {env}, -p env says {given['env']}", next_step=f"--env {given['env']}")
+    values: dict[str, Value] = {"env": Parameter(type="environment").parse("env", env)}
+    for name, parameter in declared.items():
+        if name == "env":
+            continue
+        if name in given:
+            values[name] = parameter.parse(name, given[name], allow=name in allow)
+        elif parameter.required:
+            raise UsageError(f"parameter {name} is needed", next_step=parameter.hint(name))
+        elif parameter.default is not None:
+            values[name] = parameter.parse(name, parameter.default)
+    return values
+
+
+def _check_names(declared: Mapping[str, Parameter], given: Mapping[str, object], allow: Collection[str]) -> None:
+    for name in allow:
+        if name not in given:
+            raise UsageError(f"--allow-value {name}: there is no value for it", next_step=f"-p {name}=VALUE")
     for name in given:
         refuse_secret_name(name)
         if name not in declared and name != "env":
@@ -190,19 +219,6 @@ def parse(declared: Mapping[str, Parameter], env: str, given: Mapping[str, objec
                 f"no such parameter: {name}{did_you_mean(name, known)}",
                 next_step=f"one of {', '.join(known)}" if known else "this runbook takes no parameters",
             )
-    if str(given.get("env", env)) != env:
-        raise UsageError(f"--env says {env}, -p env says {given['env']}", next_step=f"--env {given['env']}")
-    values: dict[str, Value] = {"env": Parameter(type="environment").parse("env", env)}
-    for name, parameter in declared.items():
-        if name == "env":
-            continue
-        if name in given:
-            values[name] = parameter.parse(name, given[name])
-        elif parameter.required:
-            raise UsageError(f"parameter {name} is needed", next_step=parameter.hint(name))
-        elif parameter.default is not None:
-            values[name] = parameter.parse(name, parameter.default)
-    return values
 
 
 def refuse_secret_name(name: str) -> None:
@@ -211,13 +227,18 @@ def refuse_secret_name(name: str) -> None:
         raise _secret(name, "its name says that it holds a secret")
 
 
-def refuse_secret_value(name: str, text: str) -> None:
-    """Raise UsageError when a value looks like a secret; the value itself is not repeated."""
+def refuse_secret_value(name: str, text: str, *, allow: bool = False) -> None:
+    """Raise UsageError when a value looks like a secret; the value itself is not repeated.
+
+    ``allow``: somebody said that it is none. What has the form of a known secret is refused all the same.
+    """
     for pattern, what in _SECRET_VALUES:
         if pattern.search(text):
             raise _secret(name, f"its value looks like {what}")
-    if any(_random_looking(run) for run in _BASE64.findall(text)):
-        raise _secret(name, "its value looks like a base64 secret")
+    if not allow and any(_random_looking(run) for run in _BASE64.findall(text)):
+        error = _secret(name, "its value looks like a base64 secret")
+        error.next_step = f"when it is none: --allow-value {name}; else {error.next_step}"
+        raise error
 
 
 def _secret(name: str, reason: str) -> UsageError:
@@ -228,10 +249,24 @@ def _secret(name: str, reason: str) -> UsageError:
     )
 
 
-def _random_looking(text: str) -> bool:
-    # Digests are hexadecimal and paths are words; a random key of 40 base64 characters has > 4.5 bits per character.
-    classes = (str.isupper, str.islower, str.isdigit)
-    if not all(any(test(char) for char in text) for test in classes):
-        return False
+def _random_looking(run: str) -> bool:
+    return any(_is_mixed(part) for part in {run, *run.split("/")} if len(part) >= 40)
+
+
+def _is_mixed(text: str) -> bool:
+    """Whether its characters come in no order, as those of a random key of 40 base64 characters do.
+
+    A key changes between small, large and digit at two of three steps; addresses, paths and names, which are words, at
+    one of three at most. A digest in a path is hexadecimal, and says nothing.
+    """
+    kinds = [[_kind(character) for character in word] for word in _SEPARATORS.split(text) if not _HEX.fullmatch(word)]
+    steps = sum(max(0, len(word) - 1) for word in kinds)
+    changes = sum(one is not other for word in kinds for one, other in pairwise(word))
     counts = Counter(text).values()
-    return -sum(n / len(text) * math.log2(n / len(text)) for n in counts) > 4.4
+    entropy = -sum(n / len(text) * math.log2(n / len(text)) for n in counts)
+    every = {kind for word in kinds for kind in word} >= {str.isupper, str.islower, str.isdigit}
+    return every and steps >= 20 and changes > steps / 3 and entropy > 4.4
+
+
+def _kind(character: str) -> Callable[[str], bool]:
+    return next((kind for kind in (str.isupper, str.islower, str.isdigit) if kind(character)), str.isspace)

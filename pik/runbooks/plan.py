@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from pik.runbooks.record import Run, Source, State, Step, utc
 from pik.runbooks.runbook import Runbook
 
 
-def plan(book: Runbook, env: str, given: Mapping[str, object], payloads: bool) -> Run:
+def plan(
+    book: Runbook, env: str, given: Mapping[str, object], payloads: bool, allow_values: Collection[str] = ()
+) -> Run:
     """Return the run that would be made, every step planned or skipped; raise UsageError or AwsError."""
-    values = parameters.parse(book.parameters, env, given)
+    values = parameters.parse(book.parameters, env, given, allow_values)
     for spec in book.steps:
         notebook.check_step(spec, project.NOTEBOOKS)
     started = datetime.now(UTC)

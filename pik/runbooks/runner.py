@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,19 +48,21 @@ def run(
     runs_dir: Path | None = None,
     on_progress: OnProgress | None = None,
     payloads: bool = True,
+    allow_values: Collection[str] = (),
 ) -> Run:
     """Run a runbook in an environment and return what it came to.
 
     ``parameters``: values as text, as ``-p`` takes them; ``payloads=False`` leaves what is marked as payload out of
-    everything kept. Everything is checked before the run's folder exists: UsageError for a mistake in runbook,
-    parameters or notebooks, AwsError when the environment is out of reach. A failing step is no exception: see
-    ``Run.verdict``. Ctrl-C and SIGTERM raise Interrupted, with the run.
+    everything kept; ``allow_values``: names of parameters whose values only look like secrets. Everything is checked
+    before the run's folder exists: UsageError for a mistake in runbook, parameters or notebooks, AwsError when the
+    environment is out of reach. A failing step is no exception: see ``Run.verdict``. Ctrl-C and SIGTERM raise
+    Interrupted, with the run.
 
     >>> run("rollout", "local", {"events": "flights:2013-01-01"}).verdict           # doctest: +SKIP
     <State.PASSED: 'passed'>
     """
     book = runbook if isinstance(runbook, Runbook) else load(runbook)
-    record = plan(book, env, parameters or {}, payloads)
+    record = plan(book, env, parameters or {}, payloads, allow_values)
     record._path = new_folder(runs_dir or project.RUNS, record)
     with lock(record.path):
         return _work(record, on_progress)

@@ -117,6 +117,11 @@ SECRETS = [
     "ghp_" + "a1B2c3D4e5F6g7H8i9J0",
     "https://ana:" + "hunter2@host/path",
     *(b64encode(secrets.token_bytes(size)).decode() for size in (40, 48, 96)),
+    "wJalrXUtnFEMI/" + "K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "/home/ana/projects/config/prod/eu/" + b64encode(secrets.token_bytes(48), altchars=b"-_").decode(),
+    "sk_live_" + "a1B2c3D4e5F6g7H8",
+    "https://a.blob.core.windows.net/c/f?sv=2026&sig=" + "a1B2c3D4e5F6g7H8%3D",
+    "https://b.s3.amazonaws.com/k?X-Amz-Signature=" + "90fdc0d07f8d3a51fa2c9a64b1a4c6cf",
 ]
 
 
@@ -137,7 +142,28 @@ def test_a_value_that_looks_like_a_secret_is_refused_and_not_repeated(value: str
         "https://sqs.eu-west-1.amazonaws.com/111122223333/pik-staging-replay-queue",
         "raw/source=UA/event_type=flight.departed/event_date=2013-01-01/hour=10",
         "123e4567-e89b-12d3-a456-426614174000",
+        "/home/Ana/Projects/Q4Report2026/Exports/Orders_Final_V2/Part01OfManyParts.jsonl",
+        "/Users/JohnSmith/Library/MobileDocuments/com-apple-CloudDocs/Q4Report2026/Events",
+        "https://myaccount1.blob.core.windows.net/Container/Year2026/Month11/Day20/PT1H.json",
+        "https://storage.googleapis.com/My-Bucket2/Exports/2026/11/20/Orders_Final_V2.csv",
+        "https://github.com/Org/Repo/blob/90fdc0d07f8d3a51fa2c9a64b1a4c6cf1c7f47ba/src/main/Example2/FooBar.java",
+        "AWSServiceRoleForApplicationAutoScalingDynamoDBTable2026Production",
+        "pik-staging-IngestFunction-1A2B3C4D5E6F-LogGroupForTheAccess2",
+        "/subscriptions/00000000-1111-2222-3333-444444444444/resourceGroups/Rg1/providers/Microsoft.Storage",
     ],
 )
 def test_ids_paths_and_addresses_are_no_secrets(value: str) -> None:
     refuse_secret_value("p", value)
+
+
+def test_a_value_that_only_looks_like_a_secret_can_be_allowed_by_name() -> None:
+    declared = {"note": Parameter(type="string")}
+    guess = b64encode(secrets.token_bytes(48)).decode()
+    with pytest.raises(UsageError) as caught:
+        parse(declared, "local", {"note": guess})
+    assert "when it is none: --allow-value note" in caught.value.next_step
+    assert parse(declared, "local", {"note": guess}, ["note"])["note"] == guess
+    with pytest.raises(UsageError, match="AWS access key id"):  # that is one, whatever somebody says
+        parse(declared, "local", {"note": "AKIA" + "ABCDEFGHIJKLMNOP"}, ["note"])
+    with pytest.raises(UsageError, match="there is no value for it"):
+        parse(declared, "local", {"note": "x"}, ["nte"])
