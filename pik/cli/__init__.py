@@ -24,6 +24,7 @@ from pik.cli import (
     promote,
     rollout,
     run,
+    runs,
     simulate,
 )
 from pik.errors import AwsError, PikError, Refused, UsageError
@@ -51,6 +52,7 @@ MODULES = (
     ingest,
     mapping,
     run,
+    runs,
     demo,
     lab,
     simulate,

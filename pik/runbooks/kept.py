@@ -1,0 +1,91 @@
+"""The runs that are kept: which there are, how much space they take, and what may be deleted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pik.errors import PikError
+from pik.runbooks import report
+from pik.runbooks.record import RECORD, Run, State, is_locked, lock
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One folder with a run in it; ``run`` is None when its record cannot be read."""
+
+    folder: Path
+    run: Run | None
+    bytes: int
+
+    @property
+    def id(self) -> str:
+        """The run's name."""
+        return self.folder.name
+
+    @property
+    def state(self) -> str:
+        """What the run came to, or ``unreadable``."""
+        return str(self.run.state) if self.run else "unreadable"
+
+
+def runs(folder: Path, env: str = "") -> list[Kept]:
+    """Return the runs in a folder, the newest first; of one environment when ``env`` names it.
+
+    >>> runs(Path("nowhere"))
+    []
+    """
+    found = []
+    for record in sorted(folder.glob(f"*/{RECORD}"), reverse=True):
+        kept = Kept(record.parent, _read(record.parent), _size(record.parent))
+        if not env or (kept.run and kept.run.where.environment == env):
+            found.append(kept)
+    return found
+
+
+def _read(folder: Path) -> Run | None:
+    try:
+        return Run.read(folder)
+    except PikError:
+        return None
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def prunable(
+    found: Iterable[Kept], *, keep: int, days: float, unfinished: bool = False, now: datetime | None = None
+) -> list[Kept]:
+    """Return the runs that may be deleted: beyond the ``keep`` newest, and older than ``days``.
+
+    Never one that is under way or that cannot be read; one that has not passed, and could be resumed, only with
+    ``unfinished``.
+    """
+    oldest = (now or datetime.now(UTC)) - timedelta(days=days)
+    return [
+        kept
+        for kept in list(found)[keep:]
+        if kept.run
+        and datetime.fromisoformat(kept.run.started) < oldest
+        and (unfinished or kept.run.state is State.PASSED)
+        and not is_locked(kept.folder)
+    ]
+
+
+def delete(chosen: Iterable[Kept]) -> list[Kept]:
+    """Delete runs, each held while it goes, and renew the overview; return those that were deleted."""
+    gone = []
+    for kept in chosen:
+        with lock(kept.folder):
+            # Its record last: a run that is half deleted is listed, and is deleted by the next try.
+            for path in sorted(kept.folder.iterdir(), key=lambda path: path.name == RECORD):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        kept.folder.rmdir()
+        gone.append(kept)
+    for folder in {kept.folder.parent for kept in gone}:
+        report.write_index(folder)
+    return gone
