@@ -33,7 +33,7 @@ def ingest(
         list[str],
         typer.Argument(
             metavar="WHAT",
-            help="Files, folders or patterns; flights, flights:2013-01-01; or - for standard input.",
+            help="Files, folders or patterns; s3://…; flights, flights:2013-01-01; or - for standard input.",
         ),
     ],
     env: EnvOption = "local",
@@ -99,7 +99,7 @@ def ingest(
     lists |= dict(idempotency_key=key, payload=payload, numbers=number)  # noqa: C408
     texts = {"explode": (explode,) if explode else (), "time_format": time_format, "time_zone": time_zone}
     applied = _mapping(mapping, {**{name: tuple(value or ()) for name, value in lists.items()}, **texts})
-    events = open_source(what, file_format, delimiter, encoding, applied)
+    events = open_source(what, file_format, delimiter, encoding, applied, env)
     if sample:
         raise typer.Exit(_sample(events, sample, dry_run=dry_run, as_json=as_json))
     with _progress(events) as on_progress:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pik.cli.output import JsonOption, console, emit
+from pik.cli.output import EnvOption, JsonOption, console, emit
 from pik.text import printable
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ mapping = typer.Typer(
 _SHOWN = 5
 _WIDTH = 400  # characters of a line or a payload that are shown
 
-FileArgument = Annotated[list[str], typer.Argument(metavar="FILE", help="Files, folders, patterns, or -.")]
+FileArgument = Annotated[list[str], typer.Argument(metavar="FILE", help="Files, folders, patterns, s3://…, or -.")]
 FormatOption = Annotated[str, typer.Option("--format", help="jsonl, json, csv or parquet, where nothing tells.")]
 DelimiterOption = Annotated[str, typer.Option(help="A CSV file's delimiter, where it is not found out.")]
 EncodingOption = Annotated[str, typer.Option(help="A CSV file's encoding, where it is not found out.")]
@@ -76,6 +76,7 @@ def show(
 def infer(
     file: FileArgument,
     name: Annotated[str, typer.Option(help="Its name [default: the file's].")] = "",
+    env: EnvOption = "local",
     file_format: FormatOption = "",
     delimiter: DelimiterOption = "",
     encoding: EncodingOption = "",
@@ -84,7 +85,7 @@ def infer(
     """Propose a mapping from the first 500 records of a file, with the reasons. Writes nothing."""
     from pik.mappings.infer import propose
 
-    source = open_source(file, file_format, delimiter, encoding, None)
+    source = open_source(file, file_format, delimiter, encoding, None, env)
     proposal = propose((record for _, record in source.records(any_columns=True)), name or _name_of(file[0]))
     data = {"reasons": proposal.reasons, "missing": proposal.missing, "mapping": proposal.mapping.as_dict()}
     emit({"name": proposal.mapping.name, **data}, as_json=as_json, text=_proposal(proposal, file))
@@ -118,6 +119,7 @@ def try_(
     name: Annotated[str, typer.Argument(help="A mapping's name, or a file of one (shop.toml).")],
     file: FileArgument,
     sample: Annotated[int, typer.Option(min=0, help="How many records to show with their events.")] = 3,
+    env: EnvOption = "local",
     file_format: FormatOption = "",
     delimiter: DelimiterOption = "",
     encoding: EncodingOption = "",
@@ -127,18 +129,21 @@ def try_(
     from pik.mappings.apply import Applied
     from pik.mappings.catalog import find
 
-    source = open_source(file, file_format, delimiter, encoding, Applied(find(name)))
+    source = open_source(file, file_format, delimiter, encoding, Applied(find(name)), env)
     data, text = tried(source, sample=sample, all_of_it=True)
     emit(data, as_json=as_json, text=text)
     raise typer.Exit(4 if data["rejected"] else 0)
 
 
-def open_source(what: list[str], file_format: str, delimiter: str, encoding: str, mapping: Applied | None) -> Source:
+def open_source(
+    what: list[str], file_format: str, delimiter: str, encoding: str, mapping: Applied | None, env: str = "local"
+) -> Source:
     """Open what a command names; print what was found out about it, as it is found."""
-    from pik import producer
+    from pik import environments, producer
 
     reading = producer.Reading(file_format, "\t" if delimiter in {"tab", "\\t"} else delimiter, encoding)
-    source = producer.open_source(what, reading, mapping)
+    where = environments.environment(env) if any(name.startswith("s3://") for name in what) else None
+    source = producer.open_source(what, reading, mapping, where)
     for note in source.notes:
         console.print(note, soft_wrap=True)
     source.on_note = lambda note: console.print(note, soft_wrap=True)

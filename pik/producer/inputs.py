@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pik.environments import Environment
 from pik.errors import UsageError
+from pik.producer import s3_files
+from pik.producer.s3_files import S3Object
 
 SAMPLE = 1 << 16  # bytes that are looked at to tell a format
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -34,25 +37,40 @@ _SUFFIXES = {
 
 @dataclass
 class Input:
-    """One file, or standard input (``path`` is None); ``raw`` is the open file, when it is."""
+    """One file, one object in S3 (``remote``), or standard input (neither); ``raw`` is the open file, when it is."""
 
     name: str
     path: Path | None
     size: int | None = None
+    remote: S3Object | None = None
     raw: IO[bytes] | None = None
     read: int = 0
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Open it, and unpack what is packed: the first bytes say so, not the name."""
-        if self.path is None:
+        if self.path is None and self.remote is None:
             yield _unpacked(sys.stdin.buffer)
             return
-        with self.path.open("rb", buffering=SAMPLE) as self.raw:
+        with self.seekable() as self.raw:
             try:
                 yield _unpacked(self.raw)
             finally:
                 self.read = self.position
+
+    def seekable(self) -> IO[bytes]:
+        """Open it as it is, packed or not, to be read at any place; raise UsageError for standard input."""
+        if self.remote is not None:
+            return self.remote.open()
+        if self.path is None:
+            reason = "its index is at its end, and standard input cannot be read twice"
+            raise UsageError("Parquet is not read from standard input", reason=reason, next_step="save it to a file")
+        return self.path.open("rb", buffering=SAMPLE)
+
+    @property
+    def format(self) -> str:
+        """The format that its name promises."""
+        return format_of(Path(self.remote.key) if self.remote else self.path)
 
     @property
     def position(self) -> int:
@@ -65,19 +83,25 @@ class Input:
     @property
     def identity(self) -> list[Any]:
         """What changes when the file does."""
+        if self.remote is not None:
+            return self.remote.identity
         if self.path is None:
             return [self.name]
         about = self.path.stat()
         return [str(self.path.resolve()), about.st_size, about.st_mtime_ns]
 
 
-def find(what: str) -> tuple[list[Input], list[str]]:
+def find(what: str, environment: Environment | None = None) -> tuple[list[Input], list[str]]:
     """Return the files that ``what`` names: one, those of a folder, those of a pattern, or ``-``; and what to say.
 
-    Raises UsageError when there is none.
+    ``environment``: whose credentials read ``s3://…``. Raises UsageError when there is none.
     """
     if what == "-":
         return [Input("standard input", None)], []
+    if what.startswith(s3_files.PREFIX):
+        objects = s3_files.find(what, environment)
+        told = [f"{what}: {len(objects):,} objects"] if len(objects) > 1 else []
+        return [Input(one.name, None, one.size, one) for one in objects], told
     path = Path(what).expanduser()
     if path.is_dir():
         return _folder(what, path)
@@ -117,8 +141,10 @@ def _file(name: str, path: Path) -> Input:
     return Input(name, path, size)
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Path | None) -> str:
     """Return the format that a file's name promises, in any case of letters; empty when it promises none."""
+    if path is None:
+        return ""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in _PACKED_SUFFIXES:
         suffixes.pop()

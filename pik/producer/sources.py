@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from pik.environments import Environment
 from pik.errors import UsageError
 from pik.pipeline.strict_json import shown
 from pik.producer import inputs, json_text, tables
@@ -136,9 +137,10 @@ class Source:
             self.on_note(text)
 
     def _read(self, file: Input, stream: IO[bytes]) -> Iterator[Record]:
-        kind = self._reading.format or (inputs.format_of(file.path) if file.path else "") or _sniffed(file, stream)
+        kind = self._reading.format or file.format or _sniffed(file, stream)
         if kind == PARQUET:
-            yield from self._table(file, *_parquet(file))
+            with file.seekable() as raw:
+                yield from self._table(file, tables.parquet_columns(raw), tables.parquet_rows(raw))
         elif kind == CSV:
             with self._csv(file, stream) as (header, rows):
                 yield from self._table(file, header, rows)
@@ -178,13 +180,19 @@ class Source:
             yield Item(record.number, _row_event(row), place=record.place, line=record.text)
 
 
-def open_source(what: str | Sequence[str], reading: Reading | None = None, mapping: Applied | None = None) -> Source:
-    """Open ``flights``, ``flights:2013-01-01``, a file, a folder, a pattern such as ``logs/*.json.gz``, or ``-``.
+def open_source(
+    what: str | Sequence[str],
+    reading: Reading | None = None,
+    mapping: Applied | None = None,
+    environment: Environment | None = None,
+) -> Source:
+    """Open ``flights``, ``flights:2013-01-01``, a file, a folder, a pattern (``logs/*.json.gz``), ``s3://…`` or ``-``.
 
     Args:
         what: one of these, or several files, folders and patterns.
         reading: format, delimiter and encoding, where they are not to be found out.
         mapping: makes the events out of records of another shape.
+        environment: whose credentials read objects in S3.
 
     Raises:
         UsageError: there is no such thing. Nothing is read yet.
@@ -193,7 +201,7 @@ def open_source(what: str | Sequence[str], reading: Reading | None = None, mappi
     if len(names) == 1 and (source := _flights(names[0])):
         source.mapping = mapping
         return source
-    found = [inputs.find(name) for name in names]
+    found = [inputs.find(name, environment) for name in names]
     files = [file for several, _ in found for file in several]
     source = Source(names[0] if len(names) == 1 else f"{len(files):,} files", files, reading, mapping=mapping)
     for _, said in found:
@@ -238,7 +246,7 @@ def _sniffed(file: Input, stream: IO[bytes]) -> str:
     sample = inputs.peek(stream)
     if sample.startswith(b"PAR1"):
         return PARQUET
-    if file.path is None or not sample:
+    if (file.path is None and file.remote is None) or not sample:
         return JSON
     text = sample.decode(tables.encoding_of(sample), errors="replace").lstrip("\ufeff").lstrip()
     if text[:1] in {"{", "["}:
@@ -273,14 +281,6 @@ def _parse_day(what: str, day: str) -> date:
     if not FIRST_DAY <= parsed <= LAST_DAY:
         raise UsageError(f"{what}: no flights", next_step=f"a day from {FIRST_DAY} to {LAST_DAY}")
     return parsed
-
-
-def _parquet(file: Input) -> tuple[list[str], Iterator[Record]]:
-    if file.path is None:
-        reason = "its index is at its end, and standard input cannot be read twice"
-        raise UsageError("Parquet is not read from standard input", reason=reason, next_step="save it to a file first")
-    rows = tables.parquet_rows(file.path)
-    return tables.parquet_columns(file.path), rows
 
 
 def _refuse_repeats(header: list[str], name: str) -> None:

@@ -55,7 +55,8 @@ class IngestStep(Step):
         """Send the events; return what became of them."""
         if not self.events:
             return facts_frame({"events": "none were asked for (parameter events); the probes below are sent anyway"})
-        self.summary = send(open_source(self.events), self.environment, concurrency=self.concurrency)
+        source = open_source(self.events, environment=self.environment)
+        self.summary = send(source, self.environment, concurrency=self.concurrency)
         counts = ("total", "accepted", "duplicate", "conflict", "rejected", "failed", "seconds", "events_per_second")
         return pd.DataFrame([{"events": self.events, **{name: getattr(self.summary, name) for name in counts}}])
 

@@ -152,6 +152,8 @@ def _events(text: str) -> str:
     name, _, day = text.partition(":")
     if name == "flights":
         return f"{name}:{_date(day)}" if day else name
+    if text.startswith("s3://"):
+        return text
     path = Path(text).expanduser()
     if text == "-" or not path.exists():
         raise ValueError(f"{text!r} is no file, no folder and no named data set (flights, flights:<date>)")
@@ -176,7 +178,7 @@ _EXAMPLES = {
     "date": "2013-01-01",
     "datetime": "2013-01-01T00:00:00Z",
     "environment": "local|dev|staging|prod",
-    "events": "flights:2013-01-01, or a path",
+    "events": "flights:2013-01-01, a path, or s3://bucket/key",
 }
 
 
