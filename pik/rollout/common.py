@@ -17,7 +17,7 @@ from pik.rollout.trials import POISON_PREFIX
 from pik.rollout.verdicts import check, every, later, missing, patience
 
 POISON_REMEMBERED = timedelta(minutes=15)  # an alarm looks at minutes and needs some more to fall silent
-INGEST_ANSWERS_SECONDS = 10.0  # its API is not new: longer than a few failed requests would be an outage
+ANSWERS_SECONDS = 10.0  # an API that is not new: longer than a few failed requests would be an outage
 KINDS = {
     "AWS::Lambda::Function": "functions",
     "AWS::ApiGateway::RestApi": "APIs",
@@ -175,7 +175,7 @@ def _wanted_mappings(there: stack.Stack) -> list[str]:
 
 def ingest_answers(stores: Stores, name: str = "ingest still answers") -> Check:
     """The ingest API, at the address producers have, still takes events (asked by a dry run)."""
-    asked = answering(stores.environment, stores.outputs["IngestUrl"], Probe().body(1), INGEST_ANSWERS_SECONDS)
+    asked = answering(stores.environment, stores.outputs["IngestUrl"], Probe().body(1), ANSWERS_SECONDS)
     return check(
         name,
         asked.status == 200,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from pik.rollout.replaying import Group, Raws, Selection, predict
 from pik.rollout.verdicts import check, every, later, missing, patience
 
 SAMPLE = 20  # messages that are sent, or asked about, again
+SENDS = 4  # of a batch of which SQS does not take all ("Failed")
 MOST_DEAD_LETTERS = 100  # are held, for seconds, to find the one that was sent to be set aside
 POISON_PREFIX = "poison-"  # of the replay ids of what is sent to be set aside
 
@@ -115,13 +117,18 @@ class Trials:
         )
 
     def _send(self, stores: Stores, bodies: list[str]) -> set[str]:
-        """Send messages to the queue; return the ids of those that it took."""
+        """Send messages to the queue; return the ids of those that it took. What it did not take is sent again."""
         client, url, ids = self.environment.client("sqs"), stores.outputs["QueueUrl"], set[str]()
         for start in range(0, len(bodies), queue.BATCH):
-            part = bodies[start : start + queue.BATCH]
-            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(part)]
-            taken = client.send_message_batch(QueueUrl=url, Entries=entries).get("Successful", [])
-            ids |= {str(entry["MessageId"]) for entry in taken}
+            left = dict(enumerate(bodies[start : start + queue.BATCH]))
+            for attempt in range(SENDS):
+                time.sleep(attempt)
+                entries = [{"Id": str(n), "MessageBody": body} for n, body in left.items()]
+                taken = client.send_message_batch(QueueUrl=url, Entries=entries).get("Successful", [])
+                ids |= {str(entry["MessageId"]) for entry in taken}
+                left = {n: body for n, body in left.items() if str(n) not in {entry["Id"] for entry in taken}}
+                if not left:
+                    break
         return ids
 
     @staticmethod

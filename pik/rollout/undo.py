@@ -10,7 +10,7 @@ from pik import clock
 from pik.environments import Environment
 from pik.results import Check
 from pik.rollout import common, phases
-from pik.rollout.probe import exchange
+from pik.rollout.probe import answering
 from pik.rollout.reading import Stores, eventually
 from pik.rollout.replaying import busiest, replay_all
 from pik.rollout.rollback import Rollback, rollback
@@ -170,7 +170,7 @@ class RollbackChecks:
             )
         window = {"start_time": "2000-01-01T00:00:00Z", "end_time": "2000-01-02T00:00:00Z"}
         body = json.dumps({"entity_id": "pik-probe-nobody", "dry_run": True, **window}).encode()
-        asked = exchange(self.environment, url, body)
+        asked = answering(self.environment, url, body, common.ANSWERS_SECONDS)
         seen = {"answers": asked.status == 200, "complete": asked["complete"] is True}
         return check(
             name,

@@ -73,7 +73,7 @@ def ingest_fails(run: Run) -> None:
         return answer(500, {"code": "internal"}) if function == "ingest" else run.world.really(function, request)
 
     run.world.answer = answered
-    run.patch.setattr("pik.rollout.common.INGEST_ANSWERS_SECONDS", 0)
+    run.patch.setattr("pik.rollout.common.ANSWERS_SECONDS", 0)
 
 
 def replay_fails(run: Run) -> None:

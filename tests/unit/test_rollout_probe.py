@@ -15,6 +15,8 @@ from pik.results import Verdict
 from pik.rollout import phases, probe
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks
+from pik.rollout.trials import Trials
+from pik.rollout.undo import RollbackChecks
 from tests.unit.rollout_world import RolloutWorld, in_place, indexed
 
 
@@ -144,3 +146,23 @@ def test_ingest_that_stumbles_in_phase_2_is_inconclusive(world: RolloutWorld, mo
     checks = ReplayChecks(world.environment, patience=5)
     checks.replay()
     assert checks.ingest().verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_replay_api_that_is_busy_after_a_rollback_is_asked_again(world: RolloutWorld, status: int) -> None:
+    stumbling(world, "replay", status, status)
+    assert RollbackChecks(world.environment).replay_api(world.stores).verdict is Verdict.PASSED
+
+
+def test_messages_that_a_batch_did_not_take_are_sent_again(
+    world: RolloutWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, refusals = world.client("sqs"), [2, 1]
+    real = client.send_message_batch
+
+    def some(QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803 - boto3's names
+        taken = Entries[: -refusals.pop(0)] if refusals else Entries
+        return dict(real(QueueUrl=QueueUrl, Entries=taken))
+
+    monkeypatch.setattr(client, "send_message_batch", some)
+    assert len(Trials(world.environment, 0)._send(world.stores, [f"{n}" for n in range(12)])) == 12
