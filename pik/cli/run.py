@@ -49,6 +49,9 @@ def run(
     resume: Annotated[str, typer.Option("--resume", metavar="RUN", help="Go on with a run: name, path or last.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Resume although what had passed has changed.")] = False,
     payloads: Annotated[bool, typer.Option(help="Keep event payloads in notebooks and report.")] = True,
+    ticket: Annotated[
+        str, typer.Option("--ticket", help="The change this is for, such as CHG-1234: in the report.")
+    ] = "",
     runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Where runs are kept.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a run in prod.")] = False,
     as_json: JsonOption = False,
@@ -78,7 +81,8 @@ def run(
     given = _pairs(parameter or [])
     book = runbooks.load(runbook)
     _guard(env, yes)
-    options: dict[str, Any] = {"runs_dir": runs_dir, "payloads": payloads, "allow_values": allow_value or []}
+    options: dict[str, Any] = {"runs_dir": runs_dir, "payloads": payloads, "ticket": ticket}
+    options["allow_values"] = allow_value or []
     _show(lambda tell: runbooks.run(book, env, given, on_progress=tell, **options), as_json)
 
 

@@ -113,13 +113,14 @@ class Step(BaseModel):
 
 
 class Where(BaseModel):
-    """Where a run went."""
+    """Where a run went, and as whom: ``caller`` is the ARN that AWS knows."""
 
     environment: str
     stack: str
     region: str
     account: str
     endpoint: str | None = None
+    caller: str = ""
 
 
 class Git(BaseModel):
@@ -140,7 +141,7 @@ class Source(BaseModel):
 
 
 class Run(BaseModel):
-    """A run: everything needed to show it, judge it and resume it."""
+    """A run: everything needed to show it, judge it and resume it. ``ticket``: the change it belongs to."""
 
     version: int = 1
     id: str
@@ -148,6 +149,7 @@ class Run(BaseModel):
     where: Where
     parameters: dict[str, Value]
     payloads: bool = True
+    ticket: str = ""
     state: State = State.PLANNED
     user: str
     host: str
@@ -175,6 +177,11 @@ class Run(BaseModel):
     def stopped(self) -> Step | None:
         """The step at which the run stopped, or that comes next; None when every step is done."""
         return next((step for step in self.steps if not step.state.done), None)
+
+    @property
+    def undo(self) -> list[Step]:
+        """Steps that changed something and say how it is undone, in the order in which one would: the last first."""
+        return [step for step in reversed(self.steps) if step.result and step.result.changes and step.result.undo]
 
     @property
     def verdict(self) -> State:

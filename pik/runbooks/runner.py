@@ -18,6 +18,8 @@ from pik.runbooks.runbook import Runbook, load
 from pik.runbooks.suggest import did_you_mean
 from pik.signals import ended_in_order
 
+LONGEST_TICKET = 100  # characters
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -48,14 +50,16 @@ def run(
     runs_dir: Path | None = None,
     on_progress: OnProgress | None = None,
     payloads: bool = True,
+    ticket: str = "",
     allow_values: Collection[str] = (),
 ) -> Run:
     """Run a runbook in an environment and return what it came to.
 
     ``parameters``: values as text, as ``-p`` takes them; ``payloads=False`` leaves what is marked as payload out of
-    everything kept; ``allow_values``: names of parameters whose values only look like secrets. Everything is checked
-    before the run's folder exists: UsageError for a mistake in runbook, parameters or notebooks, AwsError when the
-    environment is out of reach. A failing step is no exception: see ``Run.verdict``. Ctrl-C and SIGTERM raise
+    everything kept; ``ticket``: the change that the report is for; ``allow_values``: names of parameters whose values
+    only look like secrets. Everything is checked before the run's folder exists: UsageError for a mistake in runbook,
+    parameters or notebooks, AwsError when the environment is out of reach. A failing step is no exception: see
+    ``Run.verdict``. Ctrl-C and SIGTERM raise
     Interrupted, with the run.
 
     >>> run("rollout", "local", {"events": "flights:2013-01-01"}).verdict           # doctest: +SKIP
@@ -63,9 +67,17 @@ def run(
     """
     book = runbook if isinstance(runbook, Runbook) else load(runbook)
     record = plan(book, env, parameters or {}, payloads, allow_values)
+    record.ticket = _checked(ticket)
     record._path = new_folder(runs_dir or project.RUNS, record)
     with lock(record.path):
         return _work(record, on_progress)
+
+
+def _checked(ticket: str) -> str:
+    if len(ticket) > LONGEST_TICKET or not ticket.isprintable():
+        limit = f"at most {LONGEST_TICKET} characters, none of them a control character"
+        raise UsageError("that is no ticket", reason=limit, next_step="--ticket CHG-1234")
+    return ticket.strip()
 
 
 def resume(run_dir: Path | str, *, force: bool = False, on_progress: OnProgress | None = None) -> Run:

@@ -22,14 +22,21 @@ def locate(env: str) -> Where:
 
     place = environment(env)
     try:
-        account = place.client("sts", connect_timeout=5, read_timeout=10).get_caller_identity()["Account"]
+        caller = place.client("sts", connect_timeout=5, read_timeout=10).get_caller_identity()
     except (BotoCoreError, ClientError) as error:
         raise AwsError(
             f"{env}: AWS does not say whose account this is",
             reason=str(error),
             next_step="check the credentials and the region in this shell (aws sts get-caller-identity)",
         ) from None
-    return Where(environment=env, stack=place.stack, region=place.region, account=account, endpoint=place.endpoint)
+    return Where(
+        environment=env,
+        stack=place.stack,
+        region=place.region,
+        account=caller["Account"],
+        endpoint=place.endpoint,
+        caller=caller.get("Arn", ""),
+    )
 
 
 def user() -> str:

@@ -12,7 +12,7 @@ import pytest
 from pik.errors import Refused, UsageError
 from pik.results import RESULT_MEDIA_TYPE, Check, Evidence, StepResult, Verdict
 from pik.runbooks import report
-from pik.runbooks.record import Run, Source, State, Step, Where, is_locked, lock
+from pik.runbooks.record import Recorded, Run, Source, State, Step, Where, is_locked, lock
 from tests.notebooks.offline import active_parts
 
 V4: Any = nbformat.v4
@@ -194,3 +194,31 @@ def test_facts_keep_their_order_through_a_notebook_with_sorted_keys() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(None, ""), (0.04, "0.0 s"), (59.96, "1 min 0 s"), (7260, "2 h 1 min")])
 def test_durations(seconds: float | None, text: str) -> None:
     assert report.duration(seconds) == text
+
+
+def test_checks_that_passed_are_folded_and_others_are_not(tmp_path: Path) -> None:
+    good = Check(name="all is well", verdict=Verdict.PASSED, sentence="s")
+    bad = Check(name="something is lost", verdict=Verdict.FAILED, sentence="two events")
+    page = write(a_run(tmp_path, good, bad))
+    folded = page[page.index('<details class="fold passing">') :].partition("</details>")[0]
+    assert "✓ 1 passed" in folded
+    assert "all is well" in folded
+    assert "something is lost" not in folded
+
+
+def test_the_report_says_for_which_ticket_as_whom_and_how_it_is_undone(tmp_path: Path) -> None:
+    run = a_run(tmp_path, Check(name="c", verdict=Verdict.PASSED, sentence="s"))
+    run.ticket, run.where.caller = "CHG-<7>", "arn:aws:sts::1:assumed-role/ops/ana"
+    first = run.steps[0]
+    assert first.result is not None
+    changed = first.result.model_copy(update={"changes": ("a stack",), "undo": "pik rollback --env dev --to ingest"})
+    later = first.model_copy(update={"title": "Later", "result": changed.model_copy(update={"undo": "pik undo"})})
+    first.result = changed
+    run.steps.append(later)
+    first.ledger = Recorded(number=12, hash="f" * 64)
+    page = write(run)
+    top = page[: page.index("<h2>Steps</h2>")]
+    assert "CHG-&lt;7&gt;" in top
+    assert "assumed-role/ops/ana" in top
+    assert top.index("pik undo") < top.index("pik rollback --env dev --to ingest")  # the last step first
+    assert "pik ledger show 12 --env" in page
