@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,8 @@ from pik.cli.output import console
 
 if TYPE_CHECKING:
     from pik.runbooks import Runbook
+
+INCIDENT = "dropped-window", 4  # five hours of an afternoon
 
 
 def register(app: typer.Typer) -> None:
@@ -28,9 +30,14 @@ def demo(
     events: Annotated[
         str, typer.Option(help="What to ingest: flights, flights:DATE, or a file.")
     ] = "flights:2013-01-01",
+    incident: Annotated[
+        bool, typer.Option(help="Afterwards send two weeks of one airline's flights, with something wrong in them.")
+    ] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the embedded AWS running.")] = False,
 ) -> None:
     """Run the whole rollout on the embedded AWS: three phases, their checks, and the rollback, on real flights.
+
+    Then it leaves something to find: two weeks of one airline's events, of which some never came.
 
     It starts from nothing, in a state directory of its own (.pik/demo): what you do in `local` is never touched. An
     earlier demo's data is deleted unless somebody has opened it since; then it is put aside. Its last lines say how to
@@ -52,6 +59,7 @@ def demo(
         console.print(f"✓ embedded AWS on 127.0.0.1:{port}, IAM enforced, state in {_shown(state)}", soft_wrap=True)
         os.environ[local.STATE_VARIABLE] = str(state)  # for the notebooks' kernels and for what they start
         code = _rollout(book, parameters)
+        found = _leave_something(state) if incident and code == 0 else None
     finally:
         if not keep:
             local.down(state)
@@ -59,7 +67,7 @@ def demo(
         console.print(line, markup=False, soft_wrap=True)
     if not keep:
         console.print(f"  took     {time.monotonic() - started:.0f} s, no process left")
-    for line in next_steps(state, failed=code != 0):
+    for line in next_steps(state, failed=code != 0, incident=found):
         console.print(line, soft_wrap=True)
     raise typer.Exit(code)
 
@@ -76,16 +84,39 @@ def _check(book: Runbook, parameters: dict[str, str]) -> None:
         raise UsageError(f"there is no event in {events}", next_step="--events flights:2013-01-01, or another file")
 
 
-def next_steps(state: Path, *, failed: bool = False) -> list[str]:
-    """Return the demo's last lines: the commands that open what it left, or that go on with it when it failed."""
+def _leave_something(state: Path) -> dict[str, Any] | None:
+    """Make an incident happen, and return where to look for it; that it did not happen fails no demo."""
+    from pik.errors import PikError
+    from pik.simulate import simulate
+
+    try:
+        return simulate("local", *INCIDENT, say=console.print, path=state / "truth.json")
+    except PikError as error:
+        console.print(f"! no incident to look for: {error.message}", markup=False, soft_wrap=True)
+        return None
+
+
+def next_steps(state: Path, *, failed: bool = False, incident: dict[str, Any] | None = None) -> list[str]:
+    """Return the demo's last lines: the commands that open what it left, or that go on with it when it failed.
+
+    ``incident``: what :func:`pik.simulate.simulate` says of the one that was left to be found.
+    """
     pik = "pik" if shutil.which("pik") else _shown(Path(sys.executable).with_name("pik"))
     shown = _shown(state)
     if failed:
         return [f"  first    export PIK_LOCAL_STATE={shown}; {pik} local up     then what is said above"]
-    return [
+    lines = [
         f"  next     {pik} lab --state {shown}          open the workbench on what the demo left",
         f"           export PIK_LOCAL_STATE={shown}; {pik} local up; {pik} status --env local",
     ]
+    if incident:
+        start, end = (str(incident[name])[:10] for name in ("start", "end"))
+        lines += [
+            f"  find     events of source {incident['source']} are missing. When were they not sent?",
+            f"           {pik} run missing-window -p source={incident['source']} -p start={start} -p end={end}",
+            f"           the truth, for after you have looked: {_shown(state / 'truth.json')}",
+        ]
+    return lines
 
 
 def _shown(path: Path) -> str:

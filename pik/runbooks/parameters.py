@@ -126,6 +126,9 @@ def _choice(text: str, choices: tuple[str, ...]) -> str:
     return text
 
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
 def _date(text: str) -> str:
     try:
         return date.fromisoformat(text).isoformat()
@@ -136,10 +139,10 @@ def _date(text: str) -> str:
 def _datetime(text: str) -> str:
     from pik.events import format_time, parse_time
 
-    try:
-        return format_time(parse_time(text))
+    try:  # a day is its first moment
+        return format_time(parse_time(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text))
     except ValueError:
-        raise ValueError(f"{text!r} is not an RFC 3339 time") from None
+        raise ValueError(f"{text!r} is neither a day nor an RFC 3339 time") from None
 
 
 def _environment(text: str) -> str:

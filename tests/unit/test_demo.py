@@ -165,3 +165,29 @@ def test_the_last_lines_are_commands_for_this_place(monkeypatch: pytest.MonkeyPa
 
     assert "lab --state 'with space/demo'" in lines
     assert "export PIK_LOCAL_STATE='with space/demo'" in lines
+
+
+def test_the_last_lines_say_what_there_is_to_find_and_not_where(tmp_path: Path) -> None:
+    told = {
+        "source": "MQ-sim-dropped-window-4",
+        "start": "2013-01-01T00:00:00Z",
+        "end": "2013-01-16T00:00:00Z",
+        "window": ["2013-01-07T14:11:25Z", "2013-01-07T19:14:59Z"],
+    }
+    lines = "\n".join(next_steps(tmp_path, incident=told))
+    assert "run missing-window -p source=MQ-sim-dropped-window-4 -p start=2013-01-01 -p end=2013-01-16" in lines
+    assert "2013-01-07" not in lines
+
+
+def test_a_demo_without_its_incident_is_a_demo_all_the_same(
+    checkout: Path, demo: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise errors.AwsError("not everything could be delivered")
+
+    monkeypatch.setattr("pik.cli.demo._rollout", lambda *_: 0)
+    monkeypatch.setattr("pik.simulate.simulate", refuses)
+    said = demo()
+    assert said.exit_code == 0
+    assert "pik lab" in said.output
+    assert "missing-window" not in said.output
