@@ -48,6 +48,7 @@ class RollbackChecks:
                 if total >= self.rehearsal.messages:
                     break
             self.sent = sum(r.sent for r in replay_all(self.environment, selections, on_progress=on_progress))
+            self._until(self.sent)  # the rollback counts once, and a count of 0 may be a minute old
 
         return rollback(self.environment, self.to, on_progress=on_progress, after_stop=send)
 
@@ -116,8 +117,12 @@ class RollbackChecks:
         wanted = done.queue_before
         if wanted is None or (done.queue_after is not None and done.queue_after >= wanted):
             return done.queue_after
-        stores, patience = Stores(self.environment), max(2.0, 120.0 * clock.lateness(self.environment))
-        return eventually(stores.waiting, lambda count: count >= wanted, patience, every=2.0)
+        return self._until(wanted)
+
+    def _until(self, wanted: int) -> int:
+        """Messages in the queue; looked at until they are that many, for as long as SQS may be behind."""
+        patience = max(2.0, 120.0 * clock.lateness(self.environment))
+        return eventually(Stores(self.environment).waiting, lambda count: count >= wanted, patience, every=2.0)
 
     @staticmethod
     def _fewer(done: Rollback, after: int | None) -> str:
