@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -114,7 +115,7 @@ def ingest(
             resume=resume,
             on_progress=on_progress,
         )
-    emit({**summary.as_dict(), "notes": events.notes}, as_json=as_json, text=summary_text(summary, env))
+    emit({**summary.as_dict(), "notes": events.notes}, as_json=as_json, text=summary_text(summary, env, what))
     raise typer.Exit(summary.exit_code)
 
 
@@ -140,7 +141,7 @@ def _sample(events: Source, sample: int, *, dry_run: bool, as_json: bool) -> int
     return 4 if data["rejected"] else 0
 
 
-def summary_text(summary: Summary, env: str) -> str:
+def summary_text(summary: Summary, env: str, what: Sequence[str] = ("FILE",)) -> str:
     """Return the summary as a person reads it: the verdict first, then counts, speed and what to do."""
     counts = "   ".join(
         f"{name} {getattr(summary, name):,}"
@@ -160,7 +161,7 @@ def summary_text(summary: Summary, env: str) -> str:
     unshown = summary.conflict + summary.rejected + summary.failed - min(5, len(summary.problems))
     if unshown > 0:
         lines.append(f"  … and {unshown:,} more (--json shows the first 20, and all codes)")
-    return "\n".join([*map(printable, lines), *_next_steps(summary, env)])
+    return "\n".join([*map(printable, lines), *_next_steps(summary, env, what)])
 
 
 def _problem_text(problem: Problem) -> str:
@@ -184,14 +185,19 @@ def _verdict(summary: Summary) -> str:
     return f"{summary.accepted + summary.duplicate:,} of {n} {safe}; the others need attention"
 
 
-def _next_steps(summary: Summary, env: str) -> Iterator[str]:
+def _next_steps(summary: Summary, env: str, what: Sequence[str]) -> Iterator[str]:
     from pik.producer.delivery import NOT_SENT
 
     if summary.failed_file:
         yield f"  not delivered {summary.failed_file}"
     if summary.rejects_file:
         yield f"  rejected      {summary.rejects_file} (each with its reason and its line)"
-    if summary.too_many_rejected:
+    shapes = {problem.mapping for problem in summary.problems if problem.mapping}
+    if len(shapes) == 1:
+        files = " ".join(map(shlex.quote, what))
+        command = f"pik ingest {files} --env {env} --mapping {shapes.pop()}"
+        yield f"  do this       {command} (look first: --dry-run --sample 3)"
+    elif summary.too_many_rejected:
         yield "  do this       is it the right file? --dry-run looks at it; --stop-after 0 sends it all the same"
     elif summary.stopped:
         yield f"  do this       pik status --env {env} (is the API there, may you call it?), then the same again"

@@ -271,7 +271,8 @@ def _item(ordinal: int, event: Sendable) -> Item:
 def _recognise(item: Item, outcome: Outcome) -> None:
     """Add to the answer which mapping takes such a record, when there is one."""
     if outcome.answer.get("code") in _OTHER_SHAPE and (mapping := recognise(item.body)):
-        outcome.answer["do_this"] = f"{mapping.about}: the same command with --mapping {mapping.name}"
+        said = f"{mapping.about}: the same command with --mapping {mapping.name}"
+        outcome.answer.update(do_this=said, mapping=mapping.name)
 
 
 def _reason(outcome: Outcome) -> str:

@@ -17,7 +17,10 @@ _SHOWN_PROBLEMS = 20
 
 @dataclass(frozen=True)
 class Problem:
-    """One event that is not safely stored as the producer meant it; ``place`` says where in the input, for people."""
+    """One event that is not safely stored as the producer meant it; ``place`` says where in the input, for people.
+
+    ``mapping``: the name of the one that takes such records.
+    """
 
     number: int
     place: str
@@ -28,6 +31,7 @@ class Problem:
     do_this: str
     id: str
     attempts: int
+    mapping: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,5 +176,6 @@ def _problem(number: int, place: str, outcome: Outcome) -> Problem:
         status=outcome.status,
         id=identifier,
         attempts=outcome.attempts,
+        mapping=str(answer.get("mapping") or ""),
         **text,
     )
