@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,7 @@ MARKS = {
     "skipped": ("–", "dim"),
 }
 GUARDED = ("staging", "prod")
+SILENCE = 10.0  # seconds without a line, where there is no terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -130,9 +133,13 @@ def _show(work: Any, as_json: bool) -> None:
 
 @contextmanager
 def _reporter() -> Iterator[OnProgress]:
-    """Yield a callback that shows one moving line on a terminal, and a line per step anywhere."""
+    """Yield a callback that shows one moving line on a terminal, and a line per step anywhere.
+
+    Without a terminal, what is done at the moment is said every :data:`SILENCE` seconds: a build log shows that it goes
+    on.
+    """
     live = console.status("starting") if console.is_terminal else None
-    announced = False
+    announced, pulse = False, Pulse()
 
     def tell(news: Progress) -> None:
         nonlocal announced
@@ -142,18 +149,46 @@ def _reporter() -> Iterator[OnProgress]:
             console.print(f"{news.run.runbook.name} · {news.run.where.environment} · run {news.run.id}", soft_wrap=True)
         if news.cell or step.state == "running":
             where = f" · cell {news.cell}/{news.cells}" if news.cell else ""
+            doing = f"step {step.number}/{total} {step.title}{where}"
             if live:
-                live.update(Text(f"step {step.number}/{total} {step.title}{where}"))
-            elif not news.cell:
+                live.update(Text(doing))
+                return
+            if not news.cell:
                 console.print(f"  … {step.number}/{total} {step.title}")
+            pulse.doing(doing)
         else:
             console.print(_line(step), soft_wrap=True)
+            pulse.doing("")
 
-    if live is None:
+    with live or pulse:
         yield tell
-        return
-    with live:
-        yield tell
+
+
+class Pulse:
+    """Says what is done at the moment whenever that has lasted for some seconds."""
+
+    def __init__(self, every: float = SILENCE) -> None:
+        self._every, self._doing, self._since = every, "", time.monotonic()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="pik-pulse", daemon=True)
+
+    def doing(self, what: str) -> None:
+        """Note what is done from now on; nothing: there is nothing to say."""
+        self._doing, self._since = what, time.monotonic()
+
+    def _beat(self) -> None:
+        while not self._end.wait(self._every):
+            doing, lasted = self._doing, time.monotonic() - self._since
+            if doing and lasted >= self._every:
+                console.print(f"    {doing} · {lasted:.0f} s", style="dim", markup=False, soft_wrap=True)
+
+    def __enter__(self) -> Pulse:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
 
 
 def _line(step: Step) -> Text:

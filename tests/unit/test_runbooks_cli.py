@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from pik import project, runbooks
 from pik.cli import run as command
+from pik.cli.run import Pulse
 from pik.errors import PikError, Refused, UsageError
 from pik.results import StepResult
 from pik.runbooks.record import Recorded, Run, Source, State, Step, Where
@@ -124,3 +126,15 @@ def test_the_summary_says_where_a_step_is_recorded_or_why_it_is_not(
     assert "not recorded in the ledger: nobody is there" in CliRunner().invoke(app, ["trial"]).stdout
     done.steps[0].ledger = Recorded(number=118, hash="9f3c2a41d0b7e55c" * 4)
     assert "ledger entry 118 · 9f3c2a41d0b7e55c\n" in CliRunner().invoke(app, ["trial"]).stdout
+
+
+def test_what_lasts_is_said_again_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Pulse(every=0.05) as pulse:
+        pulse.doing("step 2/4 Replay · cell [1]/8")
+        time.sleep(0.3)
+        pulse.doing("")
+        time.sleep(0.1)
+        before = capsys.readouterr().err
+        time.sleep(0.2)
+    assert "step 2/4 Replay · cell [1]/8 · 0 s" in before
+    assert capsys.readouterr().err == ""
