@@ -28,6 +28,7 @@ from rich.console import Console
 
 from bench import report
 
+DOCS = report.DOCS.with_name("local.md")
 PIK = Path(sys.executable).with_name("pik")
 RATE = 20.0
 CONNECTIONS = 6  # of the producer: with the rollout's own not far above the ten invocations of a new account
@@ -62,6 +63,9 @@ def _result(
         "bench": "realism",
         "started": started,
         "quick": len(measured) < NEEDED,
+        "load": load,
+        "compress": compress,
+        "without": without,
         "note": f"Measured {started} on {os.cpu_count()} CPUs, load average {load} before; waits compressed by "
         f"{compress:g}; left out: {', '.join(without) or 'no habit'}; {len(measured)} seeds, "
         f"{passed} passed; median {median(seconds):.0f} s, longest "
@@ -69,6 +73,11 @@ def _result(
         "measured": measured,
         "tables": [
             ["Rollouts with AWS's habits, twenty events a second meanwhile", _COLUMNS, [_row(one) for one in measured]],
+            [
+                "What did not pass at first",
+                ["seed", "verdict", "check"],
+                [[str(one["seed"]), v, name] for one in measured for name, v in one["not_passed_at_first"].items()],
+            ],
             [
                 "How often each habit struck, all seeds",
                 ["habit", "times"],
@@ -224,18 +233,30 @@ def _patient(read: Any) -> Any:
     return attempt
 
 
+def joined(files: list[Path]) -> dict[str, Any]:
+    """Return one result of several runs' files: many seeds take hours, and may be run in parts."""
+    parts = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    measured = sorted((one for part in parts for one in part["measured"]), key=lambda one: int(one["seed"]))
+    first = min(parts, key=lambda part: str(part["started"]))
+    return _result(measured, first["started"], first["load"], first["compress"], first["without"])
+
+
 def main() -> int:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m bench.realism", description=__doc__)
     parser.add_argument("--seeds", default="0-19", help="a seed, or a range such as 0-19")
     parser.add_argument("--compress", type=float, default=10.0, help="waits are that much shorter than AWS's")
     parser.add_argument("--without", action="append", default=[], metavar="HABIT", help="leave a habit out; repeatable")
+    parser.add_argument("--join", nargs="+", type=Path, metavar="FILE", help="run nothing: make one of earlier results")
     options = parser.parse_args()
     low, _, high = options.seeds.partition("-")
     seeds = list(range(int(low), int(high or low) + 1))
-    result = run(seeds, options.compress, options.without, Console(stderr=True, highlight=False))
+    console = Console(stderr=True, highlight=False)
+    result = joined(options.join) if options.join else run(seeds, options.compress, options.without, console)
     report.show(result, Console(highlight=False))
     print(report.save(result))
+    if not result["quick"]:
+        report.document(result, DOCS)
     return 0 if all(one["verdict"] == "passed" and not one["lost"] for one in result["measured"]) else 4
 
 
