@@ -37,7 +37,7 @@ class Request:
         identity = context.get("identity") or {}
         return cls(
             body=base64.b64decode(text) if event.get("isBase64Encoded") else text.encode(),
-            headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
+            headers=_headers(event),
             query=_query(event),
             request_id=context.get("requestId") or "",
             caller=identity.get("userArn") or identity.get("caller") or "",
@@ -53,6 +53,18 @@ class Request:
         if not values <= {"true", "false"} or len(values) > 1:
             raise Rejected("bad_dry_run", "dry_run is neither true nor false", "send dry_run=true, or leave it out")
         return values == {"true"}
+
+
+def _headers(event: Mapping[str, Any]) -> dict[str, str]:
+    """Return each header with its values joined (RFC 9110, 5.3): API Gateway's plain form has only the last of several.
+
+    Of a header that says the same twice one is enough.
+    """
+    single = {name: [value] for name, value in (event.get("headers") or {}).items()}
+    values: dict[str, list[str]] = {}
+    for name, found in (single | (event.get("multiValueHeaders") or {})).items():
+        values.setdefault(name.lower(), []).extend(found)
+    return {name: ", ".join(dict.fromkeys(found)) for name, found in values.items()}
 
 
 def _query(event: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -55,7 +55,8 @@ def ingest(request: Request, config: Settings) -> dict[str, Any]:
     )
     stores = Stores(config)
     try:
-        event = parse_event(request.body, request.headers, new=True)
+        # From the headers that are kept, and no others, so that it is the same event when it is read again.
+        event = parse_event(request.body, arrival.event_headers, new=True)
         arrival.to_metadata()
     except Rejected as reason:
         return _reject(stores, request.body, arrival, reason, dry_run)

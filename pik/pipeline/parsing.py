@@ -26,6 +26,7 @@ from urllib.parse import unquote
 import rfc8785
 
 from pik.events import Event, parse_instant
+from pik.pipeline.headers import KEY, idempotency_key, media_type
 from pik.pipeline.strict_json import Rejected, is_unicode, parse_json, shown
 
 __all__ = ["FIELDS", "MAX_BODY", "MAX_NAME", "Rejected", "parse_event", "parse_json"]
@@ -46,7 +47,8 @@ def parse_event(body: bytes, headers: Mapping[str, str], *, new: bool = False) -
 
     Args:
         body: what was sent, or what is stored.
-        headers: those of the request, or those that the stored object kept.
+        headers: those that an arrival keeps (:attr:`pik.pipeline.rows.Arrival.event_headers`), of the request or of the
+            stored object.
         new: hold it also to the rules for new arrivals: size, nesting, numbers that a double holds exactly, names
             without control characters, at most 18 digits of a second.
 
@@ -57,17 +59,33 @@ def parse_event(body: bytes, headers: Mapping[str, str], *, new: bool = False) -
     if new and len(body) > MAX_BODY:
         do_this = "split it, or keep the large part elsewhere and send a reference to it"
         raise Rejected("body_too_large", f"{len(body):,} bytes; at most {MAX_BODY:,} are taken", do_this, status=413)
+    return _event(_with_key(_fields(body, headers, new), headers), new)
+
+
+def _fields(body: bytes, headers: Mapping[str, str], new: bool) -> Mapping[str, Any]:
+    """Return the event's fields by their own names, whichever form the body has."""
     document = parse_json(body, new=new)
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if "ce-specversion" in headers:
-        return _event(_from_binary(document, headers, new), new)
-    if content_type == "application/cloudevents+json" or (isinstance(document, dict) and "specversion" in document):
-        return _event(_from_structured(document, new), new)
-    if not isinstance(document, dict):
+        return _from_binary(document, headers, new)
+    is_object = isinstance(document, dict)
+    if media_type(headers) == "application/cloudevents+json" or (is_object and "specversion" in document):
+        return _from_structured(document, new)
+    if not is_object:
         raise Rejected("not_an_object", "the body is not a JSON object", f"send an object with {_list(_REQUIRED)}")
     refuse_unknown(document, FIELDS, "put your own fields into payload")
     _check_origin(document, new)
-    return _event(document, new)
+    return dict(document)
+
+
+def _with_key(fields: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the fields with the key of the ``Idempotency-Key`` header. A CloudEvent has its id as a key."""
+    if KEY not in headers:
+        return fields
+    key, own = idempotency_key(headers[KEY]), fields.get("idempotency_key")
+    if own is not None and own != key:
+        message = "the Idempotency-Key header and the event's own key (a CloudEvent's id) differ"
+        raise Rejected("two_keys", message, "send one of them, or the same in both")
+    return {**fields, "idempotency_key": key}
 
 
 def refuse_unknown(document: Mapping[str, Any], fields: tuple[str, ...], otherwise: str) -> None:

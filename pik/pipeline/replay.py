@@ -21,10 +21,11 @@ from botocore.exceptions import ClientError
 
 from pik import events
 from pik.pipeline import aws, queue
+from pik.pipeline.headers import KEY
 from pik.pipeline.http import STORE_FAILURES, Request, answer, error, guarded, store_unavailable, try_again
 from pik.pipeline.selection import Selection, parse_selection
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
-from pik.pipeline.strict_json import parse_json
+from pik.pipeline.strict_json import Rejected, parse_json
 from pik.pipeline.tracing import traced
 
 logger = Logger()
@@ -68,6 +69,9 @@ class _Progress:
 
 def replay(request: Request, config: Settings, has_time: Callable[[], bool]) -> dict[str, Any]:
     """Answer one replay request; ``has_time`` says whether another batch may begin. Raise Rejected."""
+    if KEY in request.headers:
+        do_this = "send replay_id in the body: what is sent again under it is counted once"
+        raise Rejected("idempotency_key_not_taken", "POST /replay takes no Idempotency-Key header", do_this)
     selection = parse_selection(parse_json(request.body), dry_run=request.dry_run or config.dry_run)
     progress = _Progress(after=selection.after)
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,14 @@ from urllib.parse import quote, unquote
 
 from pik import events
 from pik.events import Event
+from pik.pipeline.headers import of_event
 from pik.pipeline.parsing import Rejected
 
 # S3 allows 2 KB of user metadata for one object, names and values together:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 MAX_HEADERS_BYTES = 1200
+# Metadata travels as headers: printable ASCII stays as it is, but for what says that something is encoded.
+_PLAIN = string.punctuation.replace("%", "")
 USUAL_CONTENT_TYPE = "application/json"
 _MAX_VALUE = 256
 _DAY_SECONDS = 86_400
@@ -40,7 +44,7 @@ class Arrival:
     content_type: str
     body_sha256: str
     size_bytes: int
-    headers: Mapping[str, str]  # the ce-* headers of a binary CloudEvent, part of the event; else empty
+    headers: Mapping[str, str]  # those that are part of the event: Idempotency-Key, a binary CloudEvent's ce-*
 
     @classmethod
     def of(
@@ -55,14 +59,15 @@ class Arrival:
             content_type=_printable(headers.get("content-type", USUAL_CONTENT_TYPE)),
             body_sha256=hashlib.sha256(body).hexdigest(),
             size_bytes=len(body),
-            headers={name: value for name, value in headers.items() if name.startswith("ce-")},
+            headers=of_event(headers),
         )
 
     def to_metadata(self) -> dict[str, str]:
         """Return S3 user metadata: ASCII, within the limit S3 sets. Raise Rejected when the headers do not fit."""
-        packed = quote(json.dumps(self.headers, sort_keys=True, ensure_ascii=False), safe="")
+        packed = quote(json.dumps(self.headers, sort_keys=True, ensure_ascii=False), safe=_PLAIN)
         if len(packed) > MAX_HEADERS_BYTES:
-            raise Rejected("headers_too_large", "the ce-* headers are too large", "use CloudEvents structured mode")
+            do_this = "send what they say in the body: CloudEvents in structured mode, idempotency_key"
+            raise Rejected("headers_too_large", "the ce-* and Idempotency-Key headers are too large", do_this)
         values = {
             "ingest-time": self.ingest_time,
             "request-id": self.request_id,
