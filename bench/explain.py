@@ -157,7 +157,7 @@ def _fill_logs(env: Any, ids: dict[str, str], at: float, lines: int, say: Callab
 
     On AWS lines arrive when they happen (older ones than 14 days are refused); the embedded AWS takes them.
     """
-    from pik.workbench.telemetry import FUNCTIONS
+    from pik.workbench.log_lines import FUNCTIONS
 
     say(f"{lines:,} log lines")
     logs, outputs, rng = env.client("logs"), env.outputs(), random.Random(1)

@@ -28,11 +28,11 @@ from pik.pipeline.rows import expand
 from pik.replays.records import Replay
 from pik.rollout.inventory import messages
 from pik.rollout.stack import aws_errors
-from pik.workbench import replays
+from pik.workbench import replay_rows
 from pik.workbench.explanation import Explanation, Line
+from pik.workbench.log_lines import FUNCTIONS
 from pik.workbench.log_windows import Window, backwards, naming, without_repeats
 from pik.workbench.snapshot import Kept, Row, read
-from pik.workbench.telemetry import FUNCTIONS
 from pik.workbench.times import moment
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ def _replayed(wb: Workbench, event_id: str, found: _Found) -> None:
         return
     pk, at = events.aggregate_pk(entity, sk[events.SK_TIME][:10]), sk[events.SK_TIME]
     versions = _query(wb, "AggregatesTable", pk, events.version_sk(""))
-    found.replays, found.all_replays = replays.of_entity(wb, entity, at, [str(row["replay_id"]) for row in versions])
+    found.replays, found.all_replays = replay_rows.of_entity(
+        wb, entity, at, [str(row["replay_id"]) for row in versions]
+    )
     ids = dict.fromkeys([*found.replays, *(str(row["replay_id"]) for row in versions)])
     keys = [{"PK": _serialize(pk), "SK": _serialize(events.contribution_sk(name, event_id))} for name in ids]
     counted = batch.items(wb.environment.client("dynamodb"), wb.outputs["AggregatesTable"], keys)

@@ -6,17 +6,11 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from pik.text import printable
-from pik.workbench.frames import TIME, frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TIMELINE = pa.schema(
-    [("time", TIME), *((name, pa.string()) for name in ("what", "detail", "source")), ("ok", pa.bool_())]
-)
 _MARKS = {True: "✓", False: "✗", None: " "}
 _COLUMNS = ("time (UTC)", "", "what", "detail", "source")
 
@@ -65,6 +59,8 @@ class Explanation:
     @property
     def frame(self) -> pd.DataFrame:
         """The timeline as a frame: ``time`` (null: now), ``what``, ``detail``, ``source``, ``ok``."""
+        from pik.workbench.frames import TIMELINE, frame  # heavy, and the text needs none of it
+
         return frame(TIMELINE, [{**asdict(line), "time": line.time or None} for line in self.lines])
 
     def to_dict(self) -> dict[str, Any]:

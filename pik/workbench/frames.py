@@ -147,6 +147,9 @@ LEDGER = _schema(
     hash=_TEXT,
 )
 
+#: One row for each line of what became of an event. ``time``: null for now; ``ok``: null where nothing was verified.
+TIMELINE = _schema(time=TIME, what=_TEXT, detail=_TEXT, source=_TEXT, ok=_BOOL)
+
 
 def frame(schema: pa.Schema, rows: Iterable[Mapping[str, Any]], **attrs: Any) -> pd.DataFrame:
     """Return rows as a frame of ``schema``.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pik import events
 from pik.errors import AwsError
-from pik.workbench import telemetry
+from pik.workbench import log_lines
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -92,7 +92,7 @@ def naming(wb: Workbench, event_id: str, windows: Iterable[Window]) -> tuple[lis
 
 def _read(wb: Workbench, event_id: str, window: Window) -> tuple[list[Line], str]:
     try:
-        found, _, complete = telemetry.lines(
+        found, _, complete = log_lines.lines(
             wb, window.function, [event_id], window.start, window.end, requests=REQUESTS
         )
     except AwsError as error:  # the stores are worth telling without the logs

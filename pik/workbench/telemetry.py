@@ -16,6 +16,7 @@ from pik.errors import UsageError
 from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.rollout.stack import aws_errors
 from pik.workbench import frames
+from pik.workbench.log_lines import FUNCTIONS, LIMIT, lines
 from pik.workbench.times import moment
 
 if TYPE_CHECKING:
@@ -33,14 +34,7 @@ LOGS = pa.schema(
         *((name, pa.string()) for name in ("replay_id", "message_id", "code", "reason", "function_request_id")),
     ]
 )
-FUNCTIONS = {
-    "ingest": "IngestLogGroup",
-    "replay": "ReplayLogGroup",
-    "processor": "ProcessorLogGroup",
-    "access": "AccessLogGroup",
-}
 WINDOW = timedelta(hours=24)
-LIMIT = 10_000  # lines of each function
 _STATISTICS = ("Sum", "Average", "Minimum", "Maximum", "SampleCount")
 _MOST_POINTS = 1440  # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricStatistics.html
 
@@ -215,64 +209,3 @@ def _points(
         }
         for point in found
     ]
-
-
-def lines(
-    wb: Workbench,
-    function: str,
-    wanted: list[str],
-    since: datetime,
-    until: datetime,
-    limit: int = LIMIT,
-    requests: int | None = None,
-) -> tuple[list[dict[str, Any]], int, bool]:
-    """Return the lines of one function that hold every text wanted, the number of requests, and whether they are all.
-
-    They are rows of :data:`LOGS`, in the order of time; :func:`logs` makes a frame of them. Raises AwsError.
-    """
-    query: dict[str, Any] = {
-        "logGroupName": wb.outputs[FUNCTIONS[function]],
-        "startTime": int(since.timestamp() * 1000),
-        "endTime": int(until.timestamp() * 1000) - 1,  # CloudWatch includes the end
-    }
-    # One plain term for CloudWatch to look for; the others, and whatever would need escaping, are compared here.
-    plain = [term for term in wanted if not {'"', "\\"} & set(term)]
-    if plain:
-        query["filterPattern"] = f'"{max(plain, key=len)}"'
-    rows, number = list[dict[str, Any]](), 0
-    with aws_errors(wb.environment, "read the logs"):
-        pages = wb.environment.client("logs").get_paginator("filter_log_events").paginate(**query)
-        for number, page in enumerate(pages, 1):
-            for event in page["events"]:
-                if all(term in event["message"] for term in wanted):
-                    rows.append(_row(function, query["logGroupName"], event))
-                    if len(rows) > limit:
-                        return rows[:limit], number, False
-            if number == requests and page.get("nextToken"):
-                return rows, number, False
-    return rows, number, True
-
-
-def _row(function: str, group: str, event: dict[str, Any]) -> dict[str, Any]:
-    line = event["message"].rstrip("\n")
-    said = _json(line)
-    texts = {name: value for name, value in said.items() if isinstance(value, str)}
-    kept = ("level", "event_id", "replay_id", "message_id", "code", "reason", "function_request_id")
-    return {
-        **{name: texts.get(name) for name in kept},
-        "service": texts.get("service", function),
-        "time": datetime.fromtimestamp(event["timestamp"] / 1000, UTC),
-        "message": texts.get("message", None if said else line),
-        "request_id": texts.get("correlation_id") or texts.get("request_id") or texts.get("requestId"),
-        "log_group": group,
-        "log_stream": event.get("logStreamName"),
-        "line": line,
-    }
-
-
-def _json(line: str) -> dict[str, Any]:
-    try:
-        said = json.loads(line) if line.startswith("{") else {}
-    except (ValueError, RecursionError):
-        return {}
-    return said if isinstance(said, dict) else {}

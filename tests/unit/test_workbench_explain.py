@@ -10,7 +10,8 @@ import pytest
 
 from pik.errors import UsageError
 from pik.workbench.explain import _not_an_id
-from pik.workbench.explanation import TIMELINE, Explanation, Line
+from pik.workbench.explanation import Explanation, Line
+from pik.workbench.frames import TIMELINE
 
 LINES = (
     Line("2026-11-23T10:17:04.120000Z", "received", "by <script>alert(1)</script>", "events table", ok=True),
@@ -54,8 +55,7 @@ def test_what_is_no_id_is_said_with_what_to_do(asked: str, why: str) -> None:
 
 def test_it_needs_no_library_that_takes_a_second_to_load() -> None:
     """``pik explain`` is read at the terminal: frames and requests to APIs load theirs."""
-    code = (
-        "import sys, pik.cli, pik.workbench.explain, pik.workbench.story; print({'pandas', 'httpx'} & {*sys.modules})"
-    )
+    heavy = "{'pandas', 'pyarrow', 'httpx'}"
+    code = f"import sys, pik.cli, pik.workbench.explain, pik.workbench.story; print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

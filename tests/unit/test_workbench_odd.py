@@ -21,10 +21,11 @@ from pik.pipeline.settings import Settings
 from pik.workbench import Workbench, cache, frames, layout, raw, snapshot, versions
 from pik.workbench.investigations import base
 from pik.workbench.investigations.health import DailyHealth
+from pik.workbench.log_lines import _json
 from pik.workbench.objects import Object
 from pik.workbench.reconcile import disagreements
 from pik.workbench.snapshot import Kept
-from pik.workbench.telemetry import LOGS, _json
+from pik.workbench.telemetry import LOGS
 from tests.unit.moto_workbench import workbench
 from tests.unit.test_workbench_reconcile import snapshot as made_up
 
