@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import callers, detection, explain, ingest, plans, reading, report, rollback
+from bench import callers, detection, explain, ingest, memory, plans, reading, report, rollback
 from pik.errors import PikError
 
 # A benchmark: quick or not, and a way to say where it is; returns its measurements.
@@ -18,6 +18,7 @@ BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "callers": callers.run,
     "reading": reading.run,
     "explain": explain.run,
+    "memory": memory.run,
     "rollback": rollback.run,
 }
 # What has a page of its own and is run by itself (python -m bench.plans); a quick run only sees that it works.

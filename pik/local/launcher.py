@@ -30,6 +30,7 @@ from pathlib import Path
 # The modules beside this file: it is a script, there is no package around it.
 sys.path.append(str(Path(__file__).parent))
 import apis
+import compact
 import realism
 from gateway import Gateway
 from realism import partition, skew, world
@@ -77,9 +78,10 @@ def load_emulator(state: Path):
     """Import ministack (it reads its configuration from the environment now) and take over where it saves."""
     from ministack import app as emulator
     from ministack.core import hypercorn_compat
-    from ministack.services import lambda_svc  # noqa: F401  (it fixes its code directory on import, so now)
+    from ministack.services import dynamodb, lambda_svc  # noqa: F401  (it fixes its code directory on import, so now)
 
     hypercorn_compat.install()
+    compact.install(dynamodb)
     snapshots = Snapshots(state, emulator._build_persistence_save_dict)
     snapshots.restore()
     emulator.save_all = lambda services: None  # its own save at the end; ours is consistent

@@ -8,25 +8,31 @@ from pathlib import Path
 
 import psutil
 
-# Measured: the rows of one event in the tables 13 kB, its log lines 6 kB, the rest data points and S3's index.
-EVENT_BYTES = 22_000
+# Measured with python -m bench memory; docs/bench.md says what of.
+EVENT_BYTES = 14_000
+COPY_SHARE = 0.9  # of what the process takes, the copy that writes a snapshot takes once more
 RESERVE_BYTES = 200_000_000  # for everything else on the machine
-WORKER_BYTES = 60_000_000  # each warm Lambda worker; ten of them run at most
 FEW_EVENTS = 5_000
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What the processes of an instance take, and what is left on this machine (or in this container), in bytes."""
+    """What an instance takes, and what is left, in bytes.
+
+    ``used``: by all its processes; ``left``: on this machine, or in this container; ``own``: of what is used, by the
+    process that holds the data. The others are Lambda workers, which do not grow.
+    """
 
     used: int
     left: int
+    own: int = 0
 
     @property
     def events(self) -> int:
-        """How many more events fit, about. A snapshot is written by a copy that needs a quarter of what there is."""
-        return max(0, (self.left - RESERVE_BYTES - self.used // 4) // EVENT_BYTES)
+        """How many more events fit, about. An event takes a part of its bytes once more while it is saved."""
+        room = self.left - RESERVE_BYTES - COPY_SHARE * self.own
+        return max(0, int(room / (EVENT_BYTES * (1 + COPY_SHARE))))
 
     @property
     def warning(self) -> str:
@@ -34,7 +40,7 @@ class Memory:
 
         >>> Memory(used=400_000_000, left=8_000_000_000).warning
         ''
-        >>> Memory(used=400_000_000, left=250_000_000).warning[:34]
+        >>> Memory(used=400_000_000, left=250_000_000, own=200_000_000).warning[:34]
         'memory is short: about 0 more even'
         """
         if self.events >= FEW_EVENTS:
@@ -46,14 +52,22 @@ class Memory:
 
 
 def memory(pids: Iterable[int], cgroup: Path = _CGROUP) -> Memory:
-    """Return what processes take together (pages that they share count once each) and what is left."""
-    used = 0
+    """Return what processes take together (a page that they share counts once) and what is left."""
+    taken = [0]
     for pid in pids:
         try:
-            used += psutil.Process(pid).memory_info().rss
+            taken.append(_taken(psutil.Process(pid)))
         except psutil.Error:
             continue
-    return Memory(used, min(psutil.virtual_memory().available, _left_in_container(cgroup)))
+    left = min(psutil.virtual_memory().available, _left_in_container(cgroup))
+    return Memory(sum(taken), left, max(taken))
+
+
+def _taken(process: psutil.Process) -> int:
+    """Return a process's share: of a page that three have a third each, as the copy that writes a snapshot has most."""
+    if psutil.LINUX:
+        return int(process.memory_full_info().pss)
+    return int(process.memory_info().rss)
 
 
 def _left_in_container(cgroup: Path) -> int:

@@ -9,6 +9,8 @@ S3 objects are not in here: they are on disk from the start.
 from __future__ import annotations
 
 import asyncio
+import copy
+import gc
 import json
 import logging
 import os
@@ -104,6 +106,7 @@ class Snapshots:
         try:
             # Neither the port nor the guard's pipe may stay open for us: both speak of the original's life.
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            _copy_nothing()
             os._exit(0 if self.write() else 1)
         except BaseException:
             log.exception("could not save the state")
@@ -123,6 +126,19 @@ class Snapshots:
             if old != target:
                 shutil.rmtree(old, ignore_errors=True)
         return all(written)
+
+
+def _copy_nothing() -> None:
+    """Let nothing in this process copy state once more, or touch pages that nobody reads: it is the copy.
+
+    ministack's services copy their state before it is written, because others go on changing it. Nobody does here.
+    """
+    gc.disable()
+    copy.deepcopy = _itself  # type: ignore[assignment]
+
+
+def _itself(value: Any, memo: Any = None) -> Any:
+    return value
 
 
 def _write_service(name: str, get_state: Callable[[], Any], folder: Path, previous: Path | None) -> bool:

@@ -21,6 +21,7 @@ from pik.partitions import partition
 
 START_SECONDS = 60.0
 HEALTH_SECONDS = 10.0
+WARM_SECONDS = 60  # a worker that a burst left idle for so long is ended; each function keeps one
 LOG = "launcher.log"
 PARTITION = "partition"  # the partition that the state is of: its ARNs are everywhere in it
 REALISM = "realism.json"  # what the launcher leaves of the realism mode: how often each habit struck
@@ -47,6 +48,7 @@ def launch_environment(
         "IOT_MTLS_ENABLED": "false",
         "SFTP_ENABLED": "0",
         "LAMBDA_EXECUTOR": "local",
+        "LAMBDA_WARM_TTL_SECONDS": str(WARM_SECONDS),
         "DOCKER_HOST": "unix:///nonexistent",  # also where Docker is installed
         "PERSIST_STATE": "1",
         "STATE_DIR": str(state / "services"),

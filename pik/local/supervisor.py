@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,9 +93,18 @@ def up(
         old = recorded(state)
         if old and old.alive and answers(old):
             _refuse_other_habits(old, realism)
-            return _info(state, old, already_running=True)
-        note = _clean_up_after(state, old) if old else ""
-        return start_in(state, the_owner(owner), realism, note=note)
+            info = _info(state, old, already_running=True)
+        else:
+            note = _clean_up_after(state, old) if old else ""
+            info = start_in(state, the_owner(owner), realism, note=note)
+        return _with_memory(info)
+
+
+def _with_memory(info: Info) -> Info:
+    """Say at once when what is going to be ingested will not fit."""
+    instance = recorded(Path(info.state_dir))
+    warning = memory(processes(instance.nonce)).warning if instance else ""
+    return replace(info, note="; ".join(filter(None, (info.note, warning))))
 
 
 def asked_realism() -> realism_mode.Settings | None:

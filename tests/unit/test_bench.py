@@ -8,7 +8,7 @@ import pytest
 
 import bench
 from bench import __main__ as bench_main
-from bench import callers, cost, ingest, prices, report
+from bench import callers, cost, ingest, memory, prices, report
 from bench.cost import Usage
 from pik.environments import Environment
 from pik.rollout import guard
@@ -158,3 +158,9 @@ def test_the_page_says_what_the_rows_and_an_idle_stack_cost() -> None:
     assert text.partition(begin)[2].partition(end)[0].strip() == report.markdown(result).strip()
     idle = {row[0]: row[2] for row in callers.idle()}
     assert float(idle["total"]) == pytest.approx(sum(float(idle[name]) for name in list(idle)[:3]), abs=0.02)
+
+
+def test_what_an_event_takes_is_told_without_the_beginning() -> None:
+    """While the first events are taken, workers start and libraries are loaded."""
+    samples = [{"events": 0.0, "self": 1e6}, *({"events": n * 100.0, "self": 9e6 + n * 1e6} for n in range(1, 10))]
+    assert memory._slope(samples) == pytest.approx(10_000)
