@@ -75,6 +75,8 @@ class Mapping:
 
     def checked(self, where: str) -> Mapping:
         """Return it; raise UsageError when a part is missing or cannot be."""
+        if not self.name.isprintable():  # each event keeps it
+            raise UsageError(f"{where}: the name holds what cannot be printed")
         for part in NEEDED:
             if not getattr(self, part):
                 hint = "on the command line: --source, --type, --entity, --time"

@@ -13,11 +13,16 @@ from typing import Any
 
 import pytest
 
-from pik import producer
+import pik
+from pik import producer, stored
 from pik.environments import Environment
+from pik.mappings import catalog
+from pik.mappings.apply import Applied
+from pik.pipeline.parsing import parse_event
 from pik.producer import Item
 
 Deploy = Callable[[str], dict[str, str]]
+CASES = Path(__file__).parent.parent / "cases"
 DAY, EVENTS = "flights:2013-01-13", 250
 
 
@@ -86,6 +91,24 @@ def test_a_dry_run_writes_nothing(embedded_env: Environment, deployed: Deploy) -
     summary = producer.send(events, embedded_env, dry_run=True)
     assert (summary.accepted, summary.dry_run, summary.safe) == (5, True, True)
     assert snapshot(embedded_env, outputs) == before
+
+
+def test_a_record_of_another_shape_is_kept_with_its_line_and_explained(
+    embedded_env: Environment, deployed: Deploy
+) -> None:
+    outputs = deployed("ingest")
+    path, mapping = CASES / "stripe.jsonl", catalog.find("stripe")
+    assert producer.send(producer.open_source(str(path)), embedded_env).problems[0].mapping == "stripe"
+    before = snapshot(embedded_env, outputs)
+    (item,) = producer.open_source(str(path), mapping=Applied(mapping))
+    for verdict in ("accepted", "duplicate"):
+        assert getattr(producer.send([item], embedded_env), verdict) == 1
+    kept = raw_bodies(embedded_env, outputs, snapshot(embedded_env, outputs)) - raw_bodies(
+        embedded_env, outputs, before
+    )
+    assert {stored.original(body) for body in kept} == {path.read_bytes().rstrip()}
+    told = pik.connect("local").explain(parse_event(item.body, {}).event_id).to_text()
+    assert f"made by mapping {mapping.reference}" in told
 
 
 def run_cli(path: Path) -> dict[str, Any]:
