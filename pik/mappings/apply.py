@@ -90,6 +90,9 @@ class Applied:
         except UnicodeEncodeError:
             trouble = Trouble("bad_unicode", "it holds half a surrogate pair", "send valid Unicode")
             return Item(record.number, b"", False, place, trouble, original)
+        except (TypeError, ValueError) as error:  # what a function of JMESPath made is no JSON
+            trouble = Trouble("bad_value", f"a value is no JSON: {error}", _OTHER_PATH)
+            return Item(record.number, b"", False, place, trouble, original)
         return Item(record.number, body, place=place, line=original)
 
     def _name(self, name: str, document: Any, used: set[str]) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -136,9 +137,10 @@ class Checkpoint:
         self._saved = time.monotonic()
         if self._path is None:
             return
-        project.private_folder(self._path.parent)
         state = {"identity": self._identity, "done": self._done, "beyond": sorted(self._beyond)}
-        fresh = self._path.with_suffix(".new")
-        with project.private_file(fresh) as file:
-            json.dump({**state, "failed": sorted(self._failed)}, file)
-        fresh.replace(self._path)
+        fresh = self._path.with_suffix(f".{os.getpid()}.new")  # another run over the same file may save its own
+        with suppress(OSError):  # a full disk: going on from an earlier place is safe
+            project.private_folder(self._path.parent)
+            with project.private_file(fresh) as file:
+                json.dump({**state, "failed": sorted(self._failed)}, file)
+            fresh.replace(self._path)

@@ -87,6 +87,8 @@ def test_what_a_path_or_a_text_leads_to(spec: Any, expected: str) -> None:
         ({"idempotency_key": "key"}, "unmapped", "idempotency_key: there is no 'key'"),
         ({"payload": "data"}, "unmapped", "payload: there is no 'data'"),
         ({"explode": "items", "payload": "items"}, "unmapped", "explode: there is no 'items'"),
+        ({"payload": "{e: &amount}"}, "bad_value", "a value is no JSON"),
+        ({"entity_id": "join(kind, kind)"}, "unmapped", "entity_id: join(kind, kind)"),
     ],
 )
 def test_a_record_that_is_no_event_says_which_part_and_why(table: dict[str, Any], code: str, reason: str) -> None:
