@@ -1,9 +1,8 @@
 """From the bytes a producer sent to an :class:`~pik.events.Event`, or a reason why not.
 
-Two forms are read: our own JSON object, and CloudEvents 1.0 in JSON (structured mode: the body is the envelope; binary
-mode: attributes in ``ce-*`` headers), https://github.com/cloudevents/spec. JSON is read strictly
-(:mod:`pik.pipeline.strict_json`): what two readers could understand differently is refused, because the identity of an
-event rests on it.
+Two forms are read: our own JSON object, and CloudEvents 1.0 (:mod:`pik.pipeline.cloudevents`; structured mode: the body
+is the envelope; binary mode: attributes in ``ce-*`` headers). JSON is read strictly (:mod:`pik.pipeline.strict_json`):
+what two readers could understand differently is refused, because the identity of an event rests on it.
 
 An event that was made out of somebody else's record (a line of a file, a webhook) may bring that along: ``original``,
 the record's text, and ``mapping``, the name and digest of what made the event. Both are kept with the rest of the body
@@ -15,17 +14,15 @@ once must stay readable for as long as it is kept.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import unicodedata
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import unquote
 
 import rfc8785
 
 from pik.events import Event, parse_instant
+from pik.pipeline import cloudevents
 from pik.pipeline.headers import KEY, idempotency_key, media_type
 from pik.pipeline.strict_json import Rejected, is_unicode, parse_json, shown
 
@@ -39,7 +36,6 @@ MAX_FRACTION = 18  # digits of a second that a new arrival may have: attoseconds
 _REQUIRED = ("source", "event_type", "entity_id", "event_time", "payload")
 # The last two are an origin: what made the event, and out of which record.
 FIELDS = (*_REQUIRED, "idempotency_key", "mapping", "original")
-_CLOUDEVENT = {"source": "source", "type": "event_type", "subject": "entity_id", "time": "event_time"}
 
 
 def parse_event(body: bytes, headers: Mapping[str, str], *, new: bool = False) -> Event:
@@ -64,12 +60,17 @@ def parse_event(body: bytes, headers: Mapping[str, str], *, new: bool = False) -
 
 def _fields(body: bytes, headers: Mapping[str, str], new: bool) -> Mapping[str, Any]:
     """Return the event's fields by their own names, whichever form the body has."""
-    document = parse_json(body, new=new)
     if "ce-specversion" in headers:
-        return _from_binary(document, headers, new)
+        return cloudevents.binary(body, headers, new)
+    kind = media_type(headers)
+    if new:
+        cloudevents.refuse_other_formats(kind)
+    document = parse_json(body, new=new)
+    if new:
+        cloudevents.refuse_batch(document, kind)
     is_object = isinstance(document, dict)
-    if media_type(headers) == "application/cloudevents+json" or (is_object and "specversion" in document):
-        return _from_structured(document, new)
+    if kind == cloudevents.MEDIA_TYPE or (is_object and "specversion" in document):
+        return cloudevents.structured(document, new)
     if not is_object:
         raise Rejected("not_an_object", "the body is not a JSON object", f"send an object with {_list(_REQUIRED)}")
     refuse_unknown(document, FIELDS, "put your own fields into payload")
@@ -97,50 +98,6 @@ def refuse_unknown(document: Mapping[str, Any], fields: tuple[str, ...], otherwi
     message = f"unknown field{'s' if len(foreign) > 1 else ''} {', '.join(map(shown, foreign[:5]))}{more}"
     near = get_close_matches(foreign[0][:MAX_NAME], fields, n=1)
     raise Rejected("unknown_field", message, f"did you mean {near[0]}?" if near else otherwise)
-
-
-def _from_structured(document: Any, new: bool) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        raise Rejected("not_an_object", "a CloudEvent is a JSON object", "see the CloudEvents JSON format")
-    if new and "data" in document and "data_base64" in document:
-        raise Rejected("two_payloads", "the CloudEvent has data and data_base64", "send one of them")
-    attributes = {name: value for name, value in document.items() if name not in {"data", "data_base64"}}
-    if "data_base64" in document:
-        try:
-            payload = parse_json(base64.b64decode(document["data_base64"], validate=True), new=new)
-        except (binascii.Error, TypeError, ValueError) as error:
-            if isinstance(error, Rejected):
-                raise
-            raise Rejected("bad_base64", "data_base64 is not base64", "send data as JSON") from None
-    else:
-        payload = document.get("data")
-    return _from_attributes(attributes, payload, new)
-
-
-def _from_binary(document: Any, headers: Mapping[str, str], new: bool) -> dict[str, Any]:
-    try:
-        # Percent-encoded UTF-8 (CloudEvents HTTP binding, 3.1.3.2). Other bytes would all become the same character.
-        attributes = {
-            name[3:]: unquote(value, errors="strict" if new else "replace")
-            for name, value in headers.items()
-            if name.startswith("ce-")
-        }
-    except UnicodeDecodeError:
-        do_this = "percent-encode the UTF-8 bytes of the value"
-        raise Rejected("bad_unicode", "a ce-* header is not percent-encoded UTF-8", do_this) from None
-    return _from_attributes(attributes, document, new)
-
-
-def _from_attributes(attributes: Mapping[str, Any], payload: Any, new: bool) -> dict[str, Any]:
-    if attributes.get("specversion") != "1.0":
-        raise Rejected("cloudevents_version", "not a CloudEvent of specversion 1.0", "send specversion 1.0")
-    for name in ("id", *_CLOUDEVENT):
-        if name not in attributes or (new and name == "id" and attributes[name] is None):
-            needed = f"the kit needs id and {_list(tuple(_CLOUDEVENT))}; subject names the entity"
-            raise Rejected("missing_field", f"the CloudEvent has no {name!r}", needed)
-    fields = {ours: attributes[theirs] for theirs, ours in _CLOUDEVENT.items()}
-    # The CloudEvents specification: source + id is unique for each distinct event. That is an idempotency key.
-    return {**fields, "payload": payload, "idempotency_key": attributes["id"]}
 
 
 def _event(fields: Mapping[str, Any], new: bool) -> Event:

@@ -23,7 +23,7 @@ from pik.signals import ended_in_order
 
 WRONG_FILE = 100  # so many rejected, and none stored
 # What the pipeline says of somebody else's records.
-_OTHER_SHAPE = {"unknown_field", "missing_field", "not_an_object", "payload_type", "bad_name", "bad_time"}
+_OTHER_SHAPE = {"unknown_field", "missing_field", "not_an_object", "payload_type", "bad_name", "bad_time", "batch"}
 Sendable = Item | bytes | Mapping[str, Any]
 
 

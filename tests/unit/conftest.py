@@ -13,6 +13,7 @@ import pytest
 from moto import mock_aws
 
 from pik.pipeline import aws, settings
+from tests.unit.api_world import Api
 from tests.unit.world import World
 
 _TABLES = {"events": ("PK", "SK"), "dedupe": ("event_id",), "aggregates": ("PK", "SK"), "replays": ("PK", "SK")}
@@ -83,3 +84,9 @@ def request_of() -> Callable[..., dict[str, Any]]:
 def world(deployed: settings.Settings) -> World:
     """The stores' contents."""
     return World(deployed)
+
+
+@pytest.fixture
+def api(deployed: settings.Settings, request_of: Callable[..., dict[str, Any]], world: World) -> Api:
+    """The APIs over the stores."""
+    return Api(deployed, request_of, world)

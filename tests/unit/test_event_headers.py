@@ -3,113 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import boto3
 import pytest
 
-from pik.pipeline import ingest, replay
+from pik.pipeline import replay
 from pik.pipeline.headers import idempotency_key
 from pik.pipeline.http import Request
-from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.settings import Settings
 from pik.pipeline.strict_json import Rejected
-from pik.workbench import reindex
-from tests.unit.moto_workbench import workbench
+from tests.unit.api_world import Api
 from tests.unit.world import World
 
 BODY = {"source": "s", "event_type": "t", "entity_id": "e", "event_time": "2025-01-01T00:00:00Z", "payload": {"a": 1}}
-Send = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def send(deployed: Settings, request_of: Callable[..., Any]) -> Iterator[Send]:
-    """Send a body with headers, several values of one as a list; return the answer."""
-
-    def call(body: Any, headers: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
-        event = request_of(body, None, **query)
-        several = {name: value if isinstance(value, list) else [value] for name, value in (headers or {}).items()}
-        event["multiValueHeaders"] = {"Content-Type": ["application/json"]} | several
-        event["headers"] = {name: values[-1] for name, values in event["multiValueHeaders"].items()}
-        found = ingest.handler(event, _Context())
-        return {"http": found["statusCode"], **json.loads(found["body"])}
-
-    class _Context:
-        function_name = aws_request_id = invoked_function_arn = "ingest"
-        memory_limit_in_mb = 128
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest, "settings", lambda: deployed)
-        yield call
-
-
-def reads_back(
-    deployed: Settings, request_of: Callable[..., Any], world: World, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
-    """Replay the only event, process it, explain it, and rebuild its rows from its object; return its row."""
-    monkeypatch.setattr("pik.workbench.snapshot.retention_days", lambda _: 365)
-    wb, (row,) = workbench(deployed), world.table("events")
-    asked = {"entity_id": row["entity_id"], "start_time": "2025-01-01T00:00:00Z", "end_time": "2025-01-02T00:00:00Z"}
-    replay.replay(Request.of(request_of(asked)), deployed, lambda: True)
-    (message,) = world.messages(deployed.queue_url)
-    assert read_event(parse_message(message["Body"]), deployed).event_id == row["event_id"]
-    problems = wb.explain(row["event_id"]).problems
-    assert not [problem for problem in problems if "log line" not in problem]
-    before = world.table("events"), world.table("dedupe")
-    for table, keys in (("events", ("PK", "SK")), ("dedupe", ("event_id",))):
-        for one in world.table(table):
-            boto3.client("dynamodb").delete_item(TableName=table, Key={key: {"S": one[key]} for key in keys})
-    assert reindex.reindex(wb, "2025-01-01", "2025-01-02", apply=True).written == 2
-    assert (world.table("events"), world.table("dedupe")) == before
-    return row
 
 
 @pytest.mark.parametrize("header", ['"order-1"', "order-1"])
-def test_the_header_is_the_key_of_an_event_that_has_none(
-    header: str,
-    deployed: Settings,
-    request_of: Callable[..., Any],
-    send: Send,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    first = send(BODY, {"Idempotency-Key": header})
+def test_the_header_is_the_key_of_an_event_that_has_none(header: str, api: Api, world: World) -> None:
+    first = api.send(BODY, {"Idempotency-Key": header})
     assert (first["http"], first["status"]) == (200, "ACCEPTED")
     assert [json.loads(body) for body in world.objects().values()] == [BODY]  # the bytes stay as they were sent
-    assert reads_back(deployed, request_of, world, monkeypatch)["idempotency_key"] == "order-1"
+    assert api.reads_back()[0]["idempotency_key"] == "order-1"
 
-    again = send({**BODY, "idempotency_key": "order-1"})
+    again = api.send({**BODY, "idempotency_key": "order-1"})
     assert (again["status"], again["event_id"]) == ("DUPLICATE", first["event_id"])
-    other = send({**BODY, "payload": {"a": 2}}, {"idempotency-key": "order-1"})
+    other = api.send({**BODY, "payload": {"a": 2}}, {"idempotency-key": "order-1"})
     assert (other["http"], other["status"], other["event_id"]) == (409, "CONFLICT", first["event_id"])
-    assert send(BODY)["event_id"] != first["event_id"]
+    assert api.send(BODY)["event_id"] != first["event_id"]
 
 
 @pytest.mark.parametrize(
     "key", ["k" * 256, '"' * 256, "\\" * 256, "%" * 256, "a b;c,d", "{}", "%41"], ids=lambda key: key[:8]
 )
-def test_every_key_that_a_body_may_have_a_header_may_have(
-    key: str,
-    deployed: Settings,
-    request_of: Callable[..., Any],
-    send: Send,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_every_key_that_a_body_may_have_a_header_may_have(key: str, api: Api) -> None:
     quoted = '"' + key.replace("\\", r"\\").replace('"', r"\"") + '"'
-    answer = send(BODY, {"Idempotency-Key": quoted})
+    answer = api.send(BODY, {"Idempotency-Key": quoted})
     assert answer["http"] == 200, answer
-    assert reads_back(deployed, request_of, world, monkeypatch)["idempotency_key"] == key
-    assert send({**BODY, "idempotency_key": key})["status"] == "DUPLICATE"
+    assert api.reads_back()[0]["idempotency_key"] == key
+    assert api.send({**BODY, "idempotency_key": key})["status"] == "DUPLICATE"
 
 
-def test_a_crash_before_the_rows_is_mended_by_whoever_comes_next(send: Send, world: World) -> None:
-    first = send(BODY, {"Idempotency-Key": "k"})
-    for table, keys in (("events", ("PK", "SK")), ("dedupe", ("event_id",))):
-        (row,) = world.table(table)
-        boto3.client("dynamodb").delete_item(TableName=table, Key={key: {"S": row[key]} for key in keys})
-    again = send(BODY, {"Idempotency-Key": "k"})
+def test_a_crash_before_the_rows_is_mended_by_whoever_comes_next(api: Api, world: World) -> None:
+    first = api.send(BODY, {"Idempotency-Key": "k"})
+    api.forget_rows()
+    again = api.send(BODY, {"Idempotency-Key": "k"})
     assert (again["status"], again["event_id"]) == ("DUPLICATE", first["event_id"])
     assert {row["event_id"] for row in world.table("dedupe")} == {first["event_id"]}
 
@@ -132,30 +70,30 @@ def test_a_crash_before_the_rows_is_mended_by_whoever_comes_next(send: Send, wor
     ],
 )
 def test_what_is_not_one_key_is_refused_and_kept(
-    body: dict[str, Any], header: Any, code: str, send: Send, world: World
+    body: dict[str, Any], header: Any, code: str, api: Api, world: World
 ) -> None:
-    answer = send(body, {"Idempotency-Key": header})
+    answer = api.send(body, {"Idempotency-Key": header})
     assert (answer["http"], answer["status"], answer["code"]) == (400, "REJECTED", code)
     assert len(world.objects("rejected/")) == 2  # the body, and its headers beside it
     assert not world.table("dedupe")
 
 
-def test_the_same_key_twice_is_one_key(send: Send) -> None:
-    first = send(BODY, {"Idempotency-Key": ["k", "k"]})
-    assert send({**BODY, "idempotency_key": "k"}, {"Idempotency-Key": "k"})["event_id"] == first["event_id"]
+def test_the_same_key_twice_is_one_key(api: Api) -> None:
+    first = api.send(BODY, {"Idempotency-Key": ["k", "k"]})
+    assert api.send({**BODY, "idempotency_key": "k"}, {"Idempotency-Key": "k"})["event_id"] == first["event_id"]
 
 
-def test_a_cloudevents_id_is_its_key(send: Send) -> None:
+def test_a_cloudevents_id_is_its_key(api: Api) -> None:
     event = {"specversion": "1.0", "id": "7", "source": "s", "type": "t", "subject": "e", "time": BODY["event_time"]}
-    assert send({**event, "data": {}}, {"Idempotency-Key": "8"})["code"] == "two_keys"
-    assert send({**event, "data": {}}, {"Idempotency-Key": "7"})["status"] == "ACCEPTED"
+    assert api.send({**event, "data": {}}, {"Idempotency-Key": "8"})["code"] == "two_keys"
+    assert api.send({**event, "data": {}}, {"Idempotency-Key": "7"})["status"] == "ACCEPTED"
 
 
-def test_a_dry_run_says_the_same(send: Send, world: World) -> None:
-    assert send(BODY, {"Idempotency-Key": "a,b"}, dry_run="true")["code"] == "bad_idempotency_key"
-    foreseen = send(BODY, {"Idempotency-Key": "k"}, dry_run="true")
+def test_a_dry_run_says_the_same(api: Api, world: World) -> None:
+    assert api.send(BODY, {"Idempotency-Key": "a,b"}, dry_run="true")["code"] == "bad_idempotency_key"
+    foreseen = api.send(BODY, {"Idempotency-Key": "k"}, dry_run="true")
     assert not world.objects()
-    assert send(BODY, {"Idempotency-Key": "k"})["event_id"] == foreseen["event_id"]
+    assert api.send(BODY, {"Idempotency-Key": "k"})["event_id"] == foreseen["event_id"]
 
 
 def test_a_replay_does_not_ignore_the_header(deployed: Settings, request_of: Callable[..., Any]) -> None:
