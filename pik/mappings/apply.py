@@ -14,6 +14,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
+from pik.events import sha256_json
 from pik.mappings import model
 from pik.mappings.expressions import First, Missing, Path, Unusable, as_text
 from pik.mappings.times import rfc3339
@@ -68,23 +69,26 @@ class Applied:
             where = Item(record.number, b"", place=record.place).where
             place = record.place if alone else f"{where}, part {number:,}"
             original = record.text if alone else encode(own)
-            yield self._item(record, place, context, original)
+            yield self._item(record, place, context, original, own)
 
-    def event(self, document: Any, original: bytes) -> dict[str, Any]:
-        """Return the event of a record (or of one element of its list). Raise Failed."""
+    def event(self, document: Any, original: bytes, own: Any) -> dict[str, Any]:
+        """Return the event of a record, or of one element of its list; ``own``: the record with that alone in the list.
+
+        Raise Failed.
+        """
         used: set[str] = set()
         event: dict[str, Any] = {name: self._name(name, document, used) for name in _NAMES}
         event["event_time"] = self._moment(document, used)
-        key = self._key_of(document, used, original)
+        key = self._key_of(document, used, original, own)
         payload = self._payload_of(document, used)
         if key is not None:
             event["idempotency_key"] = key
         text = original.decode("utf-8", "surrogatepass")
         return {**event, "payload": payload, "mapping": self.mapping.reference, "original": text}
 
-    def _item(self, record: Record, place: str, document: Any, original: bytes) -> Item:
+    def _item(self, record: Record, place: str, document: Any, original: bytes, own: Any) -> Item:
         try:
-            body = encode(self.event(document, original))
+            body = encode(self.event(document, original, own))
         except Failed as error:
             return Item(record.number, b"", False, place, error.trouble, original)
         except UnicodeEncodeError:
@@ -106,14 +110,15 @@ class Applied:
 
         return _of("event_time", moment)
 
-    def _key_of(self, document: Any, used: set[str], original: bytes) -> str | None:
+    def _key_of(self, document: Any, used: set[str], original: bytes, own: Any) -> str | None:
         key = self._key
         if key is not None:
             return _of("idempotency_key", lambda: as_text(key.value(document, used), "idempotency_key"))
         if model.REST in self.mapping.payload or model.LINE in self.mapping.payload:
             return None  # all of the record is in the event's content, which is its identity
         # Records that differ outside of the payload only must not become one event: the second's bytes would be lost.
-        return f"line-{hashlib.sha256(original).hexdigest()}"
+        # The record's content decides, not its spelling, nor what else was in the same batch.
+        return f"record-{hashlib.sha256(original).hexdigest() if _has_inexact(own) else sha256_json(own)}"
 
     def _payload_of(self, document: Any, used: set[str]) -> Any:
         for where in self._payload:

@@ -180,6 +180,11 @@ def test_the_elements_of_lists_are_events_of_their_own() -> None:
     kept = [json.loads(stored.original(item.body) or b"") for item in found]
     assert kept[1] == {"who": "w", "groups": [{"name": "g", "items": [two]}]}
     assert len({e.event_id for e in made}) == 3
+    # The same record is the same event, alone or in another batch, and however it is spelt.
+    again = {"who": "w", "groups": [{"name": "h", "items": [one]}]}
+    for text in (json.dumps(again), json.dumps(again, indent=2, sort_keys=True)):
+        (item,) = items(applied, text.encode())
+        assert parse_event(item.body, {}).event_id == made[2].event_id
     (bad, good) = items(applied, {**record, "groups": [{"name": "g", "items": [{"id": 1}, one]}]})
     assert (bad.trouble is not None, good.trouble) == (True, None)  # one costs itself alone
     assert trouble(
