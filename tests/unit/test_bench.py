@@ -8,7 +8,7 @@ import pytest
 
 import bench
 from bench import __main__ as bench_main
-from bench import callers, cost, ingest, memory, prices, report
+from bench import callers, cost, ingest, memory, prices, report, rollback
 from bench.cost import Usage
 from pik.environments import Environment
 from pik.rollout import guard
@@ -140,7 +140,7 @@ def test_what_is_sent_to_the_naive_handler_passes_the_guard() -> None:
 def test_a_quick_run_tries_every_benchmark() -> None:
     modules = {path.stem for path in Path(bench.__file__).parent.glob("*.py") if "def main" in path.read_text("utf-8")}
     # A seed of realism takes minutes: tests/stack/test_local_realism.py sees that the mode works.
-    runnable = modules - {"__main__", "aged", "calls", "reading_client", "reading_server", "realism"}
+    runnable = modules - {"__main__", "aged", "calls", "reading_client", "reading_server", "realism", "rollback_worker"}
     assert {*bench_main.BENCHES, *bench_main.SMOKE} >= runnable
 
 
@@ -158,6 +158,17 @@ def test_the_page_says_what_the_rows_and_an_idle_stack_cost() -> None:
     assert text.partition(begin)[2].partition(end)[0].strip() == report.markdown(result).strip()
     idle = {row[0]: row[2] for row in callers.idle()}
     assert float(idle["total"]) == pytest.approx(sum(float(idle[name]) for name in list(idle)[:3]), abs=0.02)
+
+
+def test_rollbacks_of_another_checkout_stand_beside_todays() -> None:
+    measured = [
+        {"code": code, "size": "many", "last_message": last, "done": 9.0, "exit": end}
+        for code, last, end in (("this", 1.0, 0), ("before", 4.0, 4), ("this", 2.0, 0), ("this", 5.0, 0))
+    ]
+    rows = list(rollback._rows(measured))
+    assert [row[:2] for row in rows] == [["this", "many"]] * 2 + [["before", "many"]] * 2
+    assert rows[0][3:] == ["2.00", "1.00", "5.00", "0, 0, 0"]
+    assert rows[2][3:] == ["4.00", "4.00", "4.00", "4"]
 
 
 def test_what_an_event_takes_is_told_without_the_beginning() -> None:

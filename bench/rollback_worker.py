@@ -1,0 +1,200 @@
+"""Rolls back on an embedded AWS of its own, by order: ``python -P bench/rollback_worker.py`` in any checkout.
+
+Whichever checkout's ``pik`` is installed is the one that is measured, so the code of before can be put beside today's:
+what is used here is in both. An order is a line of JSON on stdin, the answer a line on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+PIK = Path(sys.executable).with_name("pik")
+TABLES = ("EventsTable", "DedupeTable")
+EXPIRE_RATE = 20  # rows of each table that expire in a second: what came with 20 events a second, a retention later
+BATCH = 25
+
+
+class Worker:
+    """An embedded AWS, and what may be asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env: Any = None
+        self.rows = 0
+        self.expiring = 0.0  # when the first of the rows expires
+
+    def start(self) -> dict[str, Any]:
+        """Start it, deploy, and send the events of a day."""
+        from pik import local, producer
+        from pik.environments import environment
+        from pik.rollout.deploy import deploy
+
+        local.up(self.folder, owner=os.getpid())
+        self.env = environment("local")
+        deploy(self.env, "processor")
+        if not producer.send(producer.load("flights:2013-01-01"), self.env).safe:
+            raise RuntimeError("the events were not taken: there is nothing to measure")
+        return {}
+
+    def seed(self, rows: int) -> dict[str, Any]:
+        """Put rows into the saved state, as many into the events table as into the dedupe table, and start on it.
+
+        Through the API it takes minutes for 300,000 rows. What is in memory afterwards is the same: the emulator keeps
+        an item as it came in.
+        """
+        from pik import local
+        from pik.environments import environment
+
+        names = {name: self.env.outputs()[name] for name in TABLES}
+        local.down(self.folder)
+        self.rows, self.expiring = rows, time.time() + 60
+        newest = max(path for path in (self.folder / "snapshots").glob("*") if path.name.isdigit())
+        saved = json.loads((newest / "dynamodb.json").read_text())
+        for table in saved["payload"]["tables"]["data"].values():
+            if table["TableName"] in names.values():
+                is_events = table["TableName"] == names["EventsTable"]
+                for number in range(rows):
+                    pk, sk, item = self._item(number, is_events=is_events)
+                    table["items"].setdefault(pk, {})[sk] = item
+                table["ItemCount"] += rows
+        (newest / "dynamodb.json").write_text(json.dumps(saved))
+        local.up(self.folder, owner=os.getpid())
+        self.env = environment("local")
+        return {"rows": {name: self._count(name) for name in TABLES}}
+
+    def _item(self, number: int, *, is_events: bool) -> tuple[str, str, dict[str, Any]]:
+        """A row of about the size that ingest writes, which expires in its turn."""
+        expires = {"expires_at": {"N": str(int(self.expiring + number / EXPIRE_RATE))}}
+        if is_events:
+            pk, sk = f"ENTITY#seed-{number % 500}", f"TS#{number:012d}"
+            return pk, sk, {"PK": {"S": pk}, "SK": {"S": sk}, **expires, "x": {"S": "x" * 500}}
+        pk = f"{number:064d}"
+        return pk, "__no_sort__", {"event_id": {"S": pk}, **expires, "x": {"S": "x" * 450}}
+
+    def _count(self, output: str) -> int:
+        name = self.env.outputs()[output]
+        return int(self.env.client("dynamodb").describe_table(TableName=name)["Table"]["ItemCount"])
+
+    def round(self, number: int, copies: int) -> dict[str, Any]:
+        """Roll back from a processor at work, once, while rows expire; return what was seen."""
+        from pik.rollout import mapping
+        from pik.rollout.deploy import deploy
+
+        deploy(self.env, "processor")
+        mapping.switch(self.env, self.env.outputs(), on=False)
+        sent = self._fill(f"bench-{number}", copies)
+        mapping.switch(self.env, self.env.outputs(), on=True)
+        time.sleep(1.0)  # it is in the middle of its work
+        with self._expiry() as expired:
+            # The interpreter keeps what it compiled, as on anybody's machine.
+            shell = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+            command = [PIK, "rollback", "--env", self.env.name, "--json"]
+            began = time.time()
+            done = subprocess.run(command, capture_output=True, text=True, env=shell, check=False)
+            seconds = time.time() - began
+        times, kept = self._counted(began), self._waiting()
+        if not times or not kept:
+            raise RuntimeError(f"not at work: {len(times)} counted, {kept} left of {sent}; {done.stderr[-1500:]}")
+        return {
+            "last_message": round(max(times) - began, 2),
+            "done": round(seconds, 2),
+            "counted": len(times),
+            "kept": kept,
+            "expired": expired[0],
+            "exit": done.returncode,
+            "said": done.stderr.strip().splitlines()[-1:],
+        }
+
+    @contextmanager
+    def _expiry(self) -> Iterator[list[int]]:
+        """Delete rows as soon as they have expired, as TTL does in the background, for as long as a block lasts."""
+        stop, deleted = threading.Event(), [0]
+        client, outputs = self.env.client("dynamodb"), self.env.outputs()
+
+        def sweep() -> None:
+            number = max(0, int((time.time() - self.expiring) * EXPIRE_RATE))
+            while not stop.wait(0.5):
+                due = min(self.rows, int((time.time() - self.expiring) * EXPIRE_RATE))
+                while number + BATCH <= due:
+                    for table in TABLES:
+                        items = [
+                            self._item(n, is_events=table == "EventsTable")[2] for n in range(number, number + BATCH)
+                        ]
+                        keys = [{k: v for k, v in one.items() if k in ("PK", "SK", "event_id")} for one in items]
+                        requests = [{"DeleteRequest": {"Key": key}} for key in keys]
+                        client.batch_write_item(RequestItems={outputs[table]: requests})
+                    number, deleted[0] = number + BATCH, deleted[0] + 2 * BATCH
+
+        thread = threading.Thread(target=sweep)
+        thread.start()
+        try:
+            yield deleted
+        finally:
+            stop.set()
+            thread.join()
+
+    def _fill(self, replay: str, copies: int) -> int:
+        """Put the day's events into the queue, ``copies`` times, each time as another replay; return the number."""
+        from pik.pipeline import queue
+        from pik.rollout.reading import Stores
+        from pik.rollout.replaying import busiest
+
+        stores, bodies = Stores(self.env), list[str]()
+        for selection in busiest(stores, 1000):
+            ids = {"entity_id": selection.entity_id, "bucket": stores.outputs["RawBucket"]}
+            bodies += [
+                queue.dumps(queue.message(row, replay_id=f"{replay}-{copy}", **ids))
+                for row in selection.rows
+                for copy in range(copies)
+            ]
+        for start in range(0, len(bodies), queue.BATCH):
+            batch = bodies[start : start + queue.BATCH]
+            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(batch)]
+            self.env.client("sqs").send_message_batch(QueueUrl=stores.outputs["QueueUrl"], Entries=entries)
+        return len(bodies)
+
+    def _counted(self, since: float) -> list[float]:
+        """When each message was counted that was counted since a moment (seconds since 1970)."""
+        from pik.events import parse_time
+
+        scan = self.env.client("dynamodb").get_paginator("scan")
+        pages = scan.paginate(TableName=self.env.outputs()["AggregatesTable"], ConsistentRead=True)
+        items = (item for page in pages for item in page["Items"] if "counted" in item)
+        return [moment for item in items if (moment := parse_time(item["counted"]["S"]).timestamp()) >= since]
+
+    def _waiting(self) -> int:
+        name = "ApproximateNumberOfMessages"
+        url = self.env.outputs()["QueueUrl"]
+        found = self.env.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
+        return int(found["Attributes"][name])
+
+
+def main() -> None:
+    """Do what each line says until there is none."""
+    from pik import local
+
+    with tempfile.TemporaryDirectory(prefix="pik-bench-") as folder:
+        os.environ[local.STATE_VARIABLE] = folder
+        worker = Worker(Path(folder))
+        try:
+            for line in sys.stdin:
+                order = json.loads(line)
+                with redirect_stdout(sys.stderr):
+                    answer = getattr(worker, order.pop("do"))(**order)
+                print(json.dumps(answer), flush=True)
+        finally:
+            local.down(folder)
+
+
+if __name__ == "__main__":
+    main()
