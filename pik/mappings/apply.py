@@ -68,8 +68,7 @@ class Applied:
             alone = len(parts) == 1
             where = Item(record.number, b"", place=record.place).where
             place = record.place if alone else f"{where}, part {number:,}"
-            original = record.text if alone else encode(own)
-            yield self._item(record, place, context, original, own)
+            yield self._item(record, place, context, own, alone=alone)
 
     def event(self, document: Any, original: bytes, own: Any) -> dict[str, Any]:
         """Return the event of a record, or of one element of its list; ``own``: the record with that alone in the list.
@@ -86,8 +85,10 @@ class Applied:
         text = original.decode("utf-8", "surrogatepass")
         return {**event, "payload": payload, "mapping": self.mapping.reference, "original": text}
 
-    def _item(self, record: Record, place: str, document: Any, original: bytes, own: Any) -> Item:
+    def _item(self, record: Record, place: str, document: Any, own: Any, *, alone: bool) -> Item:
+        original = record.text
         try:
+            original = original if alone else encode(own)
             body = encode(self.event(document, original, own))
         except Failed as error:
             return Item(record.number, b"", False, place, error.trouble, original)
@@ -100,7 +101,7 @@ class Applied:
         return Item(record.number, body, place=place, line=original)
 
     def _name(self, name: str, document: Any, used: set[str]) -> str:
-        return _of(name, lambda: as_text(self._names[name].value(document, used), name))
+        return _of(name, lambda: as_text(self._names[name].value(document, used)))
 
     def _moment(self, document: Any, used: set[str]) -> str:
         how = self.mapping
@@ -113,7 +114,7 @@ class Applied:
     def _key_of(self, document: Any, used: set[str], original: bytes, own: Any) -> str | None:
         key = self._key
         if key is not None:
-            return _of("idempotency_key", lambda: as_text(key.value(document, used), "idempotency_key"))
+            return _of("idempotency_key", lambda: as_text(key.value(document, used)))
         if model.REST in self.mapping.payload or model.LINE in self.mapping.payload:
             return None  # all of the record is in the event's content, which is its identity
         # Records that differ outside of the payload only must not become one event: the second's bytes would be lost.
@@ -158,12 +159,8 @@ def _of(part: str, value: Callable[[], T]) -> T:
     """Return ``value()``; name the part of the event in what it raises."""
     try:
         return value()
-    except Missing as error:
+    except (Missing, Unusable) as error:
         raise Failed("unmapped", f"{part}: {error}", _OTHER_PATH) from None
-    except Unusable as error:
-        raise Failed(
-            "unmapped", str(error) if str(error).startswith(part) else f"{part}: {error}", _OTHER_PATH
-        ) from None
     except ValueError as error:
         raise Failed("bad_time", f"{part}: {error}", "--time-format and --time-zone say how to read it") from None
 

@@ -98,7 +98,7 @@ def name(path: Path, record: Any) -> str:
     return as_text(found, path.text)
 
 
-def as_text(value: Any, where: str) -> str:
+def as_text(value: Any, where: str = "it") -> str:
     """Return a text or a number as text; raise Unusable for anything else."""
     if isinstance(value, str):
         return str(value)

@@ -81,7 +81,7 @@ def test_what_a_path_or_a_text_leads_to(spec: Any, expected: str) -> None:
     [
         ({"entity_id": "custmer.id"}, "unmapped", "entity_id: there is no 'custmer.id'"),
         ({"entity_id": ["a", "b"]}, "unmapped", "there is no 'a' or 'b'"),
-        ({"entity_id": "customer"}, "unmapped", "entity_id is an object, and not text or a number"),
+        ({"entity_id": "customer"}, "unmapped", "entity_id: it is an object, and not text or a number"),
         ({"event_type": "{customer.vip}"}, "unmapped", "customer.vip is true or false"),
         ({"event_time": "kind"}, "bad_time", "event_time: not a time such as"),
         ({"idempotency_key": "key"}, "unmapped", "idempotency_key: there is no 'key'"),
@@ -193,6 +193,13 @@ def test_the_elements_of_lists_are_events_of_their_own() -> None:
         "no_events",
         "explode: the list 'groups' is empty",
     )
+
+
+def test_half_a_character_costs_its_element_alone() -> None:
+    table = {"entity_id": "items.id", "event_time": "at", "explode": "items", "payload": "items"}
+    text = b'{"kind":"k","at":"2026-11-20T10:00:00Z","items":[{"id":"a"},{"id":"b","x":"\\ud800"},{"id":"c"}]}'
+    troubles = [item.trouble and item.trouble.code for item in items(mapping(**table), text)]
+    assert troubles == [None, "bad_unicode", None]
 
 
 def test_cells_that_are_numbers() -> None:
