@@ -78,9 +78,9 @@ class Step:
         )
 
     def _forward(self) -> Moved:
-        """Promote what is deployed when this is the next phase; deploy the sources at hand otherwise."""
+        """Promote what is deployed when this is the next phase, or finish that; else deploy the sources at hand."""
         found, started = stack.read(self.environment), time.monotonic()
-        if found and found.phase.next is self.phase:
+        if found and (found.phase.next is self.phase or (found.canary and found.phase is self.phase)):
             done = promote(self.environment, self.phase.name)
             return Moved(done.changed, done.previous, done.sentence, done.recorded, done.seconds, "promotion")
         made = deploy(self.environment, self.phase.name)

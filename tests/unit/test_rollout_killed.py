@@ -10,7 +10,8 @@ import pytest
 
 from pik.errors import CheckFailed, PikError, Refused
 from pik.ledger import Kind
-from pik.rollout import deploy, phases, promote, rollback, unfinished
+from pik.rollout import deploy, phases, promote, rollback, step, unfinished
+from pik.rollout.deployed import Deployed
 from pik.rollout.forward import refuse_unless_forward
 from pik.signals import Terminated, ended_in_order, undisturbed, unfailing
 from tests.unit.killed_world import NEW_CODE, Killed, World
@@ -148,6 +149,25 @@ def test_a_canary_that_nobody_watched_is_taken_back_when_it_does_not_pass(world:
         promote(here.environment, "processor")
     assert here.stack.phase is phases.REPLAY
     assert here.states(Kind.PROMOTION)[-1] == "failed"
+
+
+def test_a_runbooks_step_finishes_a_canary_that_was_left(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `pik run --resume last` does after a rollout was killed in it."""
+    here = world(phases.REPLAY)
+    here.at = 4
+    with pytest.raises(Killed):
+        promote(here.environment, "processor")
+    here.revive()
+    there = Deployed(phases.PROCESSOR, *here.digests, "3" * 64)
+    monkeypatch.setattr(step, "environment", lambda _: here.environment)
+    monkeypatch.setattr(step, "deployed", lambda *_: there)
+
+    class Processor(step.Step):
+        phase = phases.PROCESSOR
+
+    assert Processor("dev").deploy() is not None
+    assert (here.stack.phase, here.stack.canary) == (phases.PROCESSOR, False)
+    assert here.states(Kind.PROMOTION)[-1] == "done"
 
 
 def test_a_canary_of_something_else_is_not_finished(world: Make) -> None:
