@@ -39,8 +39,9 @@ format: setup  ## format the code
 bench: setup  ## benchmarks, side by side in one run
 	@.venv/bin/python -m bench
 
-docs: setup  ## write docs/cli.md and docs/checks.md from what they describe
+docs: setup  ## write docs/cli.md, docs/checks.md, docs/api.md and docs/openapi.json from what they describe
 	@.venv/bin/python scripts/cli_docs.py && PYTHONPATH=. .venv/bin/python scripts/checks_docs.py
+	@PYTHONPATH=. .venv/bin/python scripts/api_docs.py
 
 lock:  ## resolve the lock files anew (after a change of pyproject.toml or requirements/*.in)
 	@$(PYTHON) scripts/setup.py uv && sh scripts/lock.sh

@@ -30,10 +30,10 @@ INDEX_SHARDS = 8
 # An S3 key has at most 1,024 bytes and a DynamoDB sort key as many; three encoded names must fit into one.
 ENCODED_LIMIT = 290
 _LAG_OFFSET_MS = 10**15  # keeps negative lags (a producer's clock ahead of ours) in order
-_REPLAY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+REPLAY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 # Sort key of an events row: a first arrival's, or, with an arrival's time and request behind it, a later one's.
 _ROW_SK = re.compile(r"TS#(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)#EID#[0-9a-f]{64}(#ARR#[\x21-\x7e]+)?", re.ASCII)
-_RFC3339 = re.compile(
+RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))?", re.ASCII
 )
 
@@ -89,7 +89,7 @@ def is_replay_id(text: object) -> bool:
     >>> is_replay_id("rp-20250101T000000-1a2b3c4d"), is_replay_id("<b>"), is_replay_id("../x"), is_replay_id("..")
     (True, False, False, False)
     """
-    return isinstance(text, str) and _REPLAY_ID.fullmatch(text) is not None and bool(text.strip("."))
+    return isinstance(text, str) and REPLAY_ID.fullmatch(text) is not None and bool(text.strip("."))
 
 
 def is_probe(entity_id: str) -> bool:
@@ -120,7 +120,7 @@ def parse_instant(text: str, *, most_digits: int | None = None) -> Instant:
     >>> parse_instant("2025-12-28T23:59:59.123456789Z").exact
     '2025-12-28T23:59:59.123456789Z'
     """
-    match = _RFC3339.fullmatch(text)
+    match = RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("not an RFC 3339 time such as 2025-12-28T23:59:59.5Z")
     *fields, fraction, zulu, sign, hours, minutes = match.groups()

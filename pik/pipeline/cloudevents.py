@@ -32,7 +32,7 @@ from pik.pipeline.strict_json import Rejected, parse_json, shown
 MEDIA_TYPE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch"
 FIELDS = {"source": "source", "type": "event_type", "subject": "entity_id", "time": "event_time"}
-_NEEDED = ("id", "source", "type", "time")
+NEEDED = ("id", "source", "type", "time")
 _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # RFC 9110, 5.6.2
 _MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}\s*(;.*)?", re.DOTALL)
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s;"]+)', re.IGNORECASE)
@@ -92,9 +92,9 @@ def refuse_other_formats(media_type: str) -> None:
 def _fields(attributes: Mapping[str, Any], payload: Any, new: bool) -> dict[str, Any]:
     if attributes.get("specversion") != "1.0":
         raise Rejected("cloudevents_version", "not a CloudEvent of specversion 1.0", "send specversion 1.0")
-    for name in _NEEDED:
+    for name in NEEDED:
         if name not in attributes or (new and attributes[name] is None):
-            do_this = f"the kit needs {', '.join(_NEEDED)}; the entity is the subject, else the source"
+            do_this = f"the kit needs {', '.join(NEEDED)}; the entity is the subject, else the source"
             raise Rejected("missing_field", f"the CloudEvent has no {name!r}", do_this)
     fields = {ours: attributes.get(theirs) for theirs, ours in FIELDS.items()}
     if fields["entity_id"] is None:

@@ -12,9 +12,9 @@ from pik.pipeline.strict_json import Rejected
 
 KEY = "idempotency-key"
 # A structured field string (RFC 9651, 3.3.3): printable ASCII in double quotes, in which \ is put before " and \.
-_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 # Without quotes, as most clients send it: not what could be read otherwise, a list (,), parameters (;) or an escape.
-_BARE = re.compile(r"[!#-+\--:<-\[\]-~]+")
+BARE = re.compile(r"[!#-+\--:<-\[\]-~]+")
 _HTTP_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
@@ -46,9 +46,9 @@ def idempotency_key(value: str) -> str:
     >>> idempotency_key('"order-1"'), idempotency_key("order-1"), idempotency_key(r'"a \"b\""')
     ('order-1', 'order-1', 'a "b"')
     """
-    if quoted := _QUOTED.fullmatch(value):
+    if quoted := QUOTED.fullmatch(value):
         return re.sub(r"\\(.)", r"\1", quoted[1])
-    if _BARE.fullmatch(value):
+    if BARE.fullmatch(value):
         return value
     do_this = 'send one key of printable ASCII in double quotes, Idempotency-Key: "…", or idempotency_key in the body'
     raise Rejected("bad_idempotency_key", "the Idempotency-Key header is not one string", do_this)

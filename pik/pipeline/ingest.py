@@ -166,5 +166,5 @@ def _answer(
     logger.info("arrival", **{k: body[k] for k in ("status", "event_id", "ingest_lag_ms", "s3_key", "dry_run")})
     if status != CONFLICT:
         return answer(200, body)
-    message = f"the idempotency key is taken by another event: {' and '.join(more['differs'])} differ"
+    message = f"the idempotency key is taken by an event that differs in {' and '.join(more['differs'])}"
     return error(409, "conflict", message, "use a new key, or send what was sent first; this body is kept", **body)

@@ -33,9 +33,9 @@ MAX_NAME = 256
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_BODY = 4_500_000
 MAX_FRACTION = 18  # digits of a second that a new arrival may have: attoseconds
-_REQUIRED = ("source", "event_type", "entity_id", "event_time", "payload")
+REQUIRED = ("source", "event_type", "entity_id", "event_time", "payload")
 # The last two are an origin: what made the event, and out of which record.
-FIELDS = (*_REQUIRED, "idempotency_key", "mapping", "original")
+FIELDS = (*REQUIRED, "idempotency_key", "mapping", "original")
 
 
 def parse_event(body: bytes, headers: Mapping[str, str], *, new: bool = False) -> Event:
@@ -72,7 +72,7 @@ def _fields(body: bytes, headers: Mapping[str, str], new: bool) -> Mapping[str, 
     if kind == cloudevents.MEDIA_TYPE or (is_object and "specversion" in document):
         return cloudevents.structured(document, new)
     if not is_object:
-        raise Rejected("not_an_object", "the body is not a JSON object", f"send an object with {_list(_REQUIRED)}")
+        raise Rejected("not_an_object", "the body is not a JSON object", f"send an object with {_list(REQUIRED)}")
     refuse_unknown(document, FIELDS, "put your own fields into payload")
     _check_origin(document, new)
     return dict(document)
@@ -101,9 +101,9 @@ def refuse_unknown(document: Mapping[str, Any], fields: tuple[str, ...], otherwi
 
 
 def _event(fields: Mapping[str, Any], new: bool) -> Event:
-    for name in _REQUIRED:
+    for name in REQUIRED:
         if name not in fields:
-            raise Rejected("missing_field", f"no field {name!r}", f"send {_list(_REQUIRED)}")
+            raise Rejected("missing_field", f"no field {name!r}", f"send {_list(REQUIRED)}")
     for name in ("source", "event_type", "entity_id"):
         _check_name(name, fields[name], new)
     key = fields.get("idempotency_key")

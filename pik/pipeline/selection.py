@@ -19,8 +19,8 @@ from pik.pipeline.rows import expand
 from pik.pipeline.strict_json import is_unicode
 
 MAX_LIMIT = 100_000
-_MAX_CURSOR = 2_000  # characters; the longest sort key, 1,024 bytes, in base64, with a digest and a replay id
-_FIELDS = (
+MAX_CURSOR = 2_000  # characters; the longest sort key, 1,024 bytes, in base64, with a digest and a replay id
+FIELDS = (
     "entity_id",
     "start_time",
     "end_time",
@@ -91,7 +91,7 @@ def parse_selection(document: Any, *, dry_run: bool) -> Selection:
     """Return the selection in a replay request's body; ``dry_run`` is what the deployment demands. Raise Rejected."""
     if not isinstance(document, dict):
         raise Rejected("not_an_object", "the body is not a JSON object", "send entity_id, start_time and end_time")
-    refuse_unknown(document, _FIELDS, "drop it")
+    refuse_unknown(document, FIELDS, "drop it")
     start, end = _time(document, "start_time"), _time(document, "end_time")
     if start >= end:
         raise Rejected("empty_window", f"start_time {start} is not before end_time {end}", "the end is left out")
@@ -125,7 +125,7 @@ def _continue(selection: Selection, cursor: Any) -> Selection:
 def _opened(cursor: Any, selection: Selection) -> tuple[str, str, str]:
     """Return a cursor's parts. Anybody can write one, so each part is held to what ours hold."""
     try:
-        if not isinstance(cursor, str) or len(cursor) > _MAX_CURSOR:
+        if not isinstance(cursor, str) or len(cursor) > MAX_CURSOR:
             raise ValueError("not a short string")
         digest, replay_id, after = json.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
         inside = not after or selection.start_time <= events.time_of_sk(after) < selection.end_time

@@ -25,14 +25,19 @@ class Api:
         self.config, self.request_of, self.world = config, request_of, world
 
     def send(self, body: Any, headers: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
+        """Send an event; return the answer and its status as ``http``."""
+        return self.post("ingest", body, headers, **query)
+
+    def post(self, operation: str, body: Any, headers: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
         """Send a body with headers, several values of one as a list; return the answer and its status as ``http``."""
+        module = {"ingest": ingest, "replay": replay}[operation]
         event = self.request_of(body, None, **query)
         several = {name: value if isinstance(value, list) else [value] for name, value in (headers or {}).items()}
         event["multiValueHeaders"] = {"Content-Type": ["application/json"]} | several
         event["headers"] = {name: values[-1] for name, values in event["multiValueHeaders"].items()}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ingest, "settings", lambda: self.config)
-            found = ingest.handler(event, Context())
+            patch.setattr(module, "settings", lambda: self.config)
+            found = module.handler(event, Context())
         return {"http": found["statusCode"], **json.loads(found["body"])}
 
     def forget_rows(self) -> None:

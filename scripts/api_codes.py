@@ -1,0 +1,81 @@
+"""Every error code of the HTTP API: which request gets it, with which status. ``tests/unit/test_api_docs.py`` compares
+this with the handlers: none is missing, and each is given as said."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+INGEST, REPLAY = "ingest", "replay"
+BOTH = (INGEST, REPLAY)
+
+
+class Code(NamedTuple):
+    """One code: its status, the operations that give it, and when."""
+
+    code: str
+    status: int
+    operations: tuple[str, ...]
+    when: str
+
+
+CODES = (
+    Code("bad_dry_run", 400, BOTH, "`dry_run` is neither true nor false, or given twice with different values"),
+    Code("unknown_parameter", 400, BOTH, "a query parameter looks like a misspelt `dry_run`"),
+    Code("not_utf8", 400, BOTH, "the body is not UTF-8"),
+    Code("not_json", 400, BOTH, "the body is not JSON"),
+    Code("not_an_object", 400, BOTH, "the body is JSON, and no object"),
+    Code("too_deep", 400, BOTH, "objects and arrays are nested too deeply"),
+    Code("repeated_name", 400, BOTH, "a name appears twice in one object, and readers would differ on which counts"),
+    Code("number_out_of_range", 400, BOTH, "a number that a double does not hold exactly, or NaN, Infinity"),
+    Code("unknown_field", 400, BOTH, "a field that there is not; the answer names the one that was probably meant"),
+    Code("bad_time", 400, BOTH, "a time that is not in the grammar of times, or has too many digits of a second"),
+    Code("missing_field", 400, (INGEST,), "a needed field is not there"),
+    Code(
+        "bad_name",
+        400,
+        (INGEST,),
+        "a name or key is not text, empty, too long, or holds a control character",
+    ),
+    Code("bad_unicode", 400, (INGEST,), "half a surrogate pair, or a `ce-*` header that is not percent-encoded UTF-8"),
+    Code("payload_type", 400, (INGEST,), "`payload` is neither an object nor an array"),
+    Code("bad_original", 400, (INGEST,), "`original` is not text"),
+    Code("bad_idempotency_key", 400, (INGEST,), "the `Idempotency-Key` header is not one string"),
+    Code("two_keys", 400, (INGEST,), "the `Idempotency-Key` header and the key in the body (a CloudEvent's id) differ"),
+    Code("headers_too_large", 400, (INGEST,), "`ce-*` and `Idempotency-Key` headers do not fit beside the raw object"),
+    Code("cloudevents_version", 400, (INGEST,), "a CloudEvent of another version than 1.0"),
+    Code("cloudevents_format", 400, (INGEST,), "a structured CloudEvent in another format than JSON"),
+    Code("bad_attribute", 400, (INGEST,), "an attribute whose name or value no CloudEvent can have"),
+    Code("bad_base64", 400, (INGEST,), "`data_base64` is not base64"),
+    Code("two_payloads", 400, (INGEST,), "a CloudEvent has `data` and `data_base64`"),
+    Code("batch", 400, (INGEST,), "a batch of CloudEvents: one event a request is taken"),
+    Code("body_too_large", 413, (INGEST,), "the body is larger than Lambda takes in base64"),
+    Code("conflict", 409, (INGEST,), "the idempotency key is taken by an event with another payload or time"),
+    Code("contended", 503, (INGEST,), "the same event arrives many times at once"),
+    Code("bad_entity_id", 400, (REPLAY,), "`entity_id` is missing, or no name"),
+    Code("bad_start_time", 400, (REPLAY,), "`start_time` is missing, or no text"),
+    Code("bad_end_time", 400, (REPLAY,), "`end_time` is missing, or no text"),
+    Code("empty_window", 400, (REPLAY,), "`start_time` is not before `end_time`"),
+    Code("bad_include_duplicates", 400, (REPLAY,), "`include_duplicates` is not a JSON boolean"),
+    Code("bad_limit", 400, (REPLAY,), "`limit` is not a number in its range"),
+    Code("bad_replay_id", 400, (REPLAY,), "`replay_id` is not of its form"),
+    Code("bad_cursor", 400, (REPLAY,), "`cursor` is not of an earlier answer to the same selection"),
+    Code("idempotency_key_not_taken", 400, (REPLAY,), "an `Idempotency-Key` header; `replay_id` is what it is for"),
+    Code("replay_id_taken", 409, (REPLAY,), "`replay_id` stands for another selection"),
+    Code("queue_unavailable", 503, (REPLAY,), "the queue did not take some messages, after several tries"),
+    Code("store_unavailable", 503, BOTH, "a store failed or did not answer"),
+    Code("internal", 500, BOTH, "a fault of the kit; the request is not acknowledged"),
+)
+# What API Gateway answers before a handler is asked: template.yaml, GatewayResponses.
+GATEWAY = {
+    403: (
+        "no signature, a wrong or expired one, or no permission; `code` is API Gateway's type of error,"
+        " such as `MISSING_AUTHENTICATION_TOKEN`, `INVALID_SIGNATURE`, `EXPIRED_TOKEN`, `ACCESS_DENIED`"
+    ),
+    413: "`TOO_LARGE`: more than 10 MB",
+    429: "`THROTTLED`: more requests than the stack lets through",
+}
+
+
+def of(operation: str, status: int) -> list[str]:
+    """Return the codes that an operation answers with a status."""
+    return [one.code for one in CODES if operation in one.operations and one.status == status]
