@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,27 +211,30 @@ def _produce(done: threading.Event, outcomes: dict[str, str]) -> None:
 def _lost(outcomes: dict[str, str]) -> int:
     """How many acknowledged events have no raw object, or no row in the dedupe table."""
     from pik.environments import environment
-    from pik.rollout.reading import Stores
 
-    stores, ids = Stores(environment("local")), list(outcomes)
-    with ThreadPoolExecutor(8) as pool:
-        rows = list(pool.map(_patient(stores.dedupe), ids))
-        raws = list(pool.map(_patient(stores.raw), outcomes.values()))
-    return sum(row is None or raw is None for row, raw in zip(rows, raws, strict=True))
+    env = environment("local")
+    outputs = _patient(env.outputs)
+    rows = _pages(env, "dynamodb", "scan", TableName=outputs["DedupeTable"], ProjectionExpression="event_id")
+    ids = {row["event_id"]["S"] for page in rows for row in page["Items"]}
+    objects = _pages(env, "s3", "list_objects_v2", Bucket=outputs["RawBucket"])
+    keys = {found["Key"] for page in objects for found in page.get("Contents", [])}
+    return sum(event_id not in ids or key not in keys for event_id, key in outcomes.items())
 
 
-def _patient(read: Any) -> Any:
-    def attempt(key: str) -> Any:
-        for tried in range(6):
-            try:
-                return read(key)
-            except Exception:
-                if tried == 5:
-                    raise
-                time.sleep(2.0)
-        raise AssertionError
+def _pages(env: Any, service: str, operation: str, **arguments: Any) -> list[Any]:
+    paginator = env.client(service).get_paginator(operation)
+    return list(_patient(lambda: list(paginator.paginate(**arguments))))
 
-    return attempt
+
+def _patient(read: Callable[[], Any]) -> Any:
+    for tried in range(20):
+        try:
+            return read()
+        except Exception:
+            if tried == 19:
+                raise
+            time.sleep(2.0)
+    raise AssertionError
 
 
 def joined(files: list[Path]) -> dict[str, Any]:

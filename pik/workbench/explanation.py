@@ -46,6 +46,7 @@ class Explanation:
         notes: what was not found, and why that is, or is not, a problem.
         problems: what is wrong, one sentence each.
         seconds: how long it took to ask.
+        became: the answer in one sentence: accepted when, kept intact or not, sent again, replayed, counted.
     """
 
     event_id: str
@@ -55,6 +56,7 @@ class Explanation:
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     seconds: float = 0.0
+    became: str = ""
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -70,7 +72,7 @@ class Explanation:
     def to_text(self) -> str:
         """Return the story as text, one line an entry."""
         width = max((len(line.what) for line in self.lines), default=0)
-        told = [self.headline]
+        told = [self.headline, *([f"  {self.became}"] if self.became else [])]
         for line in self.lines:
             entry = f"  {line.shown_time:<23}  {_MARKS[line.ok]} {line.what:<{width}}  {line.detail}"
             told.append(f"{entry}  [{line.source}]")
@@ -92,7 +94,9 @@ class Explanation:
         said = "".join(f"<li><strong>problem</strong> {_cell(text)}</li>" for text in self.problems)
         said += "".join(f"<li>{_cell(text)}</li>" for text in self.notes)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if self.lines else ""
-        return f'<div class="pik-explain"><p><strong>{_cell(self.headline)}</strong></p>{table}<ul>{said}</ul></div>'
+        answer = f"<p><strong>{_cell(self.became or self.headline)}</strong></p>"
+        about = f"<p>{_cell(self.headline)}</p>" if self.became else ""
+        return f'<div class="pik-explain">{answer}{about}{table}<ul>{said}</ul></div>'
 
     def __repr__(self) -> str:
         return self.to_text()

@@ -30,7 +30,8 @@ def tell(wb: Workbench, event_id: str, found: _Found) -> Explanation:
     problems = tuple(_problems(found, event_id))
     now = Line("", "now", _whereabouts(found, event_id), "queues, all stores", ok=not problems)
     notes = tuple(_notes(wb, found))
-    return Explanation(event_id, _headline(event_id, found), True, (*lines, now), notes, problems)
+    told = _headline(event_id, found)
+    return Explanation(event_id, told, True, (*lines, now), notes, problems, became=_became(found, event_id))
 
 
 def _headline(event_id: str, found: _Found) -> str:
@@ -38,6 +39,35 @@ def _headline(event_id: str, found: _Found) -> str:
     about: dict[str, Any] = found.first or (vars(event) if event else {})
     names = [str(about[name]) for name in ("source", "event_type", "entity_id", "event_time") if name in about]
     return f"event {event_id}  {' · '.join(names) or 'of which only traces are left'}"
+
+
+def _became(found: _Found, event_id: str) -> str:
+    """The answer in one sentence.
+
+    Such as: accepted 2013-01-01 06:35:00Z, kept intact, sent again once, replayed twice, counted in 1 of them
+    """
+    first, kept = found.first, found.raw
+    when = f"accepted {first['ingest_time'][:10]} {first['ingest_time'][11:19]}Z" if first else "its row is gone"
+    intact = "its raw object is gone" if kept is None else "altered since" if kept.problem else "kept intact"
+    statuses = [row["status"] for row in found.rows if row["status"] != ACCEPTED]
+    conflicts = statuses.count(CONFLICT)
+    parts = [when, intact, _times("sent again", len(statuses) - conflicts, "")]
+    parts.append(_times("in conflict with another body", conflicts, ""))
+    sent = [replay for replay in _selecting(found) if _sent(found, replay)]
+    parts.append(_times("replayed", len(sent), "never replayed"))
+    if sent:
+        counted = sum(_contribution(found, replay.replay_id, event_id) is not None for replay in sent)
+        parts.append("counted" if counted == len(sent) else f"counted in {counted} of {len(sent)} replays")
+    return ", ".join(filter(None, parts))
+
+
+def _times(what: str, count: int, never: str) -> str:
+    """
+    >>> _times("replayed", 2, "never"), _times("replayed", 0, "never"), _times("replayed", 3, "")
+    ('replayed twice', 'never', 'replayed 3 times')
+    """
+    words = {0: never, 1: f"{what} once", 2: f"{what} twice"}
+    return words.get(count, f"{what} {count} times")
 
 
 def _arrivals(found: _Found) -> Iterator[Line]:

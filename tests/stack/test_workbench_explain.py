@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,11 @@ def test_it_tells_everything_and_touches_nothing(
     assert sorted(whats[6:8]) == ["replay", "set aside"]  # a message may be processed before its replay is recorded
     assert whats[8:] == ["now"]
     text = explained.to_text()
+    assert re.fullmatch(
+        r"accepted [\d-]{10} [\d:]{8}Z, kept intact, sent again twice, in conflict with another body once, "
+        r"replayed twice, counted in 1 of 2 replays",
+        explained.became,
+    )
     for part in (
         f"explained · flight.departed · {ENTITY} · 2013-01-01T10:17:00.000000Z",
         "sha256 ✓",

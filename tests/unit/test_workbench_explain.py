@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -29,6 +30,13 @@ def test_text_has_a_line_for_each_entry_problem_and_note() -> None:
         "  note     a note",
     ]
     assert repr(TOLD) == TOLD.to_text()
+
+
+def test_the_answer_comes_first() -> None:
+    told = replace(TOLD, became="accepted <then>, kept intact, never replayed")
+    assert told.to_text().splitlines()[:2] == ["event ab  <b>UA</b>", "  accepted <then>, kept intact, never replayed"]
+    html = told.to_html()
+    assert html.index("accepted &lt;then&gt;") < html.index("event ab")
 
 
 def test_html_shows_values_as_text() -> None:
