@@ -28,6 +28,7 @@ T = TypeVar("T")
 Row = dict[str, Any]
 _deserialize = TypeDeserializer().deserialize
 PARALLEL = 16
+ATTEMPTS = 8  # of a read; the waits between them grow to seconds
 SELDOM = 5.0
 METRIC_WINDOW = timedelta(hours=3)
 
@@ -98,12 +99,15 @@ class Stores:
         """The stack's outputs, as they were when this object was made."""
         return stack.require(self.environment).outputs
 
+    def _client(self, service: str) -> Any:
+        """A client that tries longer than usual: of hundreds of reads a step makes, one busy moment shall end none."""
+        retries = {"mode": "standard", "max_attempts": ATTEMPTS}
+        return self.environment.client(service, max_pool_connections=PARALLEL, retries=retries)
+
     def raw(self, key: str) -> RawObject | None:
         """Return an object of the raw bucket, or None when there is none under that key."""
         try:
-            found = self.environment.client("s3", max_pool_connections=PARALLEL).get_object(
-                Bucket=self.outputs["RawBucket"], Key=key
-            )
+            found = self._client("s3").get_object(Bucket=self.outputs["RawBucket"], Key=key)
         except ClientError as error:
             if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
                 return None
@@ -124,7 +128,7 @@ class Stores:
 
     def dedupe(self, event_id: str) -> Row | None:
         """Return an event's dedupe row, or None."""
-        found = self.environment.client("dynamodb").get_item(
+        found = self._client("dynamodb").get_item(
             TableName=self.outputs["DedupeTable"], Key={"event_id": {"S": event_id}}, ConsistentRead=True
         )
         return _row(found["Item"]) if "Item" in found else None
@@ -166,7 +170,7 @@ class Stores:
 
     def replays(self) -> dict[str, Replay]:
         """Return what is recorded of every replay, by its id, oldest first."""
-        pages = self.environment.client("dynamodb").get_paginator("scan")
+        pages = self._client("dynamodb").get_paginator("scan")
         found = pages.paginate(TableName=self.outputs["ReplaysTable"], ConsistentRead=True)
         return replays_of(_row(item) for page in found for item in page["Items"])
 
@@ -193,7 +197,7 @@ class Stores:
 
     def version(self, entity_id: str, day: str, replay_id: str) -> Row | None:
         """Return one version of an aggregate, its state as JSON value, or None when it is not written."""
-        found = self.environment.client("dynamodb", max_pool_connections=PARALLEL).get_item(
+        found = self._client("dynamodb").get_item(
             TableName=self.outputs["AggregatesTable"],
             Key={
                 "PK": {"S": events.aggregate_pk(entity_id, day)},
@@ -206,7 +210,7 @@ class Stores:
     def versions(self, wanted: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row | None]:
         """Return many versions by (entity, day, replay)."""
         keys = {(events.aggregate_pk(key[0], key[1]), events.version_sk(key[2])): key for key in wanted}
-        client = self.environment.client("dynamodb", max_pool_connections=PARALLEL)
+        client = self._client("dynamodb")
         items = [{"PK": {"S": pk}, "SK": {"S": sk}} for pk, sk in keys]
         rows = map(_row, batch.items(client, self.outputs["AggregatesTable"], items))
         found = {keys[row["PK"], row["SK"]]: _version(row) for row in rows}
@@ -214,7 +218,7 @@ class Stores:
 
     def any_version(self) -> Row | None:
         """Return one version that the aggregates table lists, or None when there is none."""
-        pages = self.environment.client("dynamodb").get_paginator("scan")
+        pages = self._client("dynamodb").get_paginator("scan")
         for page in pages.paginate(TableName=self.outputs["AggregatesTable"], PaginationConfig={"PageSize": 50}):
             for item in page["Items"]:
                 if "state" in item:
@@ -231,7 +235,7 @@ class Stores:
 
     def log_lines(self, group_output: str, text: str, since: datetime) -> list[str]:
         """Return the lines of a log group that hold ``text``, since a moment."""
-        pages = self.environment.client("logs").get_paginator("filter_log_events")
+        pages = self._client("logs").get_paginator("filter_log_events")
         found = pages.paginate(
             logGroupName=self.outputs[group_output],
             filterPattern=f'"{text}"',
@@ -250,7 +254,7 @@ class Stores:
             extract_metrics(self.environment)
         now = clock.now(self.environment)
         start = max(since, now - METRIC_WINDOW).replace(second=0, microsecond=0)
-        points = self.environment.client("cloudwatch").get_metric_statistics(
+        points = self._client("cloudwatch").get_metric_statistics(
             Namespace=METRICS_NAMESPACE,
             MetricName=name,
             Dimensions=[
@@ -266,7 +270,7 @@ class Stores:
 
     def alarms(self) -> dict[str, str]:
         """Return the state of each of the stack's alarms by its logical id."""
-        pages = self.environment.client("cloudformation").get_paginator("list_stack_resources")
+        pages = self._client("cloudformation").get_paginator("list_stack_resources")
         names = {
             item["PhysicalResourceId"]: item["LogicalResourceId"]
             for page in pages.paginate(StackName=self.environment.stack)
@@ -275,11 +279,11 @@ class Stores:
         }
         if not names:
             return {}
-        found = self.environment.client("cloudwatch").describe_alarms(AlarmNames=list(names))["MetricAlarms"]
+        found = self._client("cloudwatch").describe_alarms(AlarmNames=list(names))["MetricAlarms"]
         return {names[alarm["AlarmName"]]: alarm["StateValue"] for alarm in found}
 
     def _query(self, table: str, **query: Any) -> Iterator[Row]:
-        pages = self.environment.client("dynamodb").get_paginator("query")
+        pages = self._client("dynamodb").get_paginator("query")
         for page in pages.paginate(TableName=self.outputs[table], **query):
             yield from map(_row, page["Items"])
 
