@@ -5,7 +5,7 @@ column                         meaning
 =============================  ====================================================================================
 ``source``, ``event_type``     names, from the key; decoded on DuckDB, percent-encoded on Athena (``a%2Fb``)
 ``event_date``, ``hour``       day (``YYYY-MM-DD``, text) and hour (integer) of the event, from the key
-``body``                       the bytes received, as text; on Athena a line of them
+``body``                       the bytes received, as text, JSON or not; on Athena a line of them
 ``"$path"``                    ``s3://…``, where the object is
 ``event_id``, ``entity_id``,   DuckDB only: what the body says, whichever format it came in; ``event_time`` is a time,
 ``event_time``, ``payload``    ``payload`` JSON text
@@ -155,7 +155,9 @@ def _sandbox(
     engine.register("listed", _listed(wanted, bucket))
     engine.execute("CREATE TEMP TABLE wanted AS SELECT * FROM listed")
     engine.unregister("listed")
-    engine.execute("CREATE MACRO json_extract_scalar(value, path) AS json_extract_string(value, path)")
+    # NULL of what is no JSON (a CloudEvent's text or bytes), as on Athena; DuckDB's own function ends the query there.
+    scalar = "CASE WHEN json_valid(value) THEN json_extract_string(value, path) END"
+    engine.execute(f"CREATE MACRO json_extract_scalar(value, path) AS {scalar}")
     kept = _files([str(file) for file in (cache.files if files is None else files)])
     view = f'SELECT {COLUMNS}, path AS "$path" FROM {kept} JOIN wanted USING (key, etag)'  # noqa: S608 - our own files
     engine.execute(f"CREATE TEMP VIEW raw AS {view}")

@@ -12,11 +12,12 @@ import pytest
 
 from pik import project
 from pik.errors import Refused, UsageError
+from pik.pipeline.rows import Arrival
 from pik.rollout.template import parse
 from pik.workbench import athena, layout, sql
 from pik.workbench.cache import Cache
 from pik.workbench.layout import Part
-from pik.workbench.objects import Listed
+from pik.workbench.objects import Listed, Object
 
 KEYS = [
     f"raw/source={source}/event_type={kind}/event_date={day}/hour={hour:02d}/event_id={n}.json"
@@ -192,6 +193,43 @@ def test_what_only_the_rows_can_tell_is_no_mistake_yet(cache: Cache) -> None:
         "PIVOT raw ON source",
     ):
         sql._bind(query, cache, "bucket")
+
+
+def test_a_body_that_is_no_json_ends_no_query(cache: Cache) -> None:
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "1",
+        "ce-source": "s",
+        "ce-type": "t",
+        "ce-time": "2013-01-01T09:00:00Z",
+    }
+    bodies = {b"hello": "text/plain", b"\xff\xd8": "image/jpeg", b"": "text/plain", b'{"n": 7}': "application/json"}
+    wanted, found = [], {}
+    for number, (body, kind) in enumerate(bodies.items()):
+        arrival = Arrival.of(
+            body,
+            {**headers, "content-type": kind},
+            ingest_time="2013-01-01T09:00:01.000000Z",
+            request_id="r",
+            producer="",
+        )
+        key = f"raw/source=s/event_type=t/event_date=2013-01-01/hour=09/event_id={number:064d}.json"
+        found[key] = Object(key, body, kind, arrival.to_metadata(), '"e"')
+        wanted.append(Part(Listed(key, '"e"', len(body)), "s", "t", "2013-01-01", 9))
+
+    class Found:
+        def many(self, keys: list[str], each: Any) -> Any:
+            return [each(key, found[key]) for key in keys]
+
+    cache.fetch(Found(), wanted, lambda _: None)  # type: ignore[arg-type]
+    engine = sql._sandbox(cache, wanted, "bucket")
+    query = "SELECT json_extract_scalar(body, '$.n'), payload, entity_id FROM raw ORDER BY event_id"
+    assert engine.execute(query).fetchall() == [
+        (None, '{"value": "hello"}', "s"),
+        (None, '{"data_base64": "/9g="}', "s"),
+        (None, "{}", "s"),
+        ("7", '{"n": 7}', "s"),
+    ]
 
 
 @pytest.mark.parametrize("where", ["", "AND hour = 3", "AND body LIKE '%2013-01-01%'", "AND event_date = body"])
