@@ -34,36 +34,38 @@ def arrivals_expected(windows: pd.DataFrame, found: Iterable[tuple[datetime, dat
     if not len(windows):
         return nothing(finding)
     gaps = list(found)
-    rows = [
-        {
-            "start": _iso(row["start"]),
-            "end": _iso(row["end"]),
-            "seen": int(row["seen"]),
-            "none": 0,
-            "expected": round(float(row["expected"]), 2),
-            "state": "missing" if any(row["start"] < b and a < row["end"] for a, b in gaps) else "arrived",
-        }
-        for row in windows.to_dict("records")
+    records: list[dict[Any, Any]] = windows.to_dict("records")
+    bars = [_bar(row, "arrived", 0, int(row["seen"])) for row in records]
+    bars += [
+        _bar(row, "missing", int(row["seen"]), round(float(row["expected"]), 2))
+        for row in records
+        if row["seen"] < row["expected"] and any(row["start"] < b and a < row["end"] for a, b in gaps)
     ]
-    base = altair.Chart(pd.DataFrame(rows))
     axis = _time("start:T", "event time", list(windows["start"]))
     unit = f"events per {_span(int((windows['end'].iloc[0] - windows['start'].iloc[0]).total_seconds()))}"
-    bars = base.mark_rect(stroke="#ffffff", strokeWidth=0.5).encode(
-        x=axis,
-        x2="end:T",
-        y=altair.Y("seen:Q", title=unit),
-        y2="none:Q",
-        color=_colours("state", {"arrived": PLAIN, "missing": BAD}),
-    )
-    line = base.mark_line(interpolate="step-after", color="#444", strokeDash=[4, 3]).encode(
-        x=axis, y=altair.Y("expected:Q", title=unit)
-    )
-    layers = [bars, line]
+    drawn = altair.Chart(pd.DataFrame(bars)).mark_rect(stroke="#ffffff", strokeWidth=0.5)
+    layers = [
+        drawn.encode(
+            x=axis,
+            x2="end:T",
+            y=altair.Y("low:Q", title=unit),
+            y2="high:Q",
+            color=_colours("state", {"arrived": PLAIN, "missing": BAD}),
+            opacity=altair.condition("datum.state == 'missing'", altair.value(0.45), altair.value(1.0)),
+        )
+    ]
+    expected = [_bar(row, "expected", 0, round(float(row["expected"]), 2)) for row in records]
+    line = altair.Chart(pd.DataFrame(expected)).mark_line(interpolate="step-after", color="#444", strokeDash=[4, 3])
+    layers.append(line.encode(x=axis, y=altair.Y("high:Q", title=unit)))
     if gaps:
         marked = pd.DataFrame([{"start": _iso(a), "end": _iso(b)} for a, b in gaps])
         layers.insert(0, altair.Chart(marked).mark_rect(color=BAD, opacity=0.15).encode(x=axis, x2="end:T"))
-    subtitle = "bars: events that arrived; dashed: what the stream's own rhythm leads to expect"
+    subtitle = "blue: events that arrived; red: what is missing; dashed: what the stream's own rhythm leads to expect"
     return styled(altair.layer(*layers), [finding, subtitle])
+
+
+def _bar(row: Mapping[Any, Any], state: str, low: float, high: float) -> dict[str, Any]:
+    return {"start": _iso(row["start"]), "end": _iso(row["end"]), "state": state, "low": low, "high": high}
 
 
 def lag_heat_map(arrivals: pd.DataFrame, finding: str) -> altair.Chart:

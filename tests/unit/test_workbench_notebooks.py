@@ -128,13 +128,20 @@ def test_a_chart_of_nothing_says_why(draw: Any) -> None:
     assert draw(arrivals(), "nothing came").to_dict()["title"]["text"] == "nothing came"
 
 
-def test_what_is_missing_is_red() -> None:
+def test_what_is_missing_is_red_and_what_arrived_never_is() -> None:
     hour = timedelta(hours=1)
+    starts = [NOON + n * hour for n in range(3)]
     windows = pd.DataFrame(
-        {"start": [NOON, NOON + hour], "end": [NOON + hour, NOON + 2 * hour], "seen": [0, 4], "expected": [5.0, 4.0]}
+        {"start": starts, "end": [start + hour for start in starts], "seen": [1, 0, 4], "expected": [5.0, 5.0, 4.0]}
     )
 
-    chart = charts.arrivals_expected(windows, [(NOON, NOON + hour)], "silent for an hour").to_dict()
+    chart = charts.arrivals_expected(windows, [(NOON, NOON + 2 * hour)], "silent for an hour").to_dict()
 
-    states = [row["state"] for rows in chart["datasets"].values() for row in rows if "state" in row]
-    assert states == ["missing", "arrived"]
+    bars = [
+        (row["state"], row["low"], row["high"])
+        for rows in chart["datasets"].values()
+        for row in rows
+        if row.get("state") in ("arrived", "missing")
+    ]
+    arrived = [("arrived", 0, 1), ("arrived", 0, 0), ("arrived", 0, 4)]
+    assert bars == [*arrived, ("missing", 1, 5.0), ("missing", 0, 5.0)]
