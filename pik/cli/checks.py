@@ -22,7 +22,7 @@ def checks(
     env: Annotated[str, typer.Option("--env", "-e", help="Environment that the commands are written for.")] = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """List the checks: what each asks, where, how patiently, and what to do when it does not pass. Asks no AWS.
+    """List the checks of a rollout. What each asks, where, how patiently, what to do when it fails. Asks no AWS.
 
     A check passes, fails, or is inconclusive: no data is never a pass. Blocking ones keep the gate closed unless they
     pass; advisory ones are only shown. They are run by the runbooks verify-ingest, verify-replay, verify-processor,

@@ -35,7 +35,7 @@ def demo(
     ] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the embedded AWS running.")] = False,
 ) -> None:
-    """Run the whole rollout on the embedded AWS: three phases, their checks, and the rollback, on real flights.
+    """Run the whole rollout on the embedded AWS. Three phases, their checks, and the rollback, on real flights.
 
     Then it leaves something to find: two weeks of one airline's events, of which some never came.
 

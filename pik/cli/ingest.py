@@ -82,7 +82,7 @@ def ingest(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send events, each until it is answered, and say whether all are safe.
+    """Send events, and say whether all are safe. Each is sent until it is answered.
 
     Files are JSON (an event a line, or an array), CSV or Parquet; plain, gzip or zstd. Where the name says nothing,
     the content decides.

@@ -73,7 +73,7 @@ def reindex(
     apply: Annotated[bool, typer.Option("--apply", help="Write the absent rows; without it, only show them.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild rows of the events and dedupe tables from the raw objects alone; shows first, never overwrites."""
+    """Rebuild lost rows from the raw objects. Of the events and dedupe tables; shows first, never overwrites."""
     wb = _connect(env)
     from pik.workbench import reindex as module
 

@@ -32,7 +32,7 @@ def lab(
     ] = None,
     state: StateOption = None,
 ) -> None:
-    """Open JupyterLab on notebooks/start.ipynb, on 127.0.0.1 with a token. Ctrl-C stops it, and what it started."""
+    """Open the notebooks in JupyterLab. On 127.0.0.1 with a token; Ctrl-C stops it, and what it started."""
     from pik import errors, local, project
 
     notebooks = folder or project.NOTEBOOKS

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ledger = typer.Typer(
     no_args_is_help=True,
-    help="""What was verified, approved, deployed and taken back, recorded in the environment itself.
+    help="""What was verified, approved, deployed and taken back. Recorded in the environment itself.
 
     Each entry lies in the stack's evidence bucket, where nobody may write over it or delete it, and holds the hash of
     the one before. Whenever something is recorded, its receipt is printed: ledger entry 118 · 9f3c2a41d0b7e55c. Keep
@@ -74,7 +74,7 @@ def show(
     env: EnvOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Show one entry: the verdict, the checks, what it is about, and the evidence with its hashes. Reads only."""
+    """Show one entry. The verdict, the checks, what it is about, and the evidence with its hashes. Reads only."""
     from rich.text import Text
 
     from pik.ledger.text import to_text
@@ -99,7 +99,7 @@ def verify(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether a record, or evidence it stands on, was removed, altered, or added. Reads only, every file.
+    """Say whether a record was removed, altered or added. Or evidence that it stands on. Reads only, every file.
 
     What was removed from the end, or written again from some entry on by somebody who could also destroy the bucket's
     old versions, shows only with a receipt. Exit codes: 0 nothing is wrong, 4 something is.
@@ -142,7 +142,7 @@ def evidence(
     env: EnvOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Download what an entry stands on, each file verified by its hash first: notebook, page, result, report.
+    """Download what an entry stands on. Each file verified by its hash first: notebook, page, result, report.
 
     Exit codes: 0 all there, 4 a file is missing or not the one that was recorded (it is not written).
     """

@@ -22,7 +22,7 @@ def leftovers(
     yes: Annotated[bool, typer.Option("--yes", help="Remove without a question.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the stores that a failed first create left behind, and what is in them; --remove removes the empty ones.
+    """List stores that a failed first create left behind. And what is in them; --remove removes the empty ones.
 
     Only stacks that never were complete are looked at. What holds anything, or cannot be looked at, stays. What was
     removed is recorded in .pik/deploys.

@@ -30,7 +30,7 @@ StateOption = Annotated[
 
 local = typer.Typer(
     no_args_is_help=True,
-    help="""The embedded AWS: the environment `local`, on this machine, without an account or Docker.
+    help="""The embedded AWS, which is the environment `local`. On this machine, without an account or Docker.
 
     It runs in the background on a free loopback port with IAM enforced, keeps its state in .pik/local of this
     checkout, and starts no two of itself. Nothing of your own AWS profile or credentials goes in or out.
@@ -106,7 +106,7 @@ def reset(
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop it and delete everything in it: stack, tables, objects, queues, logs. Cannot be undone."""
+    """Stop it and delete everything in it. Stack, tables, objects, queues, logs; cannot be undone."""
     from pik.local import reset, state_dir
 
     if not yes:

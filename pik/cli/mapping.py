@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 mapping = typer.Typer(
     no_args_is_help=True,
-    help="""How other people's records become events; docs/mappings.md explains it.
+    help="""How other people's records become events. docs/mappings.md explains it.
 
     Typical: pik mapping infer orders.csv proposes a mapping; write it into pik.toml, try it with pik mapping test
     orders orders.csv, and send with pik ingest orders.csv --mapping orders.
@@ -82,7 +82,7 @@ def infer(
     encoding: EncodingOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Propose a mapping from the first 500 records of a file, with the reasons. Writes nothing."""
+    """Propose a mapping from a file's first 500 records. With the reasons. Writes nothing."""
     from pik.mappings.infer import propose
 
     source = open_source(file, file_format, delimiter, encoding, None, env)

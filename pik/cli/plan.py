@@ -41,7 +41,7 @@ def plan(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """See what a deploy would do: every resource and property, what it means, and what the processor will write.
+    """See what a deploy would do. Every resource and property, what it means, what the processor will write.
 
     Compares what is deployed with the template and code at hand, parameters and conditions evaluated. Changes nothing.
     Exit code 0 also when there are changes, or when applying the plan would be refused, which it says.

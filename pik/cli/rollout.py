@@ -58,7 +58,7 @@ def deploy(
     override: OverrideOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Bring an environment to a phase: sam build, sam deploy, and what changed.
+    """Bring an environment to a phase. By sam build and sam deploy; says what changed.
 
     \b
     ingest     the ingest API, the stores; replay and processor are off
@@ -172,7 +172,7 @@ def _take_back(env: str, to: str | None, deploy_: str, as_json: bool) -> None:
 
 
 def status(env: EnvOption = "local", as_json: JsonOption = False) -> None:
-    """Where am I: account, region, phase, since when and by whom, what the stores hold, what to do next."""
+    """Say where you are, and what to do next. Account, region, phase, since when and by whom, what the stores hold."""
     from pik.environments import environment
 
     where = environment(env)  # refuses before anything heavy is imported

@@ -59,7 +59,7 @@ def run(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a run in prod.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a runbook: its notebooks in order, stopping at the first check that does not pass.
+    """Run a runbook, or go on with a run. Its notebooks in order; it stops at the first check that does not pass.
 
     Exit codes: 0 passed, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS said no, 130 interrupted.
     """

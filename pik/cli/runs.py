@@ -22,7 +22,7 @@ RunsDirOption = Annotated[Path | None, typer.Option("--runs-dir", help="Where ru
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    runs = typer.Typer(help="The runs of runbooks that are kept: list them, open a report, delete old ones.")
+    runs = typer.Typer(help="List kept runs, open a report, delete old ones.")
     runs.command("list")(list_)
     runs.command("open")(open_)
     runs.command("prune")(prune)
@@ -35,7 +35,7 @@ def list_(
     runs_dir: RunsDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List runs, the newest first: what each came to, where, how long it took, how much space it needs."""
+    """List runs, the newest first. What each came to, where, how long it took, how much space it needs."""
     from pik import project
     from pik.runbooks import kept
 

@@ -27,7 +27,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, max=999, help="The same seed makes the same incident.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an incident happen, on `local` only, and keep the truth about it aside.
+    """Make an incident happen, on `local` only. The truth about it is kept aside.
 
     It sends a stream of real flights under a source of its own and damages it as NAME says. Which events, which window:
     that is for you to find; the answer is in a file below .pik/incidents, and nowhere in the environment. --json prints

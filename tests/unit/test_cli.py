@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -118,3 +119,14 @@ def test_a_refusal_comes_before_anything_heavy_is_imported(words: tuple[str, ...
 def test_h_is_help(call: Call, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*words) == 0
     assert capsys.readouterr().out.startswith("Usage: pik")
+
+
+def test_no_summary_is_cut_at_80_columns() -> None:
+    def cut(group: Any, name: str) -> Iterator[str]:
+        commands = getattr(group, "commands", {})
+        for word, command in commands.items():
+            if command.get_short_help_str(limit=80 - 6 - max(map(len, commands))).endswith("..."):
+                yield f"{name} {word}"
+            yield from cut(command, f"{name} {word}")
+
+    assert list(cut(typer.main.get_command(cli.app), "pik")) == []
