@@ -11,6 +11,8 @@ import pytest
 from cloudevents.core.bindings.http import to_binary, to_structured
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pik.pipeline.headers import of_event
 from pik.pipeline.parsing import parse_event
@@ -223,6 +225,41 @@ def test_the_reference_sdk_is_understood(mode: Any, kind: str | None, data: Any,
     headers = of_event({name.lower(): value for name, value in message.headers.items()})
     kept = {name.lower(): value for name, value in message.headers.items() if name.lower() == "content-type"}
     assert parse_event(message.body, headers | kept, new=True).payload == payload
+
+
+KINDS = [
+    "text/plain",
+    "text/plain; charset=x",
+    "image/jpeg",
+    "application/json",
+    "a/b+json; v=1",
+    "x" * 300,
+    "é/é",
+    "",
+    ";",
+]
+
+
+@given(
+    st.one_of(st.binary(max_size=60), st.text('[]{}:,"\\0123456789.eE+-naftru é', max_size=60).map(str.encode)),
+    st.sampled_from(KINDS),
+    st.text('"\\%aé ;,\x00', max_size=6),
+    st.booleans(),
+)
+def test_whatever_is_accepted_is_read_back_as_the_same_event(body: bytes, kind: str, odd: str, encode_it: bool) -> None:
+    headers = binary_headers(kind, subject=odd or "e") | {"idempotency-key": "1"}
+    if encode_it:
+        form = {**EVENT, "datacontenttype": kind, "subject": odd or "e", **encoded(body)}
+        body, headers = json.dumps(form).encode(), {**MODE, "idempotency-key": odd}
+    arrival = Arrival.of(body, headers, ingest_time="2025-01-01T00:00:00.000000Z", request_id="r", producer="p")
+    try:
+        event = parse_event(body, arrival.event_headers, new=True)
+        metadata = arrival.to_metadata()
+    except Rejected:
+        return
+    read = parse_event(body, Arrival.from_object(metadata, arrival.content_type, body).event_headers)
+    assert (read, read.event_id, read.payload_sha256) == (event, event.event_id, event.payload_sha256)
+    assert all(value.isascii() and value.isprintable() and value == value.strip() for value in metadata.values())
 
 
 def test_the_samples_sent_as_they_are(api: Api) -> None:
