@@ -15,7 +15,7 @@ from pik import events
 from pik.pipeline import cloudevents, headers, parsing, selection, strict_json
 from scripts import api_codes
 from scripts.api_codes import INGEST, REPLAY
-from scripts.api_examples import Example, examples
+from scripts.api_examples import BINARY, Example, examples
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 TITLES = {INGEST: "Take one event", REPLAY: "Send an entity's events of a window to the queue"}
@@ -162,7 +162,10 @@ def _parameters(operation: str) -> list[dict[str, Any]]:
 def _ce_headers() -> list[dict[str, Any]]:
     about = "binary mode: the attribute, percent-encoded UTF-8; other attributes are kept as well"
     names = ("specversion", *cloudevents.NEEDED, "subject")
-    return [{"name": f"ce-{n}", "in": "header", "description": about, "schema": {"type": "string"}} for n in names]
+    return [
+        {"name": n, "in": "header", "description": about, "schema": {"type": "string"}, "example": BINARY[n]}
+        for n in (f"ce-{name}" for name in names)
+    ]
 
 
 def _content(operation: str) -> dict[str, Any]:
@@ -280,10 +283,13 @@ def _cloudevent() -> dict[str, Any]:
     }
     data = {"description": "the payload; what is neither object nor array becomes {} (none) or {value: …}"}
     encoded = {"type": ["string", "null"], "contentEncoding": "base64", "description": "data as bytes"}
+    kind = {"type": ["string", "null"], "pattern": f"^{cloudevents.DATA_TYPE.pattern}$", "description": "a media type"}
+    more = {"datacontenttype": kind, "dataschema": {"type": ["string", "null"], "minLength": 1}}
     return {
         "type": "object",
         "required": ["specversion", *cloudevents.NEEDED],
-        "properties": {"specversion": {"const": "1.0"}, **known, "data": data, "data_base64": encoded},
+        "properties": {"specversion": {"const": "1.0"}, **known, **more, "data": data, "data_base64": encoded},
+        "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
         "additionalProperties": attribute,
     }
 

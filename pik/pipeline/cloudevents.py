@@ -34,7 +34,7 @@ BATCH = "application/cloudevents-batch"
 FIELDS = {"source": "source", "type": "event_type", "subject": "entity_id", "time": "event_time"}
 NEEDED = ("id", "source", "type", "time")
 _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # RFC 9110, 5.6.2
-_MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}\s*(;.*)?", re.DOTALL)
+DATA_TYPE = re.compile(rf"{_WORD}/{_WORD}\s*(;.*)?", re.DOTALL)
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s;"]+)', re.IGNORECASE)
 _JSON = re.compile(r"[^/]+/(json|.+\+json)")
 _TEXT = re.compile(r"text/.+|[^/]+/(xml|.+\+xml)")
@@ -113,7 +113,7 @@ def _check(attributes: Mapping[str, Any]) -> None:
             message = f"the attribute {shown(name)} is neither text, integer, boolean nor null"
             raise Rejected("bad_attribute", message, "put it into data")
     kind = attributes.get("datacontenttype")
-    if kind is not None and not (isinstance(kind, str) and _MEDIA_TYPE.fullmatch(kind)):
+    if kind is not None and not (isinstance(kind, str) and DATA_TYPE.fullmatch(kind)):
         do_this = "send one such as application/json, or leave it out"
         raise Rejected("bad_attribute", "datacontenttype is not a media type", do_this)
     if attributes.get("dataschema") == "":

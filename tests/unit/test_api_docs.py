@@ -6,6 +6,8 @@ import ast
 import base64
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,6 +220,26 @@ def test_each_refusal_is_given_as_documented(operation: str, code: str, api: Api
     check_answer(operation, answer)
     schema = response_of(operation, answer["http"])["content"]["application/json"]["schema"]
     assert code in schema.get("properties", {}).get("code", {}).get("enum", [code])
+
+
+TOLD = {"unknown_field", "missing_field", "bad_name", "payload_type", "bad_original", "cloudevents_version"}
+TOLD |= {"bad_time", "bad_attribute", "bad_entity_id", "bad_start_time", "bad_end_time", "bad_limit", "bad_replay_id"}
+TOLD |= {"bad_include_duplicates"}
+
+
+@pytest.mark.parametrize(("operation", "code"), [pair for pair in REFUSED if pair[1] in TOLD])
+def test_the_schemas_refuse_it_too(operation: str, code: str) -> None:
+    content = DOCUMENT["paths"][f"/{operation}"]["post"]["requestBody"]["content"]
+    assert not checker(content["application/json"]["schema"]).is_valid(REFUSED[operation, code].body)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node here")
+def test_patterns_are_ones_of_json_schema() -> None:
+    """JSON Schema's patterns are JavaScript's, with the flag u; Python takes more."""
+    patterns = re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', openapi.TARGET.read_text())
+    assert len(patterns) > 9
+    script = f"for (const pattern of [{','.join(patterns)}]) new RegExp(pattern, 'u')"
+    subprocess.run(["node", "-e", script], check=True, timeout=60)
 
 
 def test_there_is_a_request_for_every_code() -> None:
