@@ -21,6 +21,7 @@ class Code(NamedTuple):
 CODES = (
     Code("bad_dry_run", 400, BOTH, "`dry_run` is neither true nor false, or given twice with different values"),
     Code("unknown_parameter", 400, BOTH, "a query parameter looks like a misspelt `dry_run`"),
+    Code("unknown_header", 400, BOTH, "a header that looks like a misspelt `Idempotency-Key`"),
     Code("not_utf8", 400, BOTH, "the body is not UTF-8"),
     Code("not_json", 400, BOTH, "the body is not JSON"),
     Code("not_an_object", 400, BOTH, "the body is JSON, and no object"),

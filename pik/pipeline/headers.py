@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pik.pipeline.strict_json import Rejected
+from pik.pipeline.strict_json import Rejected, shown
 
 KEY = "idempotency-key"
 # A structured field string (RFC 9651, 3.3.3): printable ASCII in double quotes, in which \ is put before " and \.
@@ -30,6 +30,13 @@ def of_event(headers: Mapping[str, str]) -> dict[str, str]:
         name: _without_quotes(value) for name, value in headers.items() if name.startswith("ce-") and not structured
     }
     return kept | {name: value for name, value in headers.items() if name == KEY}
+
+
+def refuse_misspelt(headers: Mapping[str, str]) -> None:
+    """Raise Rejected for a header that means Idempotency-Key and is called otherwise: the key would be ignored."""
+    for name in headers:
+        if "idempot" in name and name != KEY:
+            raise Rejected("unknown_header", f"unknown header {shown(name)}", "did you mean Idempotency-Key?")
 
 
 def media_type(headers: Mapping[str, str]) -> str:

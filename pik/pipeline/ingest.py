@@ -20,6 +20,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from pik import events
 from pik.events import ACCEPTED, CONFLICT, DUPLICATE, REJECTED, Event
 from pik.pipeline import aws, rows
+from pik.pipeline.headers import refuse_misspelt
 from pik.pipeline.http import Request, answer, error, guarded, try_again
 from pik.pipeline.parsing import Rejected, parse_event
 from pik.pipeline.rows import Arrival
@@ -55,6 +56,7 @@ def ingest(request: Request, config: Settings) -> dict[str, Any]:
     )
     stores = Stores(config)
     try:
+        refuse_misspelt(request.headers)
         # From the headers that are kept, and no others, so that it is the same event when it is read again.
         event = parse_event(request.body, arrival.event_headers, new=True)
         arrival.to_metadata()

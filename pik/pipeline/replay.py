@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 
 from pik import events
 from pik.pipeline import aws, queue
-from pik.pipeline.headers import KEY
+from pik.pipeline.headers import KEY, refuse_misspelt
 from pik.pipeline.http import STORE_FAILURES, Request, answer, error, guarded, store_unavailable, try_again
 from pik.pipeline.selection import Selection, parse_selection
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
@@ -69,6 +69,7 @@ class _Progress:
 
 def replay(request: Request, config: Settings, has_time: Callable[[], bool]) -> dict[str, Any]:
     """Answer one replay request; ``has_time`` says whether another batch may begin. Raise Rejected."""
+    refuse_misspelt(request.headers)
     if KEY in request.headers:
         do_this = "send replay_id in the body: what is sent again under it is counted once"
         raise Rejected("idempotency_key_not_taken", "POST /replay takes no Idempotency-Key header", do_this)

@@ -34,7 +34,7 @@ USED_BY = {
     "strict_json": BOTH,
     "parsing": (INGEST,),
     "cloudevents": (INGEST,),
-    "headers": (INGEST,),
+    "headers": (INGEST,),  # unknown_header is replay's as well
     "rows": (INGEST,),
     "ingest": (INGEST,),
     "selection": (REPLAY,),
@@ -169,6 +169,7 @@ def _binary(**more: str) -> dict[str, Any]:
 EITHER = {
     "bad_dry_run": Asked(b"{}", query={"dry_run": "perhaps"}),
     "unknown_parameter": Asked(b"{}", query={"dryRun": "true"}),
+    "unknown_header": Asked(b"{}", {"X-Idempotency-Key": "k"}),
     "not_utf8": Asked(b'"\xff"'),
     "not_json": Asked(b"{"),
     "not_an_object": Asked(b"[]"),

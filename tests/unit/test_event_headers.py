@@ -78,6 +78,14 @@ def test_what_is_not_one_key_is_refused_and_kept(
     assert not world.table("dedupe")
 
 
+@pytest.mark.parametrize("name", ["X-Idempotency-Key", "Idempotency_Key", "idempotencykey"])
+def test_a_misspelt_header_is_not_ignored(name: str, api: Api, world: World) -> None:
+    answer = api.send(BODY, {name: "k"})
+    assert (answer["http"], answer["status"], answer["code"]) == (400, "REJECTED", "unknown_header")
+    assert answer["do_this"] == "did you mean Idempotency-Key?"
+    assert list(world.objects("rejected/").values()) == [json.dumps(BODY).encode()]
+
+
 def test_the_same_key_twice_is_one_key(api: Api) -> None:
     first = api.send(BODY, {"Idempotency-Key": ["k", "k"]})
     assert api.send({**BODY, "idempotency_key": "k"}, {"Idempotency-Key": "k"})["event_id"] == first["event_id"]
