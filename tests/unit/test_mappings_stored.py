@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import boto3
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pik import producer, stored
 from pik.mappings import catalog
@@ -19,7 +22,9 @@ from pik.pipeline.parsing import parse_event
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.rows import compact
 from pik.pipeline.settings import Settings
+from pik.pipeline.strict_json import Rejected
 from pik.producer import Item
+from pik.producer.items import Record
 from pik.workbench import reindex
 from pik.workbench.raw import _describe
 from tests.unit.ingest_world import CASES
@@ -126,3 +131,35 @@ def test_a_description_that_changed_makes_no_difference(send: Callable[[bytes], 
     assert item.body != again.body
     assert [send(body)["status"] for body in (item.body, again.body)] == ["ACCEPTED", "DUPLICATE"]
     assert len(world.objects("raw/")) == 1
+
+
+_leaf = st.one_of(
+    *(st.none(), st.booleans(), st.text(max_size=8), st.lists(st.none(), max_size=2), st.just({}), st.just("\ud800")),
+    *(st.integers(-(10**30), 10**30), st.floats(), st.sampled_from(["0", "-1", "9" * 40, "2026-13-01", "{", "'"])),
+)
+
+
+def _changed(value: Any, draw: Callable[[Any], Any]) -> Any:
+    """Return a document with one value, somewhere in it, replaced."""
+    if isinstance(value, dict | list) and value and draw(st.integers(0, 5)):
+        key = draw(st.sampled_from(list(value) if isinstance(value, dict) else range(len(value))))
+        changed = _changed(value[key], draw)
+        if isinstance(value, dict):
+            return {**value, key: changed}
+        return [*value[:key], changed, *value[key + 1 :]]
+    return draw(_leaf)
+
+
+@given(st.data(), st.sampled_from(sorted(BUILT_IN)))
+@settings(deadline=None)
+def test_whatever_stands_in_a_record_it_is_an_event_or_says_why_not(data: st.DataObject, name: str) -> None:
+    ((_, record), *_) = producer.open_source(str(CASES / name)).records()
+    text = json.dumps(_changed(json.loads(record.text), data.draw)).encode()
+    for item in Applied(catalog.find(BUILT_IN[name])).items(Record(1, text)):
+        if item.trouble:
+            assert item.trouble.code
+            assert item.trouble.error
+            continue
+        assert stored.original(item.body)
+        with contextlib.suppress(Rejected):  # by the pipeline, with its own reason
+            parse_event(item.body, {}, new=True)
