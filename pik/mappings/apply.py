@@ -96,7 +96,7 @@ class Applied:
             trouble = Trouble("bad_unicode", "it holds half a surrogate pair", "send valid Unicode")
             return Item(record.number, b"", False, place, trouble, original)
         except (TypeError, ValueError) as error:  # what a function of JMESPath made is no JSON
-            trouble = Trouble("bad_value", f"a value is no JSON: {error}", _OTHER_PATH)
+            trouble = Trouble("bad_value", f"a value is no JSON: {error}", _other_path("payload"))
             return Item(record.number, b"", False, place, trouble, original)
         return Item(record.number, body, place=place, line=original)
 
@@ -128,7 +128,7 @@ class Applied:
                 value = found if isinstance(found, dict | list) else {"value": found}
                 return self._numbers(value, where)
         wanted = " or ".join(shown(text) for text in self.mapping.payload)
-        raise Failed("unmapped", f"payload: there is no {wanted}", _OTHER_PATH)
+        raise Failed("unmapped", f"payload: there is no {wanted}", _other_path("payload"))
 
     @staticmethod
     def _at(where: str | Path, document: Any, used: set[str]) -> Any:
@@ -152,7 +152,18 @@ class Applied:
         return payload
 
 
-_OTHER_PATH = "give another path, or several, of which the first that leads somewhere counts"
+_OPTIONS = {
+    "source": "--source",
+    "event_type": "--type",
+    "entity_id": "--entity",
+    "event_time": "--time",
+    "idempotency_key": "--key",
+    "payload": "--payload",
+}
+
+
+def _other_path(part: str) -> str:
+    return f"{_OPTIONS[part]} gives another; given several, the first that leads somewhere counts"
 
 
 def _of(part: str, value: Callable[[], T]) -> T:
@@ -160,7 +171,7 @@ def _of(part: str, value: Callable[[], T]) -> T:
     try:
         return value()
     except (Missing, Unusable) as error:
-        raise Failed("unmapped", f"{part}: {error}", _OTHER_PATH) from None
+        raise Failed("unmapped", f"{part}: {error}", _other_path(part)) from None
     except ValueError as error:
         raise Failed("bad_time", f"{part}: {error}", "--time-format and --time-zone say how to read it") from None
 

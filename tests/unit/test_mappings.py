@@ -97,6 +97,12 @@ def test_a_record_that_is_no_event_says_which_part_and_why(table: dict[str, Any]
     assert reason in found[1]
 
 
+def test_what_leads_nowhere_names_the_option_that_mends_it() -> None:
+    (item,) = items(mapping(entity_id="custmer.id"), RECORD)
+    assert item.trouble
+    assert item.trouble.do_this == "--entity gives another; given several, the first that leads somewhere counts"
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [(b"{oops", "not_json"), (b'{"a":1,"a":2}', "repeated_name"), (b"\xff", "not_utf8"), (b"7", "unmapped")],
