@@ -19,7 +19,7 @@ test: setup  ## all tests (unit, stack, faults, notebooks, browser); the fast on
 	@.venv/bin/pytest tests/browser
 
 test-unit: setup  ## the fast loop: no embedded AWS, seconds
-	@.venv/bin/pytest tests/unit -n 2 -q
+	@.venv/bin/pytest tests/unit -n 2 -q -m "not slow"
 
 hostile: setup  ## every hostile input, the published lists included (fetched with npm)
 	@PYTHONPATH=. .venv/bin/python -m tests.hostile.published

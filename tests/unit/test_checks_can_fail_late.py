@@ -18,6 +18,7 @@ from tests.unit.planted_defects import DEFECTS
 from tests.unit.planted_steps import Defect, Run, ask, ask_common
 from tests.unit.rollout_world import RolloutWorld, in_place, indexed
 
+pytestmark = pytest.mark.slow  # it waits for what comes late, and for what never comes
 SEEDS = [int(seed) for seed in os.environ.get("PIK_SEEDS", "0").split(",")]
 PATIENCE = 8.0  # the latest of what is late comes after four seconds here
 
