@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
@@ -35,6 +37,7 @@ from pik.runbooks.notebook import read
 from pik.runbooks.record import State, StepError
 
 STREAM_LIMIT = 2_000_000
+_SCRATCH = "pik-kernel-"  # then the process id of its run
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 OnCell = Callable[[int, int], None]
@@ -131,7 +134,7 @@ def execute(
 ) -> StepResult:
     """Execute ``source`` into ``target`` (saved after every cell) and return the result it ends with.
 
-    ``on_cell(n, total)`` is called as code cell n starts. Raises NotebookFailed when the notebook raises, runs longer
+    ``on_cell(n, total)`` is called as code cell n starts, Raises NotebookFailed when the notebook raises, runs longer
     than ``timeout`` seconds, loses its kernel or has no single result. Whatever happens, the kernel and what it
     started in its process group are gone afterwards.
     """
@@ -195,7 +198,8 @@ def find_result(target: Path) -> StepResult:
 
 @contextmanager
 def _kernel(folder: Path) -> Iterator[_Kernel]:
-    with tempfile.TemporaryDirectory(prefix="pik-kernel-") as scratch:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-") as scratch:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONSTARTUP"}
         environment |= {HEADLESS: "1", "IPYTHONDIR": scratch, "PYTHONUNBUFFERED": "1"}
         manager = _Kernel(scratch)
@@ -207,8 +211,16 @@ def _kernel(folder: Path) -> Iterator[_Kernel]:
             _stop(manager)
 
 
+def _sweep() -> None:
+    """Remove the scratch folders of runs that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _stop(manager: _Kernel) -> None:
-    # First politely (an interrupt lets the notebook end what it started), then everything in its process group.
+    # First politely (an interrupt lets a cell end what it started), then everything in its process group.
     group = getattr(manager.provisioner, "pgid", None)
     try:
         if run_sync(manager.is_alive)():

@@ -6,6 +6,8 @@ be installed, and IPYTHONDIR is an empty scratch folder, so a user's own IPython
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from types import TracebackType
 from typing import Any
@@ -43,14 +45,30 @@ def _on_error(
     shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
 
 
+def guard() -> subprocess.Popen[bytes]:
+    """Start the process that ends this one's process group once the pipe to it closes: when it dies.
+
+    A kernel ends when its run is killed, and would leave behind what it had started.
+    """
+    arguments = ["/bin/sh", "-c", "trap '' HUP INT TERM; read -r _; kill -KILL 0"]
+    return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def main() -> None:
     """Run the kernel until it is told to stop or its parent is gone."""
+    kept = guard() if os.getpgid(0) == os.getpid() else None  # a group of its own, as the runner starts it
     from ipykernel.kernelapp import IPKernelApp
 
     app: Any = IPKernelApp.instance()
     app.initialize([*sys.argv[1:], "--HistoryManager.hist_file=:memory:", "--InteractiveShell.colors=nocolor"])
     app.shell.set_custom_exc((Exception,), _on_error)
     app.start()
+    # It was told to stop. ipykernel's own end may wait half a minute for one of its threads.
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream:
+            stream.flush()
+    del kept
+    os._exit(0)
 
 
 if __name__ == "__main__":

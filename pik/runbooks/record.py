@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, computed_field
 
 from pik import project
@@ -174,6 +175,11 @@ class Run(BaseModel):
         return self._path / REPORT
 
     @property
+    def closed(self) -> bool:
+        """Whether the run's end is in its record, and so on its pages."""
+        return self.ended is not None
+
+    @property
     def stopped(self) -> Step | None:
         """The step at which the run stopped, or that comes next; None when every step is done."""
         return next((step for step in self.steps if not step.state.done), None)
@@ -230,8 +236,8 @@ class Run(BaseModel):
         return run
 
     def interrupt(self, note: str) -> None:
-        """Mark the run, and the step that was under way, as interrupted."""
-        self.state = State.INTERRUPTED
+        """Mark the run, and the step that was under way, as interrupted; with nothing left to do it has passed."""
+        self.state = State.INTERRUPTED if self.stopped else State.PASSED
         for step in self.steps:
             if step.state is State.RUNNING:
                 step.state, step.note, step.ended = State.INTERRUPTED, note, step.ended or utc()
@@ -250,6 +256,14 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove from a folder what :func:`write_atomically` had not finished in a process that was killed."""
+    for path in folder.glob(".*"):
+        process = path.suffix[1:]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from pik.errors import Refused, UsageError
 from pik.results import StepResult, Verdict
 from pik.runbooks import notebook, where
 from pik.runbooks.plan import new_folder, plan
-from pik.runbooks.record import RECORD, Run, State, Step, StepError, lock, utc
+from pik.runbooks.record import RECORD, Run, State, Step, StepError, lock, sweep, utc
 from pik.runbooks.runbook import Runbook, load
 from pik.runbooks.suggest import did_you_mean
-from pik.signals import ended_in_order
+from pik.signals import Terminated, ended_in_order, undisturbed
 
 LONGEST_TICKET = 100  # characters
 
@@ -92,7 +93,11 @@ def resume(run_dir: Path | str, *, force: bool = False, on_progress: OnProgress 
         raise UsageError(f"no run in {folder}", next_step="open runs/index.html, or pik run RUNBOOK")
     with lock(folder):
         record = Run.read(folder)
-        if all(step.state.done for step in record.steps):
+        if record.stopped is None and not record.closed:  # it was killed after its last step
+            record.state = State.PASSED
+            _close(record, record.seconds)
+            return record
+        if record.stopped is None:
             raise Refused(f"run {record.id} has nothing left to do", next_step=f"pik run {record.runbook.name}")
         if not force:
             _refuse_changed(record)
@@ -155,37 +160,48 @@ def _renew(step: Step) -> None:
 
 
 def _work(record: Run, on_progress: OnProgress | None) -> Run:
-    from pik.runbooks import report
-
     tell = on_progress or (lambda news: None)
     began, before = time.monotonic(), record.seconds
     record.state, record.ended = State.RUNNING, None
-    record.save()
-    try:
-        with ended_in_order(signal.SIGINT):  # a shell has Ctrl-C ignored in a background job
+    for folder in (record.path, record.path / "notebooks", record.path.parent):
+        sweep(folder)
+    with ended_in_order(signal.SIGINT):  # a shell has Ctrl-C ignored in a background job
+        try:
+            _write(record)  # with its pages: a run that is killed is among the others
             for step in record.steps:
                 if step.state.done:
                     continue
                 _step(record, step, tell)
                 record.seconds = before + time.monotonic() - began
-                record.save()
-                report.write(record)
+                _write(record)
                 tell(Progress(record, step))
                 if not step.state.done:
                     break
             record.state = record.stopped.state if record.stopped else State.PASSED
-    except KeyboardInterrupt:
-        record.interrupt("interrupted by the user")
-        raise Interrupted(record) from None
-    except BaseException:
-        record.interrupt("the runner itself failed")
-        raise
-    finally:
-        record.ended, record.seconds = utc(), before + time.monotonic() - began
-        record.save()
-        report.write(record)
-        report.write_index(record.path.parent)
+        except KeyboardInterrupt:
+            record.interrupt("interrupted by the user")
+        except BaseException:
+            record.interrupt("the runner itself failed")
+            raise
+        finally:
+            with suppress(Terminated), undisturbed():  # the end is written, however often it is asked for
+                _close(record, before + time.monotonic() - began)
+    if record.state is State.INTERRUPTED:
+        raise Interrupted(record)
     return record
+
+
+def _write(record: Run) -> None:
+    from pik.runbooks import report
+
+    record.save()
+    report.write(record)
+    report.write_index(record.path.parent)
+
+
+def _close(record: Run, seconds: float) -> None:
+    record.ended, record.seconds = utc(), seconds
+    _write(record)
 
 
 def _step(record: Run, step: Step, tell: OnProgress) -> None:
@@ -209,7 +225,11 @@ def _step(record: Run, step: Step, tell: OnProgress) -> None:
         if notebook.sha256(source) != step.source_sha256:
             raise execute.NotebookFailed(_changed_meanwhile(step))
         result = execute.execute(
-            source, record.path / step.executed, step.parameters, timeout=step.timeout, on_cell=on_cell
+            source,
+            record.path / step.executed,
+            step.parameters,
+            timeout=step.timeout,
+            on_cell=on_cell,
         )
         step.cells_done = step.cells
         state, note = _judge(result)
