@@ -51,6 +51,8 @@ def bodies(everything: bool) -> Iterator[Case]:
     yield from _times()
     yield from _sizes()
     yield from _cloudevents()
+    yield from _cloudevents_data()
+    yield from _keys()
     yield from _published(everything)
 
 
@@ -237,6 +239,44 @@ def _cloudevents() -> Iterator[Case]:
         yield Case(
             "CloudEvents", f"binary {subject}", event(), right, {**headers, "ce-id": subject, "ce-subject": subject}
         )
+
+
+def _cloudevents_data() -> Iterator[Case]:
+    attributes = {"specversion": "1.0", "source": "hostile", "type": "data", "time": "2025-01-01T00:00:00Z"}
+    sent: list[tuple[str, str, bytes, tuple[int, ...]]] = [
+        ("no data", "text/plain", b"", STORED),
+        ("every character of ASCII", "text/plain", bytes(range(128)) + MARK.encode(), STORED),
+        ("every byte", "application/octet-stream", bytes(range(256)) + MARK.encode(), STORED),
+        ("brackets", "text/plain", b"[" * 100_000, REFUSED),
+        ("a number that loses digits", "text/plain", b"[1.000000000000000001]", REFUSED),
+        ("half a surrogate pair", "application/json", b'"\\ud800"', REFUSED),
+        ("another format", "application/cloudevents+avro", b"\x00", REFUSED),
+    ]
+    for number, (name, kind, body, right) in enumerate(sent):
+        headers = {f"ce-{name}": value for name, value in attributes.items()}
+        yield Case("CloudEvents", name, body, right, {**headers, "ce-id": f"data-{number}", "content-type": kind})
+    event = {**attributes, "id": "batched"}
+    yield Case("CloudEvents", "batch", json.dumps([event] * 1_000).encode(), REFUSED)
+    yield Case("CloudEvents", "attribute of 1 MB", json.dumps({**event, "x" * 1_000_000: 1.5}).encode(), REFUSED)
+
+
+def _keys() -> Iterator[Case]:
+    values: dict[str, tuple[int, ...]] = {
+        '"a"': STORED,
+        "%00": STORED,
+        "{}<b>": STORED,
+        '"' + r"\"" * 256 + '"': STORED,
+        '"': REFUSED,
+        '""': REFUSED,
+        '"a";x=1': REFUSED,
+        "a,b": REFUSED,
+        "a b": REFUSED,
+        "k" * 257: REFUSED,
+        "k" * 5_000: REFUSED,
+    }
+    for number, (value, right) in enumerate(values.items()):
+        body = event(entity_id=f"key-{number}")
+        yield Case("Idempotency-Key", value[:20], body, right, {"idempotency-key": value})
 
 
 def _published(everything: bool) -> Iterator[Case]:
