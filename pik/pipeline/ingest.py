@@ -24,7 +24,7 @@ from pik.pipeline.headers import refuse_misspelt
 from pik.pipeline.http import Request, answer, error, guarded, try_again
 from pik.pipeline.parsing import Rejected, parse_event
 from pik.pipeline.rows import Arrival
-from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
+from pik.pipeline.settings import METRICS_NAMESPACE, NOT_LOGGED, Settings, settings
 from pik.pipeline.stores import Contended, Stores
 from pik.pipeline.tracing import traced
 
@@ -40,6 +40,7 @@ aws.warm("s3", "dynamodb")
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda entry point for ``POST /ingest``."""
+    logger.remove_keys(NOT_LOGGED)
     request = Request.of(event)
     return guarded(request, lambda: ingest(request, settings()), logger, metrics)
 

@@ -24,7 +24,7 @@ from pik.pipeline.aggregators import fold
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_FIELDS, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.pipeline.rows import Arrival
-from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
+from pik.pipeline.settings import METRICS_NAMESPACE, NOT_LOGGED, Settings, settings
 from pik.pipeline.strict_json import Rejected, is_unicode, shown
 from pik.pipeline.tracing import traced
 
@@ -52,6 +52,7 @@ class Poison(Exception):
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda entry point for the queue's event source mapping: a partial batch response."""
+    logger.remove_keys(NOT_LOGGED)
     config = settings()
     if config.dry_run or event.get("dry_run") is True:
         return foresee(event, config)

@@ -24,7 +24,7 @@ from pik.pipeline import aws, queue
 from pik.pipeline.headers import KEY, refuse_misspelt
 from pik.pipeline.http import STORE_FAILURES, Request, answer, error, guarded, store_unavailable, try_again
 from pik.pipeline.selection import Selection, parse_selection
-from pik.pipeline.settings import METRICS_NAMESPACE, Settings, settings
+from pik.pipeline.settings import METRICS_NAMESPACE, NOT_LOGGED, Settings, settings
 from pik.pipeline.strict_json import Rejected, parse_json
 from pik.pipeline.tracing import traced
 
@@ -46,6 +46,7 @@ aws.warm("dynamodb", "sqs")
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda entry point for ``POST /replay``."""
+    logger.remove_keys(NOT_LOGGED)
     request = Request.of(event)
     return guarded(request, lambda: replay(request, settings(), lambda: _has_time(context)), logger, metrics)
 

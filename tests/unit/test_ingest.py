@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -117,14 +118,24 @@ def test_different_numbers_never_become_one_event(
     assert set(bodies) == set(world.objects().values())  # each body is kept, stored or refused
 
 
-def test_no_value_of_a_payload_is_logged_or_answered(
-    send: Send, world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_line_leaves_out_what_the_log_group_says(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(ingest.logger.registered_handler, "stream", written)
+    send(json.dumps(BODY).encode())
+    (line,) = map(json.loads, written.getvalue().splitlines())
+    assert line["function_request_id"] == "lambda-1"
+    assert not {"function_arn", "function_memory_size"} & line.keys()
+
+
+def test_no_value_of_a_payload_is_logged_or_answered(send: Send, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(ingest.logger.registered_handler, "stream", written)
     code, answer = send(json.dumps({**BODY, "payload": {"card": 6304123456789012345}}).encode())
     assert (code, answer["error"]) == (400, "payload.card: a number that a double cannot hold exactly")
     key = events.rejected_key(answer["rejected_id"])
     metadata = boto3.client("s3").head_object(Bucket="raw", Key=key)["Metadata"]
-    assert "6304" not in json.dumps([answer, metadata]) + "".join(capsys.readouterr())
+    assert "number_out_of_range" in written.getvalue()
+    assert "6304" not in json.dumps([answer, metadata]) + written.getvalue()
 
 
 @pytest.mark.parametrize("sent", [b"\xff\x00", b"{}", b"not json"])
