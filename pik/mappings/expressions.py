@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jmespath
+from jmespath import functions
 from jmespath.exceptions import JMESPathError
 
 from pik.errors import UsageError
-from pik.pipeline.strict_json import shown
+from pik.pipeline import cloudevents
+from pik.pipeline.strict_json import Rejected, shown
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 _SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -27,6 +29,18 @@ class Missing(ValueError):
 
 class Unusable(ValueError):
     """The record has something there that cannot be used."""
+
+
+class _Functions(functions.Functions):  # type: ignore[misc] # jmespath has no types
+    """What JMESPath has, and one function more."""
+
+    @functions.signature({"types": ["object"]})  # type: ignore[untyped-decorator]
+    def _func_cloudevent_data(self, event: Mapping[str, Any]) -> Any:
+        """The data of a CloudEvent, read as the ingest API reads them: sent either way, it is the same event."""
+        return cloudevents.structured(event, new=True)["payload"]
+
+
+_OPTIONS = jmespath.Options(custom_functions=_Functions())
 
 
 class Path:
@@ -52,8 +66,8 @@ class Path:
         if self._compiled is None:
             return None
         try:
-            return self._compiled.search(record)
-        except JMESPathError as error:
+            return self._compiled.search(record, options=_OPTIONS)
+        except (JMESPathError, Rejected) as error:
             raise Unusable(f"{self.text}: {error}") from None
 
     def member(self, record: Any) -> str:
