@@ -48,7 +48,6 @@ class RollbackChecks:
                 if total >= self.rehearsal.messages:
                     break
             self.sent = sum(r.sent for r in replay_all(self.environment, selections, on_progress=on_progress))
-            self._until(self.sent)  # the rollback counts once, and a count of 0 may be a minute old
 
         return rollback(self.environment, self.to, on_progress=on_progress, after_stop=send)
 
@@ -91,17 +90,19 @@ class RollbackChecks:
         messages than before are shown and looked at again, and are no verdict.
         """
         queue = next((one for one in done.stores if one.store == "Queue"), None)
-        after = self._settled(done)
+        # Counted once, right after a rehearsal sent: that count may be of the moment before.
+        wanted = max(done.queue_before or 0, self.sent)
+        after = self._settled(done, wanted)
         lost = queue is not None and queue.intact is False
-        had, there = bool(done.queue_before), queue is not None and queue.intact is True
-        enough = had and there and after is not None and after >= (done.queue_before or 0)
+        had, there = wanted > 0, queue is not None and queue.intact is True
+        enough = had and there and after is not None and after >= wanted
         verdict = False if lost or done.mappings_left else (True if enough else None)
         return check(
             "the queue's messages are kept",
             verdict,
             yes=f"it is the same queue, nothing reads it, and {after} messages are in it",
             no="it is not the queue that it was" if lost else "an event source mapping still reads the queue",
-            unknown=self._fewer(done, after) if had else "the queue was empty",
+            unknown=self._fewer(wanted, after) if had else "the queue was empty",
             evidence={
                 "sent after the stop": self.sent,
                 "before": done.queue_before,
@@ -112,22 +113,17 @@ class RollbackChecks:
             blocking=verdict is not None or self.rehearsal is not None,
         )
 
-    def _settled(self, done: Rollback) -> int | None:
-        """Messages in the queue; looked at until they are as many as before, for as long as SQS may be behind."""
-        wanted = done.queue_before
-        if wanted is None or (done.queue_after is not None and done.queue_after >= wanted):
+    def _settled(self, done: Rollback, wanted: int) -> int | None:
+        """Messages in the queue; looked at until they are as many as wanted, for as long as SQS may be behind."""
+        if not wanted or (done.queue_after is not None and done.queue_after >= wanted):
             return done.queue_after
-        return self._until(wanted)
-
-    def _until(self, wanted: int) -> int:
-        """Messages in the queue; looked at until they are that many, for as long as SQS may be behind."""
         patience = max(2.0, 120.0 * clock.lateness(self.environment))
         return eventually(Stores(self.environment).waiting, lambda count: count >= wanted, patience, every=2.0)
 
     @staticmethod
-    def _fewer(done: Rollback, after: int | None) -> str:
+    def _fewer(wanted: int, after: int | None) -> str:
         return (
-            f"{done.queue_before} messages before, {after} after: SQS counts are approximate, and what was being "
+            f"{wanted} messages before, {after} after: SQS counts are approximate, and what was being "
             "processed is counted and deleted"
         )
 
