@@ -101,6 +101,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))  # this process has looked it up already
     monkeypatch.setenv(MARK, str(tmp_path))
     monkeypatch.setattr(export, "to_html", lambda *_, **__: None)  # has its own tests; half a second each
     return folder
