@@ -165,22 +165,26 @@ def _reporter() -> Iterator[OnProgress]:
 
 
 class Pulse:
-    """Says what is done at the moment whenever that has lasted for some seconds."""
+    """Says what is done at the moment whenever nothing was said for some seconds."""
 
     def __init__(self, every: float = SILENCE) -> None:
         self._every, self._doing, self._since = every, "", time.monotonic()
+        self._quiet = self._since  # since when nothing was said
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="pik-pulse", daemon=True)
 
     def doing(self, what: str) -> None:
         """Note what is done from now on; nothing: there is nothing to say."""
+        if not (what and self._doing):
+            self._quiet = time.monotonic()  # a line was just said
         self._doing, self._since = what, time.monotonic()
 
     def _beat(self) -> None:
-        while not self._end.wait(self._every):
-            doing, lasted = self._doing, time.monotonic() - self._since
-            if doing and lasted >= self._every:
-                console.print(f"    {doing} · {lasted:.0f} s", style="dim", markup=False, soft_wrap=True)
+        while not self._end.wait(self._every / 10):
+            doing, now = self._doing, time.monotonic()
+            if doing and now - self._quiet >= self._every:
+                self._quiet = now
+                console.print(f"    {doing} · {now - self._since:.0f} s", style="dim", markup=False, soft_wrap=True)
 
     def __enter__(self) -> Pulse:
         self._thread.start()

@@ -146,7 +146,9 @@ class ReplayChecks:
             every(seen),
             yes="every replay request is answered, an unsigned one is refused",
             no=f"not as it must be: {missing(seen)}",
-            unknown=f"{len(failed)} of {len(asked)} requests were not dealt with, and an unsigned one: {unsigned.said}",
+            unknown=f"{len(failed)} of {len(asked)} requests were not dealt with; an unsigned one: {unsigned.said}"
+            if asked
+            else "there was no replay",
             evidence={
                 "POST": url,
                 "requests": len(asked),

@@ -34,6 +34,11 @@ class Exchange:
         return self.status not in (0, HTTPStatus.TOO_MANY_REQUESTS) and self.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
     @property
+    def busy(self) -> bool:
+        """Whether the API refused the request because there were too many: it is there, and throttles."""
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS
+
+    @property
     def said(self) -> str:
         """The answer in a few words, for evidence."""
         words = [str(self.status), str(self.answer.get("status") or self.answer.get("code") or "")]
@@ -51,7 +56,7 @@ def answering(environment: Environment, url: str, body: bytes, patience: float |
     """
     deadline = time.monotonic() + (FRESH_SECONDS if patience is None else patience)
     while True:
-        asked = _answered(lambda: exchange(environment, url, body, dry_run=True))
+        asked = tried(environment, url, body, dry_run=True)
         if asked.status == HTTPStatus.OK or time.monotonic() >= deadline:
             return asked
         time.sleep(1.0)

@@ -178,7 +178,7 @@ class Trials:
         logged = "" if found else _said_of(stores.log_lines("ProcessorLogGroup", self.poisoned, self.since))
         attributes = {key: value["StringValue"] for key, value in (found or {}).get("MessageAttributes", {}).items()}
         seen = {
-            "arrived": None if logged else found is not None,
+            "arrived": None if logged and not logged.startswith("counted") else found is not None,
             "has a code": bool(attributes.get(CODE_ATTRIBUTE)) if found else None,
             "has a reason": bool(attributes.get(REASON_ATTRIBUTE)) if found else None,
         }
@@ -230,7 +230,7 @@ def _said_of(lines: list[str]) -> str:
     """The message of the last log line; empty when there is none."""
     for line in reversed(lines):
         with suppress(ValueError, AttributeError):
-            return str(json.loads(line).get("message"))
+            return str(json.loads(line).get("message") or line)
     return lines[-1] if lines else ""
 
 

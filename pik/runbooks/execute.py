@@ -215,7 +215,7 @@ def _sweep() -> None:
     """Remove the scratch folders of runs that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
         owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+        if re.fullmatch("[0-9]{1,7}", owner) and not psutil.pid_exists(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pik.errors import PikError
+from pik.errors import PikError, Refused
 from pik.runbooks import report
 from pik.runbooks.record import RECORD, Run, State, is_locked, lock
 
@@ -40,6 +41,8 @@ def runs(folder: Path, env: str = "") -> list[Kept]:
     """
     found = []
     for record in sorted(folder.glob(f"*/{RECORD}"), reverse=True):
+        if record.parent.is_symlink():  # what it leads to is not ours to list, nor to delete
+            continue
         kept = Kept(record.parent, _read(record.parent), _size(record.parent))
         if not env or (kept.run and kept.run.where.environment == env):
             found.append(kept)
@@ -49,12 +52,16 @@ def runs(folder: Path, env: str = "") -> list[Kept]:
 def _read(folder: Path) -> Run | None:
     try:
         return Run.read(folder)
-    except PikError:
+    except (PikError, OSError):
         return None
 
 
 def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # a run that is under way beside us writes and removes files
+            total += 0 if path.is_dir() else path.lstat().st_size
+    return total
 
 
 def prunable(
@@ -78,14 +85,21 @@ def prunable(
 
 def delete(chosen: Iterable[Kept]) -> list[Kept]:
     """Delete runs, each held while it goes, and renew the overview; return those that were deleted."""
-    gone = []
-    for kept in chosen:
-        with lock(kept.folder):
-            # Its record last: a run that is half deleted is listed, and is deleted by the next try.
-            for path in sorted(kept.folder.iterdir(), key=lambda path: path.name == RECORD):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        kept.folder.rmdir()
-        gone.append(kept)
-    for folder in {kept.folder.parent for kept in gone}:
-        report.write_index(folder)
+    gone: list[Kept] = []
+    try:
+        for kept in chosen:
+            with suppress(Refused):  # somebody resumed it meanwhile: it stays
+                _delete(kept.folder)
+                gone.append(kept)
+    finally:
+        for folder in {kept.folder.parent for kept in gone}:
+            report.write_index(folder)
     return gone
+
+
+def _delete(folder: Path) -> None:
+    with lock(folder):
+        # Its record last: a run that is half deleted is listed, and is deleted by the next try.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == RECORD):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    folder.rmdir()

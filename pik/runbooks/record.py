@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ RECORD = "run.json"
 REPORT = "index.html"
 LOCK = ".lock"
 INTERRUPTED_CODE = 130
+# What write_atomically calls its files: a record, a page, a step's notebook or page; then the process id.
+_UNFINISHED = re.compile(r"\.(?:run\.json|index\.html|\d+-[\w-]+\.(?:ipynb|html))\.([0-9]{1,7})")
 
 
 class State(StrEnum):
@@ -259,10 +262,13 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove from a folder what :func:`write_atomically` had not finished in a process that was killed."""
+    """Remove from a folder what :func:`write_atomically` had not finished in a process that was killed.
+
+    The folder may be anybody's, with files of theirs: only a name that it gives is touched.
+    """
     for path in folder.glob(".*"):
-        process = path.suffix[1:]
-        if process.isdigit() and not psutil.pid_exists(int(process)):
+        found = _UNFINISHED.fullmatch(path.name)
+        if found and path.is_file() and not path.is_symlink() and not psutil.pid_exists(int(found[1])):
             path.unlink(missing_ok=True)
 
 

@@ -102,7 +102,7 @@ def write_index(runs_dir: Path) -> None:
     for folder in sorted((path.parent for path in runs_dir.glob(f"*/{RECORD}")), reverse=True):
         try:
             runs.append(Run.read(folder))
-        except PikError:
+        except (PikError, OSError):
             broken.append(folder.name)
     write_atomically(runs_dir / REPORT, _jinja().get_template("runs.html").render(runs=runs, broken=broken))
 

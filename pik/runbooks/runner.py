@@ -200,8 +200,12 @@ def _write(record: Run) -> None:
 
 
 def _close(record: Run, seconds: float) -> None:
+    from pik.runbooks import report
+
     record.ended, record.seconds = utc(), seconds
-    _write(record)
+    report.write(record)  # before its record says that it is closed: a resume mends the page of one that is not
+    record.save()
+    report.write_index(record.path.parent)
 
 
 def _step(record: Run, step: Step, tell: OnProgress) -> None:

@@ -68,8 +68,12 @@ def test_the_end_of_a_run_that_was_killed_after_its_last_step_is_written_by_a_re
 def test_what_a_killed_process_had_half_written_is_removed(tmp_path: Path) -> None:
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
-    names = [f".run.json.{done.pid}", f".run.json.{os.getpid()}", ".lock", "run.json", f"index.html.{done.pid}"]
-    for name in names:
+    names = [f".run.json.{done.pid}", f".index.html.{done.pid}", f".01-phase-1.ipynb.{done.pid}"]
+    others = [f".run.json.{os.getpid()}", ".lock", "run.json", f"index.html.{done.pid}"]
+    # What somebody else keeps in the folder: a copy named by its day, another program's own.
+    others += [".env.20261127", f".zcompdump-host-5.{done.pid}", ".x.20261127101500", ".run.json.\u00b2"]
+    for name in (*names, *others):
         (tmp_path / name).touch()
+    (tmp_path / f".index.html.{2**22 - 1}").mkdir()
     sweep(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+    assert {path.name for path in tmp_path.iterdir()} == {*others, f".index.html.{2**22 - 1}"}
