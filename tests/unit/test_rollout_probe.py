@@ -12,7 +12,7 @@ from pik.errors import AwsError
 from pik.pipeline.http import Request, error
 from pik.pipeline.settings import Settings
 from pik.results import Verdict
-from pik.rollout import phases, probe
+from pik.rollout import common, phases, probe
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks
 from pik.rollout.trials import Trials
@@ -166,3 +166,13 @@ def test_messages_that_a_batch_did_not_take_are_sent_again(
 
     monkeypatch.setattr(client, "send_message_batch", some)
     assert len(Trials(world.environment, 0)._send(world.stores, [f"{n}" for n in range(12)])) == 12
+
+
+def test_an_api_that_throttles_for_long_is_not_accused(world: RolloutWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pik.rollout.common.ANSWERS_SECONDS", 0)
+    world.answer = lambda *_: error(429, "busy", "not now", "again")
+    assert RollbackChecks(world.environment).replay_api(world.stores).verdict is Verdict.INCONCLUSIVE
+    assert common.ingest_answers(world.stores).verdict is Verdict.INCONCLUSIVE
+    world.answer = lambda *_: error(500, "broken", "not ever", "mend it")
+    assert RollbackChecks(world.environment).replay_api(world.stores).verdict is Verdict.FAILED
+    assert common.ingest_answers(world.stores).verdict is Verdict.FAILED

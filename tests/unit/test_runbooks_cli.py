@@ -138,3 +138,11 @@ def test_what_lasts_is_said_again_without_a_terminal(capsys: pytest.CaptureFixtu
         time.sleep(0.2)
     assert "step 2/4 Replay · cell [1]/8 · 0 s" in before
     assert capsys.readouterr().err == ""
+
+
+def test_a_step_of_many_short_cells_gives_a_sign_of_life(capsys: pytest.CaptureFixture[str]) -> None:
+    with Pulse(every=0.2) as pulse:
+        for cell in range(10):
+            pulse.doing(f"cell {cell}/10")
+            time.sleep(0.1)
+    assert "cell" in capsys.readouterr().err

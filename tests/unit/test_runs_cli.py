@@ -133,3 +133,17 @@ def test_a_run_that_is_half_deleted_is_deleted_by_the_next_try(call: Call, three
     assert os.listdir(three[2]) == [RECORD]
     assert call(*arguments) == 0
     assert not three[2].exists()
+
+
+def test_a_link_below_the_runs_is_neither_listed_nor_emptied(
+    call: Call, three: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = a_run(tmp_path / "elsewhere", "2024-01-01")
+    (tmp_path / "2020-link").symlink_to(elsewhere)
+    assert call("list", "--runs-dir", str(tmp_path), "--json") == 0
+    found = said(capsys)["runs"]
+    assert isinstance(found, list)
+    assert len(found) == 3
+    assert call("prune", "--keep", "0", "--days", "0", "--unfinished", "--apply", "--runs-dir", str(tmp_path)) == 0
+    assert (elsewhere / RECORD).is_file()
+    assert not any(folder.exists() for folder in three)
