@@ -8,7 +8,6 @@ events or that of replays. Ids are whole: no table can be asked for a part of on
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ from pik.rollout.inventory import messages
 from pik.rollout.stack import aws_errors
 from pik.workbench import replay_rows
 from pik.workbench.explanation import Explanation, Line
-from pik.workbench.log_lines import FUNCTIONS
+from pik.workbench.log_lines import FUNCTIONS, fields
 from pik.workbench.log_windows import Window, backwards, naming, without_repeats
 from pik.workbench.snapshot import Kept, Row, read
 from pik.workbench.times import moment
@@ -134,7 +133,7 @@ def _by_log(wb: Workbench, event_id: str, found: _Found, since: datetime | None)
         found.unread += unread
         if found.logs:
             break
-    said = [_said(line["line"]) for line in found.logs]
+    said = [fields(line["line"]) for line in found.logs]
     found.raw_key = next((str(item["s3_key"]) for item in said if item.get("s3_key") and not item.get("dry_run")), "")
     found.raw = read(wb, found.raw_key) if found.raw_key else None
     if event := found.raw.event if found.raw else None:
@@ -190,14 +189,6 @@ def _windows(found: _Found) -> Iterator[Window]:
         if not any(sk.startswith(events.contribution_sk(replay.replay_id, "")) for sk in done):
             yield from (Window.after("processor", str(page["finished"])) for page in replay.chain if page["sent"])
             yield Window.until_now("processor", reach=_LATELY)
-
-
-def _said(line: str) -> dict[str, Any]:
-    try:
-        said = json.loads(line) if line.startswith("{") else {}
-    except (ValueError, RecursionError):
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _dedupe(wb: Workbench, event_id: str) -> Row | None:

@@ -58,7 +58,7 @@ def lines(
 
 def _row(function: str, group: str, event: dict[str, Any]) -> dict[str, Any]:
     line = event["message"].rstrip("\n")
-    said = _json(line)
+    said = fields(line)
     texts = {name: value for name, value in said.items() if isinstance(value, str)}
     kept = ("level", "event_id", "replay_id", "message_id", "code", "reason", "function_request_id")
     return {
@@ -73,7 +73,8 @@ def _row(function: str, group: str, event: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _json(line: str) -> dict[str, Any]:
+def fields(line: str) -> dict[str, Any]:
+    """Return what a line in JSON says by its names; nothing for another line."""
     try:
         said = json.loads(line) if line.startswith("{") else {}
     except (ValueError, RecursionError):

@@ -21,7 +21,7 @@ from pik.pipeline.settings import Settings
 from pik.workbench import Workbench, cache, frames, layout, raw, snapshot, versions
 from pik.workbench.investigations import base
 from pik.workbench.investigations.health import DailyHealth
-from pik.workbench.log_lines import _json
+from pik.workbench.log_lines import fields
 from pik.workbench.objects import Object
 from pik.workbench.reconcile import disagreements
 from pik.workbench.snapshot import Kept
@@ -60,7 +60,7 @@ def test_odd_messages_are_shown(wb: Workbench) -> None:
 
 
 def test_an_odd_log_line_is_shown() -> None:
-    assert _json(DEEP.replace("[", '{"a":')) == {}
+    assert fields(DEEP.replace("[", '{"a":')) == {}
     row = {"reason": "half \ud800", "line": "\udfff", "message": json.loads('"\\ud83d"')}
     assert frames.frame(LOGS, [row]).to_dict("records")[0]["reason"] == "half \\ud800"
 
