@@ -85,8 +85,8 @@ def prune(
     folder = runs_dir or project.RUNS
     found = kept.runs(folder)
     chosen = kept.prunable(found, keep=keep, days=days, unfinished=unfinished)
+    size = _megabytes(sum(one.bytes for one in chosen))  # before they go
     done = kept.delete(chosen) if apply else []
-    size = _megabytes(sum(one.bytes for one in chosen))
     if not chosen:
         text: Table | str = f"nothing to delete: {len(found)} runs, {_megabytes(sum(one.bytes for one in found))}"
     elif apply:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from pik.errors import PikError, Refused
@@ -16,11 +17,26 @@ from pik.runbooks.record import RECORD, Run, State, is_locked, lock
 
 @dataclass(frozen=True)
 class Kept:
-    """One folder with a run in it; ``run`` is None when its record cannot be read."""
+    """One folder with a run in it, which is looked at when something is asked of it: there may be thousands."""
 
     folder: Path
-    run: Run | None
-    bytes: int
+
+    @cached_property
+    def run(self) -> Run | None:
+        """The run; None when its record cannot be read."""
+        try:
+            return Run.read(self.folder)
+        except (PikError, OSError):
+            return None
+
+    @cached_property
+    def bytes(self) -> int:
+        """The size of all its files, as it was when it was first asked for."""
+        total = 0
+        for path in self.folder.rglob("*"):
+            with suppress(OSError):  # a run that is under way beside us writes and removes files
+                total += 0 if path.is_dir() else path.lstat().st_size
+        return total
 
     @property
     def id(self) -> str:
@@ -39,29 +55,10 @@ def runs(folder: Path, env: str = "") -> list[Kept]:
     >>> runs(Path("nowhere"))
     []
     """
-    found = []
-    for record in sorted(folder.glob(f"*/{RECORD}"), reverse=True):
-        if record.parent.is_symlink():  # what it leads to is not ours to list, nor to delete
-            continue
-        kept = Kept(record.parent, _read(record.parent), _size(record.parent))
-        if not env or (kept.run and kept.run.where.environment == env):
-            found.append(kept)
-    return found
-
-
-def _read(folder: Path) -> Run | None:
-    try:
-        return Run.read(folder)
-    except (PikError, OSError):
-        return None
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # a run that is under way beside us writes and removes files
-            total += 0 if path.is_dir() else path.lstat().st_size
-    return total
+    # What a link leads to is not ours to list, nor to delete.
+    records = sorted(folder.glob(f"*/{RECORD}"), reverse=True)
+    found = [Kept(record.parent) for record in records if not record.parent.is_symlink()]
+    return [one for one in found if not env or (one.run and one.run.where.environment == env)]
 
 
 def prunable(
