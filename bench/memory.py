@@ -12,7 +12,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,8 +21,10 @@ import numpy as np
 import psutil
 
 from bench.embedded import embedded
+from bench.load import at_rate, meanwhile
 
 MB = 1_000_000
+CONNECTIONS = 16  # of the producer
 ENTITIES = 20
 COLUMNS = ["seconds", "events", "messages replayed", "the process, MB", "Lambda workers", "their MB", "together, MB"]
 
@@ -108,24 +109,19 @@ def _watching_copies() -> Iterator[list[int]]:
     """Keep the most that the copy that writes a snapshot took beside its original, for as long as a block lasts."""
     from pik.local.instance import recorded, state_dir
 
-    stop, most, instance = threading.Event(), [0], recorded(state_dir())
+    most, instance = [0], recorded(state_dir())
     assert instance  # noqa: S101 - it runs
     original = psutil.Process(instance.pid)
 
-    def watch() -> None:
+    def watch(stop: threading.Event) -> None:
         while not stop.wait(0.2):
             with suppress(psutil.Error):
                 copies = [child for child in original.children() if child.cmdline() == original.cmdline()]
                 together = sum(one.memory_full_info().pss for one in (original, *copies))
                 most[0] = max(most[0], together - original.memory_info().rss if copies else 0)
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with meanwhile(watch):
         yield most
-    finally:
-        stop.set()
-        thread.join()
 
 
 @contextmanager
@@ -133,27 +129,17 @@ def _sending(env: Any, plan: Plan) -> Iterator[Counter[str]]:
     """Send events for as long as a block lasts; count those that were acknowledged."""
     from pik.producer import Delivery
 
-    stop, done = threading.Event(), Counter[str]()
-    delivery = Delivery(env, env.outputs()["IngestUrl"], connections=16, fresh=True)
+    done = Counter[str]()
+    delivery = Delivery(env, env.outputs()["IngestUrl"], connections=CONNECTIONS, fresh=True)
 
     def send(number: int) -> None:
         outcome = delivery.deliver(json.dumps(_event(number)).encode())
         done["events" if outcome.result in ("ACCEPTED", "DUPLICATE") else "refused"] += 1
 
-    def produce() -> None:
-        began, number = time.monotonic(), 0
-        with ThreadPoolExecutor(16) as pool:
-            while not stop.wait(max(0.0, began + number / plan.rate - time.monotonic())):
-                pool.submit(send, number)
-                number += 1
-
-    thread = threading.Thread(target=produce)
-    thread.start()
     try:
-        yield done
+        with meanwhile(lambda stop: at_rate(stop, plan.rate, CONNECTIONS, send)):
+            yield done
     finally:
-        stop.set()
-        thread.join()
         delivery.close()
 
 
@@ -176,9 +162,9 @@ def _replaying(env: Any, plan: Plan, done: Counter[str]) -> Iterator[None]:
     """Replay the last minutes of a quarter of the entities, now and then, for as long as a block lasts."""
     from pik import signed
 
-    stop, url = threading.Event(), env.outputs()["ReplayUrl"]
+    url = env.outputs()["ReplayUrl"]
 
-    def replay() -> None:
+    def replay(stop: threading.Event) -> None:
         start, number = _now(), 0
         while not stop.wait(plan.replay_every):
             end = _now()
@@ -190,13 +176,8 @@ def _replaying(env: Any, plan: Plan, done: Counter[str]) -> Iterator[None]:
                 done["replayed"] += int(answer.json().get("sent", 0))
             start, number = end, number + 1
 
-    thread = threading.Thread(target=replay)
-    thread.start()
-    try:
+    with meanwhile(replay):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _drain(env: Any) -> None:

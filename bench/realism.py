@@ -18,7 +18,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -28,6 +27,7 @@ from botocore.exceptions import ClientError
 from rich.console import Console
 
 from bench import report
+from bench.load import at_rate
 
 DOCS = report.DOCS.with_name("local.md")
 PIK = Path(sys.executable).with_name("pik")
@@ -201,11 +201,7 @@ def _produce(done: threading.Event, outcomes: dict[str, str]) -> None:
         if outcome.result in ("ACCEPTED", "DUPLICATE"):
             outcomes[str(outcome.answer["event_id"])] = str(outcome.answer["s3_key"])
 
-    began, number = time.monotonic(), 0
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        while not done.wait(max(0.0, began + number / RATE - time.monotonic())):
-            pool.submit(send, number)
-            number += 1
+    at_rate(done, RATE, CONNECTIONS, send)
     delivery.close()
 
 
@@ -215,7 +211,9 @@ def _lost(outcomes: dict[str, str]) -> int:
 
     env = environment("local")
     outputs = _patient(env.outputs)
-    rows = _pages(env, "dynamodb", "scan", TableName=outputs["DedupeTable"], ConsistentRead=True)
+    rows = _pages(
+        env, "dynamodb", "scan", TableName=outputs["DedupeTable"], ProjectionExpression="event_id", ConsistentRead=True
+    )
     ids = {row["event_id"]["S"] for page in rows for row in page["Items"]}
     objects = _pages(env, "s3", "list_objects_v2", Bucket=outputs["RawBucket"])
     keys = {found["Key"] for page in objects for found in page.get("Contents", [])}
