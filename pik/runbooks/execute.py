@@ -38,6 +38,7 @@ from pik.runbooks.record import State, StepError
 
 STREAM_LIMIT = 2_000_000
 _SCRATCH = "pik-kernel-"  # then the process id of its run
+_SOCKET_LIMIT = 103  # bytes of a socket's path: 104 with its NUL on macOS and the BSDs, 108 on Linux (sys/un.h)
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 OnCell = Callable[[int, int], None]
@@ -199,7 +200,7 @@ def find_result(target: Path) -> StepResult:
 @contextmanager
 def _kernel(folder: Path) -> Iterator[_Kernel]:
     _sweep()
-    with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-", dir=_scratch_root()) as scratch:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONSTARTUP"}
         environment |= {HEADLESS: "1", "IPYTHONDIR": scratch, "PYTHONUNBUFFERED": "1"}
         manager = _Kernel(scratch)
@@ -211,9 +212,16 @@ def _kernel(folder: Path) -> Iterator[_Kernel]:
             _stop(manager)
 
 
+def _scratch_root() -> str:
+    """The folder of temporary files, or /tmp where that one's path leaves no room for the kernel's sockets."""
+    usual = tempfile.gettempdir()
+    socket = f"{usual}/{_SCRATCH}{os.getpid()}-12345678/kernel-5"
+    return usual if len(os.fsencode(socket)) <= _SOCKET_LIMIT else "/tmp"  # noqa: S108 - a folder of its own is made in it
+
+
 def _sweep() -> None:
     """Remove the scratch folders of runs that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+    for folder in Path(_scratch_root()).glob(f"{_SCRATCH}*-*"):
         owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
         if re.fullmatch("[0-9]{1,7}", owner) and not psutil.pid_exists(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -75,6 +75,19 @@ def test_a_step_runs_in_this_python_and_knows_that_it_is_headless(
     assert not runbooks.headless()
 
 
+def test_a_long_path_of_temporary_files_leaves_room_for_the_kernels_sockets(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("t" * 100)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    lab.notebook("one", RESULT)
+    lab.runbook("one")
+
+    assert lab.run().verdict == "passed"
+
+
 def test_a_resume_keeps_what_passed_and_the_parameters(lab: Lab) -> None:
     lab.notebook("one", RESULT)
     lab.notebook("two", result("failed"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,15 +98,15 @@ POINTS = {
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the processes of a run put what is temporary."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the processes of a run put what is temporary: a short path, as the kernel's sockets must fit in it."""
+    folder = Path(tempfile.mkdtemp(prefix="pik-test-", dir="/tmp"))
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", str(folder))  # this process has looked it up already
     monkeypatch.setenv(MARK, str(tmp_path))
     monkeypatch.setattr(export, "to_html", lambda *_, **__: None)  # has its own tests; half a second each
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 def _left(mark: str) -> Iterator[str]:
