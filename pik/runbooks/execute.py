@@ -22,6 +22,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellTimeoutError
 from pydantic import ValidationError
+from zmq import ZMQError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # entry point look-ups of papermill's own
@@ -205,8 +206,11 @@ def _kernel(folder: Path) -> Iterator[_Kernel]:
         environment |= {HEADLESS: "1", "IPYTHONDIR": scratch, "PYTHONUNBUFFERED": "1"}
         manager = _Kernel(scratch)
         try:
-            with manager.log_file.open("wb") as log:
-                run_sync(manager.start_kernel)(cwd=str(folder), env=environment, stdout=log, stderr=log)
+            try:
+                with manager.log_file.open("wb") as log:
+                    run_sync(manager.start_kernel)(cwd=str(folder), env=environment, stdout=log, stderr=log)
+            except (OSError, ZMQError) as error:
+                raise NotebookFailed(_not_started(error)) from None
             yield manager
         finally:
             _stop(manager)
@@ -237,6 +241,7 @@ def _stop(manager: _Kernel) -> None:
         if group:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
+        manager.context.destroy(linger=0)  # a start that failed left a socket open: this process would wait for it
 
 
 def _raised(target: Path, error: PapermillExecutionError) -> StepError:
@@ -265,6 +270,15 @@ def _timed_out(timeout: float | None) -> StepError:
         message=f"the step was stopped after {timeout:g} s",
         reason="its timeout in the runbook",
         do_this="see in the executed notebook how far it got; raise the step's timeout if it only needs longer",
+    )
+
+
+def _not_started(error: Exception) -> StepError:
+    return StepError(
+        name="KernelNotStarted",
+        message="the notebook's kernel did not start",
+        reason=str(error),
+        do_this="see that there are free memory, processes and disk; a TMPDIR with a short path; then run it again",
     )
 
 

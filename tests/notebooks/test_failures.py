@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,3 +201,24 @@ def test_a_parameter_that_the_notebook_does_not_take_is_refused_before_anything_
 
     with pytest.raises(UsageError, match="wrod; did you mean word"):
         lab.run()
+
+
+def test_a_process_whose_kernel_cannot_start_ends_with_the_reason(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+import nbformat
+from pik.runbooks import execute
+execute._scratch_root = lambda: {str(_too_long(tmp_path))!r}  # no room for the kernel's sockets
+nbformat.write(nbformat.v4.new_notebook(), "{tmp_path}/one.ipynb")
+execute.execute(Path("{tmp_path}/one.ipynb"), Path("{tmp_path}/two.ipynb"), {{}})
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 1
+    assert "NotebookFailed: the notebook's kernel did not start" in ended.stderr
+
+
+def _too_long(folder: Path) -> Path:
+    found = folder / ("t" * 100)
+    found.mkdir()
+    return found
