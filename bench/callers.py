@@ -13,10 +13,10 @@ from typing import Any
 
 from bench import cost, prices
 from pik import project
+from pik.aws.template import parse
 from pik.pipeline import aws, rows
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival
-from pik.rollout.template import parse
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 TIME = "2025-12-28T23:59:59.123456Z"

@@ -93,7 +93,7 @@ def _row(kind: str, measured: list[dict[str, float]], calls: dict[str, int]) -> 
 
 def _age(env: Any, plan: Plan, say: Callable[[str], None]) -> tuple[dict[str, str], float]:
     """Let the handlers leave the events, and put the replays of others beside theirs; return ids and the time."""
-    from pik.rollout import mapping
+    from pik.aws import mapping
 
     outputs = env.outputs()
     mapping.switch(env, outputs, on=False)  # the messages are counted with the clock of then

@@ -160,7 +160,7 @@ def _now() -> str:
 @contextmanager
 def _replaying(env: Any, plan: Plan, done: Counter[str]) -> Iterator[None]:
     """Replay the last minutes of a quarter of the entities, now and then, for as long as a block lasts."""
-    from pik import signed
+    from pik.aws import signed
 
     url = env.outputs()["ReplayUrl"]
 
@@ -182,6 +182,6 @@ def _replaying(env: Any, plan: Plan, done: Counter[str]) -> Iterator[None]:
 
 def _drain(env: Any) -> None:
     """Wait for the processor."""
-    from pik.rollout.reading import Stores, eventually
+    from pik.aws.reading import Stores, eventually
 
     eventually(Stores(env).waiting, lambda left: left == 0, 60)

@@ -100,7 +100,7 @@ class Told:
 def stage() -> Iterator[Environment]:
     """An embedded AWS of our own: a stack at phase 2, and messages waiting."""
     from pik import producer
-    from pik.rollout.reading import Stores
+    from pik.aws.reading import Stores
     from pik.rollout.replaying import replay_all, select
 
     with embedded("replay") as env:

@@ -87,7 +87,7 @@ class Worker:
 
     def round(self, number: int, copies: int) -> dict[str, Any]:
         """Roll back from a processor at work, once, while rows expire; return what was seen."""
-        from pik.rollout import mapping
+        from pik.aws import mapping
         from pik.rollout.deploy import deploy
 
         deploy(self.env, "processor")
@@ -145,8 +145,8 @@ class Worker:
 
     def _fill(self, replay: str, copies: int) -> int:
         """Put the day's events into the queue, ``copies`` times, each time as another replay; return the number."""
+        from pik.aws.reading import Stores
         from pik.pipeline import queue
-        from pik.rollout.reading import Stores
         from pik.rollout.replaying import busiest
 
         stores, bodies = Stores(self.env), list[str]()

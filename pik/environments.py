@@ -3,7 +3,7 @@
 An environment is a name, one stack (``pik-<name>``), a region, and either the embedded AWS (``local``, or one that is
 rehearsed there) or the user's own account. The two never mix: the embedded ones use fixed credentials and the embedded
 endpoint whatever the shell says, and the others ignore every configured endpoint and refuse the embedded credentials.
-Whether what answers really is the environment named, :mod:`pik.rollout.guard` asks.
+Whether what answers really is the environment named, :mod:`pik.aws.guard` asks.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Proof(BaseModel):
     """What exactly a step's checks are about: a phase, and the digests of what was deployed while they ran.
 
     A result that has one is recorded in the environment's ledger as a verification, whatever its verdict. ``template``
-    and ``code`` are those of :func:`pik.rollout.stack.digests`, ``parameters`` is the SHA-256 of the stack's parameters
+    and ``code`` are those of :func:`pik.aws.stack.digests`, ``parameters`` is the SHA-256 of the stack's parameters
     as canonical JSON (:func:`pik.events.sha256_json`).
     """
 

@@ -49,10 +49,10 @@ def doctor(
 
 def _policy(names: list[str]) -> None:
     """Print the deployer's policies of one environment. Needs its account, from pik.toml or by who is signed in."""
+    from pik.aws.guard import look
     from pik.environments import environment
     from pik.errors import UsageError
     from pik.rollout import deployer, sam
-    from pik.rollout.guard import look
 
     if len(names) != 1:
         raise UsageError("--policy is about one environment", next_step="pik doctor --env prod --policy")

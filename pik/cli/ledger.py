@@ -47,8 +47,8 @@ def list_(
     """List the entries, the newest last. Reads only."""
     from rich.text import Text
 
+    from pik import phases
     from pik.ledger.text import table
-    from pik.rollout import phases
 
     only, of = _kind(kind) if kind else None, phases.phase(phase).name if phase else None
     book = _read(env)

@@ -96,8 +96,8 @@ def deploy(
 
 def _agree(given: Plan, env: str | None, phase: str | None, parameters: dict[str, str], dry_run: bool | None) -> None:
     """Raise UsageError when an option says something else than the plan does."""
+    from pik import phases
     from pik.errors import UsageError
-    from pik.rollout import phases
 
     asked = parameters | ({} if dry_run is None else {"DryRun": "true" if dry_run else "false"})
     pairs = [(f"--set {name}", value, given.target.parameters.get(name)) for name, value in asked.items()]

@@ -230,7 +230,7 @@ def _newest(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _versions(where: Store, prefix: str) -> Iterator[dict[str, Any]]:
     """Yield every version and every deletion of every object below a prefix."""
-    from pik.rollout.stack import aws_errors
+    from pik.aws.stack import aws_errors
 
     with aws_errors(where.environment, "list the ledger's versions"):
         pages = where.environment.client("s3").get_paginator("list_object_versions")
@@ -240,7 +240,7 @@ def _versions(where: Store, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def _protection(where: Store) -> Iterator[Problem]:
-    from pik.rollout.stack import aws_errors
+    from pik.aws.stack import aws_errors
 
     with aws_errors(where.environment, "ask whether the evidence bucket keeps versions"):
         state = where.environment.client("s3").get_bucket_versioning(Bucket=where.bucket).get("Status", "off")

@@ -30,7 +30,7 @@ def subjects(
     """Return what a statement is about, by name; what is empty is left out.
 
     Args:
-        template, code: what is deployed, as :func:`pik.rollout.stack.digests` has it (SHA-256).
+        template, code: what is deployed, as :func:`pik.aws.stack.digests` has it (SHA-256).
         parameters: SHA-256 of the stack's parameters as canonical JSON (:func:`pik.events.sha256_json`).
         notebooks: SHA-256 of each source notebook by its path.
         commit: the git commit that was checked out.

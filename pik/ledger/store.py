@@ -39,7 +39,7 @@ class Store:
         S3 answers 412 when it is taken and 409 when another write of it is under way:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
-        from pik.rollout.stack import aws_errors
+        from pik.aws.stack import aws_errors
 
         with aws_errors(self.environment, f"write {name} to the evidence bucket"):
             for attempt in range(_ATTEMPTS):
@@ -59,7 +59,7 @@ class Store:
 
     def get(self, name: str) -> bytes | None:
         """Return an object's bytes, or None when there is none."""
-        from pik.rollout.stack import aws_errors
+        from pik.aws.stack import aws_errors
 
         with aws_errors(self.environment, f"read {name} from the evidence bucket"):
             try:
@@ -75,7 +75,7 @@ class Store:
 
         The keys are listed to the end: a search that trusts the numbers to be without gaps would fill one.
         """
-        from pik.rollout.stack import aws_errors
+        from pik.aws.stack import aws_errors
 
         with aws_errors(self.environment, "list the ledger"):
             pages = self.environment.client("s3").get_paginator("list_objects_v2")
@@ -116,10 +116,10 @@ def locate(environment: Environment) -> Store:
     Raises:
         NotDeployed: there is no stack, hence no ledger.
         AwsError: the deployed template has no evidence bucket yet, or AWS said no.
-        Refused: what answers is another environment (:mod:`pik.rollout.guard`).
+        Refused: what answers is another environment (:mod:`pik.aws.guard`).
     """
     # Imported here: the rollout records what it does, so it imports the ledger.
-    from pik.rollout.guard import guard
+    from pik.aws.guard import guard
 
     name, place = environment.name, guard(environment)
     deploy = f"pik deploy --env {name} --phase {place.stack.phase.name if place.stack else 'ingest'}"

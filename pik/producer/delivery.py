@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import httpx
 
-from pik import environments, signed
+from pik import environments
+from pik.aws import signed
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.pipeline.parsing import MAX_BODY

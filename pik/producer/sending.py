@@ -118,7 +118,7 @@ def _checkpoint(
 def _require(where: Environment, url: str | None) -> bool:
     """See that events for one environment do not go to another; return whether its API may have been made just now."""
     from pik import clock
-    from pik.rollout.guard import guard
+    from pik.aws.guard import guard
 
     found = guard(where, url or "").stack
     return found is not None and not where.embedded and clock.now(where) - found.updated < _NEW

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pik.aws.inventory import Inventory, inventory
 from pik.rollout.deploy import Deployment, apply, deploy
-from pik.rollout.inventory import Inventory, inventory
 from pik.rollout.plan import Plan, plan
 from pik.rollout.promote import Promotion, promote
 from pik.rollout.rollback import Rollback, rollback

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pik.rollout.template import Evaluated, Resource
+from pik.aws.template import Evaluated, Resource
 
 _REFERENCE = re.compile(r"<(\w+)(?:\.[\w.]+)?>")
 _DOCUMENTS = ("PolicyDocument", "AssumeRolePolicyDocument")

@@ -13,14 +13,14 @@ from collections.abc import Iterable
 
 import rfc8785
 
-from pik import events, ledger
+from pik import events, ledger, phases
+from pik.aws import stack
+from pik.aws.guard import guard
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.ledger import Entry, Kind
-from pik.rollout import phases, stack
 from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.gates import may_approve
-from pik.rollout.guard import guard
 from pik.rollout.plan import Plan
 from pik.rollout.recording import about
 

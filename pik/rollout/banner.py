@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 
+from pik.aws import stack
+from pik.aws.stack import aws_errors
 from pik.environments import Environment
-from pik.rollout import stack
-from pik.rollout.stack import aws_errors
 from pik.runbooks.headless import headless
 
 COLOURS = {"local": "#3b6ea5", "dev": "#2e7d5b", "staging": "#9a6700", "prod": "#c62828"}

@@ -18,18 +18,18 @@ from itertools import takewhile
 from typing import Any
 
 from pik import clock
+from pik.aws import stack
+from pik.aws.inventory import SETTLE_SECONDS, queue_counts, settling
+from pik.aws.reading import Row, Stores
+from pik.aws.stack import Say, silent
+from pik.aws.watching import patiently
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.results import Verdict
-from pik.rollout import stack
-from pik.rollout.inventory import SETTLE_SECONDS, queue_counts, settling
 from pik.rollout.probe import Probe, exchange, repeated
-from pik.rollout.reading import Row, Stores
 from pik.rollout.replaying import Group, Selection, predict, read_raws, replay_all, select
-from pik.rollout.stack import Say, silent
 from pik.rollout.status import queue as queue_status
 from pik.rollout.trials import Prediction
-from pik.rollout.watching import patiently
 
 PREFIX = "canary-"
 # What lines of failures hold: our own say ERROR; the Lambda runtime says that too when code raises, and has other words

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pik.rollout import phases
+from pik import phases
 
 INGEST, REPLAY, PROCESSOR = phases.INGEST.name, phases.REPLAY.name, phases.PROCESSOR.name
 ROLLBACK = "rollback"

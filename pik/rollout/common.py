@@ -7,12 +7,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from pik import clock
+from pik.aws import mapping, stack
+from pik.aws.reading import Steady, Stores, eventually
 from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.results import Check
-from pik.rollout import mapping, stack
 from pik.rollout.permissions import permissions
 from pik.rollout.probe import Probe, answering
-from pik.rollout.reading import Steady, Stores, eventually
 from pik.rollout.trials import POISON_PREFIX
 from pik.rollout.verdicts import check, every, later, missing, patience
 

@@ -13,11 +13,11 @@ from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pik.aws import stack
+from pik.aws.stack import Say, Stack, aws_errors
+from pik.aws.watching import patiently, transient
 from pik.environments import Environment
 from pik.errors import AwsError, PikError
-from pik.rollout import stack
-from pik.rollout.stack import Say, Stack, aws_errors
-from pik.rollout.watching import patiently, transient
 
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 SETTING_OUT = 30.0  # seconds until a request that CloudFormation accepted shows in the stack's status
@@ -96,7 +96,7 @@ def at_rest(
 
     ``leaving``: the status that a request made a moment ago makes the stack leave: such a request is only accepted, and
     the stack may go on showing it for a while (:data:`SETTING_OUT` seconds are waited).
-    Raises AwsError after ``patience`` seconds, or when AWS has not answered for :data:`pik.rollout.watching.SILENCE`.
+    Raises AwsError after ``patience`` seconds, or when AWS has not answered for :data:`pik.aws.watching.SILENCE`.
     """
     began, said = time.monotonic(), ""
     while True:

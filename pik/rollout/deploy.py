@@ -14,20 +14,22 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pik import phases
+from pik.aws import mapping, stack
+from pik.aws.guard import Place, guard
+from pik.aws.stack import Say, Stack
+from pik.aws.watching import FIRST, patiently
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.ledger import Entry, Kind
-from pik.rollout import mapping, phases, records, sam, stack, standing
+from pik.rollout import records, sam, standing
 from pik.rollout.converge import converge
 from pik.rollout.deployed import deployed
 from pik.rollout.diff import same
 from pik.rollout.forward import refuse_unless_forward
-from pik.rollout.guard import Place, guard
 from pik.rollout.plan import Plan, make
 from pik.rollout.recording import BEFORE, capture, enter, moved, record, refusals
-from pik.rollout.stack import Say, Stack
 from pik.rollout.unfinished import close
-from pik.rollout.watching import FIRST, patiently
 from pik.signals import ended_in_order, undisturbed, unfailing
 
 

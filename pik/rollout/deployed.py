@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pik import phases
+from pik.aws import stack
+from pik.aws.stack import Stack
 from pik.environments import Environment
 from pik.events import sha256_json
-from pik.rollout import phases, stack
-from pik.rollout.stack import Stack
 
 # What the phase sets; everything else that a stack was given counts as what is deployed.
 TOGGLES = frozenset({"EnableReplay", "EnableProcessor", "Canary"})

@@ -13,11 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pik import project
+from pik import phases, project
+from pik.aws.template import parse
 from pik.partitions import partition
-from pik.rollout import phases
 from pik.rollout.evaluation import Evaluator, pseudo
-from pik.rollout.template import parse
 
 MOST = 6144  # characters of a managed policy, white space not counted
 Document = dict[str, Any]

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pik.rollout.artifact import CODE
+from pik.aws.artifact import CODE
+from pik.aws.template import ATTRIBUTES, Evaluated, Resource
 from pik.rollout.replacement import Replacement, replacement
-from pik.rollout.template import ATTRIBUTES, Evaluated, Resource
 
 Action = Literal["add", "change", "replace", "remove"]
 _ORDER = ("remove", "replace", "change", "add")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pik import config, project
+from pik.aws import mapping
+from pik.aws.guard import NAMED, Difference, Place, hint, look
 from pik.environments import Environment, environment
 from pik.errors import AwsError, PikError
 from pik.results import Check, Verdict
-from pik.rollout import mapping
-from pik.rollout.guard import NAMED, Difference, Place, hint, look
 from pik.rollout.preflight import preflight
 from pik.rollout.verdicts import check
 

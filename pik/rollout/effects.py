@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pik.rollout import phases
+from pik import phases
+from pik.aws.template import Evaluated
 from pik.rollout.access import access
 from pik.rollout.diff import Change, PropertyChange, same
-from pik.rollout.template import Evaluated
 
 SHORT = 8  # of a digest
 

@@ -12,10 +12,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pik.aws.artifact import CODE, code_digest
+from pik.aws.template import ATTRIBUTES, Evaluated, Resource, require_known
 from pik.errors import UsageError
 from pik.partitions import partition
-from pik.rollout.artifact import CODE, code_digest
-from pik.rollout.template import ATTRIBUTES, Evaluated, Resource, require_known
 
 # Stands for the stack where there is none.
 PSEUDO: Mapping[str, str] = {

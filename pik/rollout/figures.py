@@ -12,7 +12,7 @@ import pandas as pd
 from altair.utils.mimebundle import spec_to_mimebundle
 
 from pik import events
-from pik.rollout.reading import Row
+from pik.aws.reading import Row
 from pik.rollout.replaying import Group
 from pik.text import printable
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pik import phases
+from pik.aws.stack import Stack
 from pik.environments import Environment
 from pik.errors import Refused, UsageError
-from pik.rollout import phases, sam
-from pik.rollout.stack import Stack
+from pik.rollout import sam
 
 TOGGLES = ("EnableReplay", "EnableProcessor", "Environment", "Platform", "Canary")
 

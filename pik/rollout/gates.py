@@ -28,9 +28,9 @@ from fnmatch import fnmatchcase
 from pik.config import EnvironmentConfig
 from pik.events import parse_time
 from pik.ledger import Entry, Kind, Ledger
+from pik.phases import OFF, Phase
 from pik.rollout.deployed import Deployed
 from pik.rollout.people import person, surely_two
-from pik.rollout.phases import OFF, Phase
 from pik.units import duration
 
 

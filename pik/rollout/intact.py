@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pik.aws import stack
+from pik.aws.inventory import messages
+from pik.aws.stack import Stack
+from pik.aws.template import STORES
 from pik.environments import Environment
 from pik.errors import PikError
-from pik.rollout import stack
-from pik.rollout.inventory import messages
-from pik.rollout.stack import Stack
-from pik.rollout.template import STORES
 
 SAMPLE = 25  # items read of each store
 BUDGET = 15.0  # seconds after which a store counts as unread: a rollback does not wait for a store that hangs

@@ -14,10 +14,11 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pik.aws import stack
+from pik.aws.guard import guard
+from pik.aws.stack import Say, aws_errors, silent
 from pik.environments import Environment
-from pik.rollout import records, stack
-from pik.rollout.guard import guard
-from pik.rollout.stack import Say, aws_errors, silent
+from pik.rollout import records
 
 _FAILED = ("CREATE_FAILED", "ROLLBACK_FAILED", "ROLLBACK_COMPLETE", "DELETE_FAILED", "DELETE_COMPLETE")
 _LEFT = ("DELETE_SKIPPED", "DELETE_FAILED")

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from pik.aws import stack
+from pik.aws.guard import guard
+from pik.aws.stack import aws_errors
 from pik.environments import Environment
 from pik.results import Check
-from pik.rollout import stack
 from pik.rollout.evaluation import Evaluator, pseudo
-from pik.rollout.guard import guard
-from pik.rollout.stack import aws_errors
 from pik.rollout.verdicts import check
 
 Policies = dict[str, Any]  # normalised policy documents, by "Role/policy" or "ManagedPolicy"

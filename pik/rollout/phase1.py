@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from pik import clock, events
+from pik.aws.reading import RawObject, Stores
 from pik.environments import Environment
 from pik.results import Check, words
 from pik.rollout import common
 from pik.rollout.probe import Exchange, Probe, all_answered, answering, tried, until_answered
-from pik.rollout.reading import RawObject, Stores
 from pik.rollout.verdicts import ask, check, every, missing
 
 

@@ -8,12 +8,15 @@ from datetime import timedelta
 from typing import Any
 
 from pik import clock, events
+from pik.aws import peek, stack
+from pik.aws.reading import Steady, Stores, eventually
+from pik.aws.stack import Say, silent
 from pik.environments import Environment
 from pik.errors import Refused
+from pik.replays import reading as replay_table
 from pik.results import Check
-from pik.rollout import common, peek, stack
+from pik.rollout import common
 from pik.rollout.probe import Exchange, Probe, all_answered, repeated, tried, until_answered
-from pik.rollout.reading import Steady, Stores, eventually
 from pik.rollout.replaying import (
     Group,
     Raws,
@@ -26,7 +29,6 @@ from pik.rollout.replaying import (
     replay_all,
     select,
 )
-from pik.rollout.stack import Say, silent
 from pik.rollout.verdicts import ask, check, every, later, missing, patience
 
 
@@ -194,7 +196,7 @@ class ReplayChecks:
                 no="",
                 unknown="no replay had several pages, all answered",
             )
-        recorded = self.stores.replay_pages(paged.replay_id)
+        recorded = replay_table.requests(self.stores, paged.replay_id)
         starts = {str(page["SK"]).removeprefix("PAGE#") for page in recorded}
         ends = {str(page["next"]) for page in recorded if not page["complete"]}
         parts = [int(page["sent"] or 0) for page in paged.pages]

@@ -13,13 +13,14 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pik.aws import stack
+from pik.aws.inventory import settling
+from pik.aws.reading import Row, Steady, Stores, eventually
+from pik.aws.stack import Say, silent
 from pik.environments import Environment
 from pik.results import Check
-from pik.rollout import common, stack
-from pik.rollout.inventory import settling
-from pik.rollout.reading import Row, Steady, Stores, eventually
+from pik.rollout import common
 from pik.rollout.replaying import Group, latest_batch, predict, read_raws
-from pik.rollout.stack import Say, silent
 from pik.rollout.trials import Prediction, Trials
 from pik.rollout.trials import uncounted as _uncounted
 from pik.rollout.verdicts import ask, check, later, patience

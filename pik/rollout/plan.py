@@ -12,23 +12,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pik import project
+from pik import phases, project
+from pik.aws import mapping, stack
+from pik.aws.guard import Place, guard
+from pik.aws.inventory import messages
+from pik.aws.stack import Say, Stack, aws_errors, silent
+from pik.aws.template import parse
 from pik.environments import Environment
 from pik.errors import NotDeployed
 from pik.pipeline.aggregators import AGGREGATORS
-from pik.rollout import mapping, phases, records, sam, stack
+from pik.rollout import records, sam
 from pik.rollout.effects import Situation, consumes, starts
 from pik.rollout.evaluation import Evaluator, pseudo
 from pik.rollout.forward import wanted
-from pik.rollout.guard import Place, guard
-from pik.rollout.inventory import messages
 from pik.rollout.parameters import refuse_wrong
 from pik.rollout.planned import Plan
 from pik.rollout.planning import Template, compare
 from pik.rollout.prediction import Prediction
 from pik.rollout.prediction import predict as foretell
-from pik.rollout.stack import Say, Stack, aws_errors, silent
-from pik.rollout.template import parse
 
 __all__ = ["Plan", "make", "plan"]
 
@@ -56,7 +57,7 @@ def plan(
         on_progress: called with a sentence when something takes a while.
 
     Raises:
-        Refused: what answers is not that environment (:mod:`pik.rollout.guard`).
+        Refused: what answers is not that environment (:mod:`pik.aws.guard`).
         UsageError: no such phase or parameter, or the template uses what is not known.
         NotDeployed: ``deployed``, and there is no stack.
         AwsError: AWS said no, or ``sam build`` failed.

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pik import phases
 from pik.errors import UsageError
 from pik.events import sha256_json
-from pik.rollout import phases
 from pik.rollout.diff import Change, PropertyChange
 from pik.rollout.prediction import Prediction
 
@@ -29,7 +29,7 @@ OBSERVED = ("effects", "refusals", "prediction", "asked", "made", "by")
 
 @dataclass(frozen=True)
 class Side:
-    """What is deployed, or is to be: the digests of :func:`pik.rollout.stack.digests`, and every parameter's value."""
+    """What is deployed, or is to be: the digests of :func:`pik.aws.stack.digests`, and every parameter's value."""
 
     template: str
     code: str

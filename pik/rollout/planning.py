@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from pik import events
+from pik import events, phases
+from pik.aws import artifact
+from pik.aws.guard import Place
+from pik.aws.stack import Stack
+from pik.aws.template import Evaluated
 from pik.environments import Environment
 from pik.errors import Refused
-from pik.rollout import artifact, phases
 from pik.rollout.diff import Change, changes, outputs, values
 from pik.rollout.effects import Situation, consumes, effects
 from pik.rollout.evaluation import Evaluator
 from pik.rollout.forward import refuse_unless_forward
-from pik.rollout.guard import Place
 from pik.rollout.planned import Plan, Side
-from pik.rollout.stack import Stack
-from pik.rollout.template import Evaluated
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from pik.rollout import phases
+from pik import phases
 from pik.rollout.diff import Action, Change, PropertyChange
 from pik.rollout.effects import SHORT
 from pik.rollout.planned import Plan

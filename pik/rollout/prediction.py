@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pik.aws import peek
+from pik.aws.inventory import messages
+from pik.aws.reading import PARALLEL, Row, Stores
+from pik.aws.stack import Say, aws_errors
 from pik.pipeline import queue
-from pik.rollout import peek
-from pik.rollout.inventory import messages
-from pik.rollout.reading import PARALLEL, Row, Stores
-from pik.rollout.stack import Say, aws_errors
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,14 +17,15 @@ from urllib.request import getproxies
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pik import project, signed
+from pik import project
+from pik.aws import signed
+from pik.aws.guard import Place
+from pik.aws.template import parse
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.partitions import partition
 from pik.results import Check
 from pik.rollout import naming, rights, sam
-from pik.rollout.guard import Place
-from pik.rollout.template import parse
 from pik.rollout.verdicts import check
 
 # Seconds that one request keeps a function busy, for the estimate of concurrency: a put into S3 and a transaction.

@@ -11,7 +11,8 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
-from pik import events, signed
+from pik import events
+from pik.aws import signed
 from pik.environments import Environment
 from pik.errors import AwsError
 

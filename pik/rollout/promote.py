@@ -14,26 +14,26 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from pik import ledger
+from pik import ledger, phases
+from pik.aws.guard import Place, guard
+from pik.aws.stack import Say, Stack
+from pik.aws.watching import FIRST, patiently
 from pik.environments import Environment
 from pik.errors import AwsError, CheckFailed, PikError, Refused
 from pik.events import parse_time
 from pik.ledger import Entry, Kind, Ledger
-from pik.rollout import phases, records, standing
+from pik.phases import Phase
+from pik.rollout import records, standing
 from pik.rollout.canary import Canary, Limits, Outcome, foresee
 from pik.rollout.converge import converge
 from pik.rollout.deploy import as_seen
 from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.forward import refuse_unless_ready
 from pik.rollout.gates import Gate
-from pik.rollout.guard import Place, guard
-from pik.rollout.phases import Phase
 from pik.rollout.plan import Plan, plan
 from pik.rollout.recording import about, capture, enter, moved, record, refusals
 from pik.rollout.rollback import rollback
-from pik.rollout.stack import Say, Stack
 from pik.rollout.unfinished import beginning, close
-from pik.rollout.watching import FIRST, patiently
 from pik.signals import ended_in_order, undisturbed, unfailing
 
 UNWATCHED = timedelta(hours=6)  # of a canary that was left alone, log lines are read for so long

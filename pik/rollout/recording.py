@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from pik import ledger
+from pik.aws import mapping, stack
+from pik.aws.guard import Place
+from pik.aws.inventory import messages
+from pik.aws.stack import Say, Stack, aws_errors
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.ledger import Entry, Kind, NotRecorded
 from pik.ledger.store import File
-from pik.rollout import mapping, stack
 from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.gates import Gate
-from pik.rollout.guard import Place
-from pik.rollout.inventory import messages
-from pik.rollout.stack import Say, Stack, aws_errors
 
 BEFORE = "template-before"  # the file of evidence that holds the template from before a deploy
 FUNCTIONS = ("IngestFunction", "ReplayFunction", "ProcessorFunction")

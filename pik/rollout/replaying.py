@@ -19,16 +19,17 @@ from functools import cached_property
 from typing import Any
 
 from pik import clock, events
+from pik.aws import stack
+from pik.aws.reading import RawObject, Row, Stores
+from pik.aws.stack import Say, silent
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.events import Event
 from pik.pipeline.aggregators import fold
+from pik.replays import reading as replay_table
 from pik.replays.records import Replay as Record
 from pik.replays.sent import sent as sent_of
-from pik.rollout import stack
 from pik.rollout.probe import Exchange, answering, exchange, repeated
-from pik.rollout.reading import RawObject, Row, Stores
-from pik.rollout.stack import Say, silent
 
 PREFIX = "rollout-"
 PARALLEL = 6
@@ -244,7 +245,7 @@ def looked_at_again(stores: Stores, replays: Iterable[Replay]) -> list[Replay]:
     """Return replays with what the metadata lists now, and with what their records say that they sent."""
 
     def again(replay: Replay) -> Replay:
-        chosen, record = replay.selection, stores.replay(replay.replay_id)
+        chosen, record = replay.selection, replay_table.one(stores, replay.replay_id)
         window = (chosen.entity_id, chosen.start_time, chosen.end_time)
         rows = stores.arrivals(*window)
         carried = _carried(record, rows) if record else None
@@ -256,7 +257,7 @@ def looked_at_again(stores: Stores, replays: Iterable[Replay]) -> list[Replay]:
 
 def latest_batch(stores: Stores) -> dict[str, Selection]:
     """Return what each replay of the last batch that a rollout sent has sent, by replay id."""
-    records = {name: record for name, record in stores.replays().items() if name.startswith(PREFIX)}
+    records = {name: record for name, record in replay_table.every(stores).items() if name.startswith(PREFIX)}
     if not records:
         return {}
     *_, last = records  # by AWS's clock: the stamp is of the clock of whoever sent

@@ -11,9 +11,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from pik.aws.guard import Place
 from pik.environments import Environment
 from pik.rollout import deployer
-from pik.rollout.guard import Place
 
 _STAND_IN = "pik-preflight"  # for the part of a name that CloudFormation chooses
 

@@ -14,18 +14,20 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pik import phases
+from pik.aws import mapping, stack
+from pik.aws.guard import guard
+from pik.aws.inventory import messages, queue_counts
+from pik.aws.stack import Say, Stack, aws_errors
+from pik.aws.watching import FIRST, patiently
 from pik.environments import Environment
 from pik.errors import AwsError, PikError, Refused, UsageError
 from pik.ledger import Kind
-from pik.rollout import intact, mapping, phases, records, stack
+from pik.rollout import intact, records
 from pik.rollout.converge import at_rest, converge
 from pik.rollout.forward import way_out
-from pik.rollout.guard import guard
 from pik.rollout.intact import Comparison
-from pik.rollout.inventory import messages, queue_counts
 from pik.rollout.recording import record
-from pik.rollout.stack import Say, Stack, aws_errors
-from pik.rollout.watching import FIRST, patiently
 from pik.signals import ended_in_order, undisturbed, unfailing
 
 TARGETS = (phases.REPLAY.name, phases.INGEST.name)

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from pik import project
+from pik.aws.artifact import Digests, digests
+from pik.aws.stack import Say
+from pik.aws.template import parse
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.events import sha256_json
-from pik.rollout.artifact import Digests, digests
-from pik.rollout.stack import Say
-from pik.rollout.template import parse
 
 KEPT_BUILDS = 3
 # What the artifact and the template are made of; nothing else makes a new build necessary.

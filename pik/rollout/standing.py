@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from pik import ledger
+from pik.aws.guard import Place
 from pik.environments import Environment, environment
 from pik.errors import PikError
 from pik.ledger import Entry, Kind, Ledger
+from pik.phases import Phase
 from pik.rollout import gates
 from pik.rollout.approve import vouched
 from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.gates import Book, Gate, Requirement, Wanted
-from pik.rollout.guard import Place
-from pik.rollout.phases import Phase
 
 
 def book(of: Environment, template: str, code: str) -> Book:

@@ -8,13 +8,15 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pik import phases
+from pik.aws import mapping, stack
+from pik.aws.guard import look
+from pik.aws.inventory import queue_counts
+from pik.aws.stack import Stack, aws_errors
 from pik.environments import Environment
-from pik.rollout import mapping, phases, stack, standing, unfinished
+from pik.rollout import standing, unfinished
 from pik.rollout.deployed import deployed
 from pik.rollout.forward import way_out
-from pik.rollout.guard import look
-from pik.rollout.inventory import queue_counts
-from pik.rollout.stack import Stack, aws_errors
 from pik.rollout.unfinished import Unfinished
 from pik.units import DAY, duration, size
 

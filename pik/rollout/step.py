@@ -9,14 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from pik import phases
+from pik.aws import stack
+from pik.aws.guard import guard
 from pik.environments import environment
 from pik.errors import Refused
 from pik.results import Check, Proof, StepResult
-from pik.rollout import phases, stack
 from pik.rollout.banner import Banner, banner
 from pik.rollout.deploy import deploy
 from pik.rollout.deployed import Deployed, deployed
-from pik.rollout.guard import guard
 from pik.rollout.promote import promote
 from pik.rollout.rollback import rollback
 

@@ -10,13 +10,14 @@ import time
 import altair
 import pandas as pd
 
+from pik import phases
+from pik.aws.reading import Stores
 from pik.producer import Summary, open_source, send
 from pik.results import Check, StepResult, Verdict
-from pik.rollout import figures, phases
+from pik.rollout import figures
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks, Sent
 from pik.rollout.phase3 import Drain, ProcessorChecks
-from pik.rollout.reading import Stores
 from pik.rollout.rollback import Rollback
 from pik.rollout.step import Step, facts_frame
 from pik.rollout.trials import Prediction

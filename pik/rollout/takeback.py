@@ -12,22 +12,22 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from pik import ledger
+from pik import ledger, phases
+from pik.aws import mapping, stack
+from pik.aws.guard import guard
+from pik.aws.stack import Say, Stack
+from pik.aws.watching import FIRST, patiently
 from pik.environments import Environment
 from pik.errors import AwsError, PikError, Refused, UsageError
 from pik.ledger import Entry, Kind, Ledger
 from pik.partitions import partition
-from pik.rollout import mapping, phases, stack
 from pik.rollout.converge import converge
 from pik.rollout.deployed import TOGGLES, deployed
 from pik.rollout.diff import changes
 from pik.rollout.evaluation import Evaluator, pseudo
 from pik.rollout.forward import refuse_unless_ready
-from pik.rollout.guard import guard
 from pik.rollout.recording import BEFORE, record
 from pik.rollout.rollback import Consumption
-from pik.rollout.stack import Say, Stack
-from pik.rollout.watching import FIRST, patiently
 from pik.signals import ended_in_order, undisturbed, unfailing
 
 

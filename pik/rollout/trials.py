@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pik import clock
+from pik.aws import peek, stack
+from pik.aws.reading import Row, Stores, eventually
 from pik.environments import Environment
 from pik.events import PROBE_SOURCE
 from pik.pipeline import queue
 from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.results import Check
-from pik.rollout import peek, stack
 from pik.rollout.probe import Probe
-from pik.rollout.reading import Row, Stores, eventually
 from pik.rollout.replaying import Group, Raws, Selection, predict
 from pik.rollout.verdicts import check, every, later, missing, patience
 

@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pik import clock
+from pik import clock, phases
+from pik.aws.reading import Stores, eventually
+from pik.aws.stack import Say
 from pik.environments import Environment
 from pik.results import Check
-from pik.rollout import common, phases
+from pik.rollout import common
 from pik.rollout.probe import answering
-from pik.rollout.reading import Stores, eventually
 from pik.rollout.replaying import busiest, replay_all
 from pik.rollout.rollback import Rollback, rollback
-from pik.rollout.stack import Say
 from pik.rollout.verdicts import ask, check, every, missing
 
 

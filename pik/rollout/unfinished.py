@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pik import ledger
+from pik import ledger, phases
+from pik.aws.stack import Stack
 from pik.environments import Environment
 from pik.errors import PikError
 from pik.ledger import Entry, Kind, Ledger
-from pik.rollout import phases
 from pik.rollout.deployed import Deployed
 from pik.rollout.recording import moved, record
-from pik.rollout.stack import Stack
 
 
 @dataclass(frozen=True)

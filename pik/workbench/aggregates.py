@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pik import events
+from pik.aws.reading import Stores
+from pik.aws.stack import aws_errors
 from pik.events import Event
 from pik.pipeline.aggregators import fold
 from pik.replays.records import Replay
-from pik.rollout.reading import Stores
-from pik.rollout.stack import aws_errors
 from pik.workbench import frames
 from pik.workbench.replays import known
 from pik.workbench.versions import (

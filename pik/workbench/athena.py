@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 
 from pik import units
+from pik.aws.stack import aws_errors
 from pik.errors import AwsError, UsageError
-from pik.rollout.stack import aws_errors
 from pik.workbench import frames, layout
 from pik.workbench.layout import Conditions, Part
 

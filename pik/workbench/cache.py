@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pik import project, stored
+from pik import project
+from pik.aws import stored
 from pik.environments import Environment
 from pik.workbench.frames import TIME
 from pik.workbench.layout import Part

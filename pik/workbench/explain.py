@@ -19,14 +19,15 @@ from urllib.parse import unquote
 
 from boto3.dynamodb.types import TypeSerializer
 
-from pik import batch, events
+from pik import events
+from pik.aws import batch
+from pik.aws.inventory import messages
+from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
 from pik.pipeline.aws import from_item
 from pik.pipeline.rows import expand
 from pik.replays.records import Replay
-from pik.rollout.inventory import messages
-from pik.rollout.stack import aws_errors
 from pik.workbench import replay_rows
 from pik.workbench.explanation import Explanation, Line
 from pik.workbench.log_lines import FUNCTIONS, fields

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pik import events
+from pik.aws.stack import aws_errors
 from pik.pipeline.aws import from_item
 from pik.pipeline.rows import expand
-from pik.rollout.stack import aws_errors
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pik.rollout.stack import aws_errors
+from pik.aws.stack import aws_errors
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench

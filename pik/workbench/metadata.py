@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pik import batch
 from pik import events as keys
+from pik.aws import batch
+from pik.aws.dynamodb import PARALLEL, Progress, Reader, Request
+from pik.aws.stack import aws_errors
 from pik.errors import Refused, UsageError
-from pik.rollout.stack import aws_errors
 from pik.workbench import frames, times
-from pik.workbench.dynamodb import PARALLEL, Progress, Reader, Request
 
 if TYPE_CHECKING:
     import pandas as pd

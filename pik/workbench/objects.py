@@ -13,7 +13,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from pik import stored
+from pik.aws import stored
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.events import Event

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pik import events as keys
-from pik import stored
+from pik.aws import stored
 from pik.errors import UsageError
 from pik.workbench import frames, metadata
 from pik.workbench.objects import Object

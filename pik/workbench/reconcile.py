@@ -38,13 +38,13 @@ import pandas as pd
 import pyarrow as pa
 
 from pik import events
+from pik.aws.inventory import messages
+from pik.aws.reading import Stores
+from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
 from pik.pipeline.rows import short_caller
 from pik.replays.records import Replay
-from pik.rollout.inventory import messages
-from pik.rollout.reading import Stores
-from pik.rollout.stack import aws_errors
 from pik.workbench import replays
 from pik.workbench.frames import frame
 from pik.workbench.snapshot import Kept, Progress, Row, Snapshot, again, take

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pik import events, project
+from pik.aws import peek as looking
+from pik.aws.stack import aws_errors
 from pik.errors import Refused, UsageError
-from pik.rollout import peek as looking
-from pik.rollout.stack import aws_errors
 from pik.workbench import frames, queues
 
 if TYPE_CHECKING:

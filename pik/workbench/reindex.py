@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from pik.aws.stack import aws_errors
 from pik.errors import AwsError
 from pik.events import CONFLICT, epoch, now
 from pik.pipeline.aws import cancellation_codes, error_code, to_item
 from pik.pipeline.rows import arrival_row, compact
 from pik.rollout import records
-from pik.rollout.stack import aws_errors
 from pik.text import printable
 from pik.workbench.snapshot import PARALLEL, Kept, Progress, Row, Snapshot, take
 from pik.workbench.times import moment

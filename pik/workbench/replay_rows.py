@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pik import batch, events
+from pik import events
+from pik.aws import batch
+from pik.aws.stack import aws_errors
 from pik.pipeline.aws import from_item
 from pik.replays.records import Replay, Row, replays_of
-from pik.rollout.stack import aws_errors
 from pik.workbench.objects import in_parallel
 
 if TYPE_CHECKING:

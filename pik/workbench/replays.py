@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pik import events
+from pik.aws.stack import aws_errors
 from pik.replays.records import Replay, replays_of
-from pik.rollout.stack import aws_errors
 from pik.workbench import frames, replay_rows
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pik import batch, events, stored
+from pik import events
+from pik.aws import batch, stored
+from pik.aws.stack import aws_errors
 from pik.events import Event
 from pik.pipeline.aws import from_item
 from pik.pipeline.parsing import Rejected
 from pik.pipeline.rows import Arrival, expand, expires_at, first_rows
-from pik.rollout.stack import aws_errors
 from pik.workbench.objects import Object, in_parallel
 from pik.workbench.times import shifted
 

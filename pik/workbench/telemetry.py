@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pik import events
+from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.pipeline.settings import METRICS_NAMESPACE
-from pik.rollout.stack import aws_errors
 from pik.workbench import frames
 from pik.workbench.log_lines import FUNCTIONS, LIMIT, lines
 from pik.workbench.times import moment

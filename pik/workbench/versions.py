@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pik import events
+from pik.aws.reading import Stores
 from pik.errors import UsageError
 from pik.pipeline.aws import from_item
-from pik.rollout.reading import Stores
 from pik.workbench import frames
 
 if TYPE_CHECKING:

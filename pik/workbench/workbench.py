@@ -241,15 +241,15 @@ def connect(env: str = "local") -> Workbench:
 
     Raises:
         UsageError: no such environment.
-        Refused: what answers is not that environment (:mod:`pik.rollout.guard`).
+        Refused: what answers is not that environment (:mod:`pik.aws.guard`).
         NotDeployed: it has no stack.
         AwsError: no credentials, or AWS said no.
 
     Example:
         >>> wb = connect("local")                                      # doctest: +SKIP
     """
-    from pik.rollout import stack
-    from pik.rollout.guard import guard
+    from pik.aws import stack
+    from pik.aws.guard import guard
 
     found = environment(env)
     place = guard(found)

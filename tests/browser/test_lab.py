@@ -17,10 +17,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from pik import producer, project, signed
+from pik import producer, project
+from pik.aws import signed
+from pik.aws.reading import eventually
 from pik.environments import Environment
 from pik.events import encode
-from pik.rollout.reading import eventually
 from pik.workbench import Workbench
 from tests.conftest import Deploy
 

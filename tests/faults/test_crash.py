@@ -16,7 +16,8 @@ from uuid import uuid4
 
 import pytest
 
-from pik import project, signed
+from pik import project
+from pik.aws import signed
 from pik.environments import Environment
 from pik.pipeline import settings
 from tests.faults.agreement import disagreements, scan

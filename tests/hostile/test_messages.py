@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pik
-from pik import signed
+from pik.aws import signed
 from pik.environments import Environment
 from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from tests.hostile import cases

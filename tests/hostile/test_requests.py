@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from pik import events, signed
+from pik import events
+from pik.aws import signed
 from pik.environments import Environment
 from tests.hostile import cases
 from tests.hostile.cases import MARK, Case

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pik import producer, project, runbooks
+from pik.aws.inventory import inventory
 from pik.environments import Environment
 from pik.results import StepResult
-from pik.rollout.inventory import inventory
 from pik.runbooks import Run
 from tests.conftest import Deploy
 from tests.notebooks.offline import active_parts

@@ -11,11 +11,11 @@ from typing import Any
 from botocore.client import BaseClient
 
 from pik import ledger
+from pik.aws import stack
+from pik.aws.inventory import Inventory, inventory
 from pik.environments import Environment, environment
 from pik.ledger import Entry, Kind
-from pik.rollout import inventory, stack
 from pik.rollout.deployed import deployed
-from pik.rollout.inventory import Inventory
 from pik.rollout.recording import about
 
 STAGING, PROD = "111122223333", "444455556666"

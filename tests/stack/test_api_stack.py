@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pik import signed
+from pik.aws import signed
 from pik.environments import Environment
 from scripts.api_docs import PROGRAMS
 from scripts.api_examples import BINARY, EVENT, examples

@@ -13,15 +13,16 @@ import pytest
 
 from bench.sources import edited, replaced
 from pik import config, ledger, producer
+from pik.aws import stack
+from pik.aws.inventory import messages
+from pik.aws.reading import Stores, eventually
 from pik.environments import Environment
 from pik.errors import CheckFailed
 from pik.ledger import Kind
-from pik.rollout import deploy, promote, rollback, stack
+from pik.rollout import deploy, promote, rollback
 from pik.rollout.canary import Limits
-from pik.rollout.inventory import messages
 from pik.rollout.phase2 import ReplayChecks
 from pik.rollout.phase3 import ProcessorChecks, _different
-from pik.rollout.reading import Stores, eventually
 from pik.workbench import connect
 from tests.stack.rehearsal import named, toml, verified
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from pik import ledger, producer
+from pik import ledger, phases, producer
+from pik.aws import mapping, stack
+from pik.aws.watching import patiently
 from pik.environments import Environment
 from pik.ledger import Kind
-from pik.rollout import deploy, mapping, phases, promote, rollback, stack, status
+from pik.rollout import deploy, promote, rollback, status
 from pik.rollout.phase2 import ReplayChecks
-from pik.rollout.watching import patiently
 
 pytestmark = pytest.mark.slow
 PIK = Path(sys.executable).with_name("pik")

@@ -16,10 +16,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import producer, runbooks
+from pik.aws.guard import guard
 from pik.environments import EMBEDDED_KEYS, Environment, environment
 from pik.errors import PikError
 from pik.rollout import deploy, deployer, promote, rights, rollback
-from pik.rollout.guard import guard
 
 pytestmark = pytest.mark.slow
 ACCOUNT = "000000000000"

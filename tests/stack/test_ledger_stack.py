@@ -16,11 +16,11 @@ import pytest
 
 import pik
 from pik import ledger, local, project, runbooks
+from pik.aws import stack
 from pik.config import CONFIG_VARIABLE
 from pik.environments import Environment, environment
 from pik.ledger import Entry, Flaw, Kind
 from pik.ledger.entry import key
-from pik.rollout import stack
 from pik.rollout.deploy import deploy
 from tests.conftest import Deploy
 

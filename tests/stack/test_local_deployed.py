@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pik import local, signed
+from pik import local
+from pik.aws import signed
 from pik.environments import Environment
 from pik.local.metrics import extract_metrics
 

@@ -18,11 +18,11 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from pik import ledger, signed
+from pik import ledger
+from pik.aws import signed, stack
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.results import Verdict
-from pik.rollout import stack
 from pik.rollout.permissions import permissions
 from tests.conftest import Deploy
 

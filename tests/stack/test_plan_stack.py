@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from bench.sources import edited, replaced
-from pik import producer, runbooks
+from pik import phases, producer, runbooks
+from pik.aws import stack
+from pik.aws.inventory import inventory
+from pik.aws.reading import Stores, eventually
 from pik.environments import Environment
 from pik.errors import Refused
-from pik.rollout import Plan, apply, deploy, inventory, phases, plan, stack
-from pik.rollout.reading import Stores, eventually
+from pik.rollout import Plan, apply, deploy, plan
 from pik.rollout.replaying import replay_all, select
 from tests.notebooks.offline import active_parts
 

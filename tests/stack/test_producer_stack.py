@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import pik
-from pik import producer, stored
+from pik import producer
+from pik.aws import stored
 from pik.environments import Environment
 from pik.mappings import catalog
 from pik.mappings.apply import Applied

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from bench.sources import edited, replaced
-from pik import config, ledger, producer
+from pik import config, ledger, phases, producer
+from pik.aws import stack
 from pik.environments import Environment
 from pik.errors import AwsError, NotDeployed, Refused, UsageError
 from pik.ledger import Kind
-from pik.rollout import deploy, phases, plan, promote, rollback, sam, stack, takeback
+from pik.rollout import deploy, plan, promote, rollback, sam, takeback
 from pik.rollout.approve import approve
 from pik.rollout.deployed import deployed
 from pik.rollout.recording import about

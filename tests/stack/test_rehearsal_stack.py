@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from pik import config, ledger, producer, runbooks
+from pik.aws.inventory import queue_counts
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.ledger import Kind
 from pik.local.metrics import extract_metrics
 from pik.rollout import deploy, promote
-from pik.rollout.inventory import queue_counts
 from tests.stack.rehearsal import named
 
 pytestmark = pytest.mark.slow

@@ -19,11 +19,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import local
+from pik.aws import stack
 from pik.environments import Environment, environment
 from pik.errors import PikError
 from pik.local.realism import Settings, only
 from pik.partitions import partition
-from pik.rollout import deploy, deployer, sam, stack
+from pik.rollout import deploy, deployer, sam
 
 pytestmark = pytest.mark.slow
 PIK = Path(sys.executable).with_name("pik")

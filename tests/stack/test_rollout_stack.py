@@ -12,17 +12,19 @@ from typing import Any
 
 import pytest
 
-from pik import producer
+from pik import phases, producer
+from pik.aws import stack
+from pik.aws.inventory import inventory
+from pik.aws.reading import Stores, eventually
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.pipeline import queue
 from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.results import Check, Verdict
-from pik.rollout import deploy, inventory, phases, rollback, stack, status
+from pik.rollout import deploy, rollback, status
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks
 from pik.rollout.phase3 import ProcessorChecks
-from pik.rollout.reading import Stores, eventually
 from pik.rollout.replaying import replay_all, select
 from pik.rollout.undo import Rehearsal, RollbackChecks
 
@@ -214,7 +216,7 @@ def test_a_rollback_from_the_lowest_phase_changes_nothing(embedded_env: Environm
 
 
 def test_a_deploy_opens_the_tap_that_an_interrupted_rollback_closed(embedded_env: Environment) -> None:
-    from pik.rollout import mapping
+    from pik.aws import mapping
 
     bring(embedded_env, "processor")
     outputs = stack.require(embedded_env).outputs

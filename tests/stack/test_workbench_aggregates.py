@@ -9,9 +9,9 @@ import pytest
 
 import pik
 from pik import producer
+from pik.aws.inventory import inventory
+from pik.aws.reading import Stores, eventually
 from pik.environments import Environment
-from pik.rollout import inventory
-from pik.rollout.reading import Stores, eventually
 from pik.rollout.replaying import replay_all, select
 from pik.workbench import Workbench
 from pik.workbench.aggregates import aggregate_drift

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pik import signed
+from pik.aws import signed
+from pik.aws.inventory import inventory
+from pik.aws.reading import Stores, eventually
 from pik.environments import Environment
 from pik.errors import UsageError
-from pik.rollout.inventory import inventory
-from pik.rollout.reading import Stores, eventually
 from pik.workbench import Workbench, connect
 
 Deploy = Callable[[str], dict[str, str]]

@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 
 import pik
-from pik import producer, project
+from pik import phases, producer, project
+from pik.aws import stack
+from pik.aws.inventory import inventory
+from pik.aws.reading import Stores, eventually
 from pik.environments import Environment
 from pik.errors import Refused
-from pik.rollout import deploy, inventory, phases, rollback, stack
-from pik.rollout.reading import Stores, eventually
+from pik.rollout import deploy, rollback
 from pik.rollout.replaying import replay_all, select
 from pik.workbench import Workbench
 

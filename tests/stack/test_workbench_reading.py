@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 import pik
-from pik import events, project, signed
+from pik import events, project
+from pik.aws import signed
+from pik.aws.inventory import inventory
 from pik.environments import Environment
-from pik.rollout.inventory import inventory
 from pik.workbench import Workbench, frames
 from tests.conftest import Deploy
 
@@ -74,8 +75,8 @@ def test_every_way_of_asking_finds_the_same_arrivals(wb: Workbench, sent: list[s
 
 
 def test_pages_are_read_to_the_end(wb: Workbench, monkeypatch: pytest.MonkeyPatch, sent: list[str]) -> None:
+    from pik.aws.dynamodb import Reader
     from pik.workbench import metadata
-    from pik.workbench.dynamodb import Reader
 
     said: list[str] = []
     requests, _ = metadata._requests(wb, metadata.Selection(source=SOURCE, start=f"{DAY}", allow_scan=True))

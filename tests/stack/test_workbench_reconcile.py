@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pik import signed
+from pik.aws import signed
+from pik.aws.inventory import inventory
 from pik.environments import Environment
-from pik.rollout.inventory import inventory
 from pik.workbench import Workbench, connect
 from pik.workbench.reindex import reindex
 from pik.workbench.snapshot import scan

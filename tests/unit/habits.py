@@ -81,7 +81,7 @@ class Habits:
         self._request, self._process = world.request, world.process
         patch.setattr(world, "request", self.request)
         patch.setattr(world, "process", self.process)
-        patch.setattr("pik.signed.request", self.request)
+        patch.setattr("pik.aws.signed.request", self.request)
         patch.setattr(clock, "lateness", lambda _: 1 / (COMPRESS * FASTER))
         patch.setattr("time.sleep", lambda seconds: _sleep(seconds / FASTER))
         self._delay(patch)

@@ -16,21 +16,22 @@ from typing import Any
 
 import pytest
 
-from pik import ledger
+from pik import ledger, phases
+from pik.aws import mapping, stack
+from pik.aws.artifact import Digests
+from pik.aws.guard import Place
+from pik.aws.stack import Stack
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import NotDeployed
 from pik.ledger import Entry, Kind, Ledger
 from pik.ledger.entry import FIRST
 from pik.results import Verdict
-from pik.rollout import intact, mapping, phases, records, sam, stack, standing
-from pik.rollout.artifact import Digests
+from pik.rollout import intact, records, sam, standing
 from pik.rollout.canary import Outcome
 from pik.rollout.deployed import Deployed
 from pik.rollout.gates import Gate, Requirement
-from pik.rollout.guard import Place
 from pik.rollout.planned import Plan
-from pik.rollout.stack import Stack
 from tests.unit.ledger_world import entry
 from tests.unit.plan_world import a_plan, resource
 

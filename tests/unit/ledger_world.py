@@ -10,6 +10,8 @@ from typing import Any
 import boto3
 import pytest
 
+from pik.aws import guard
+from pik.aws.stack import Stack
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.events import format_time
@@ -17,8 +19,6 @@ from pik.ledger import Kind, subjects
 from pik.ledger.entry import FIRST, Entry
 from pik.ledger.problems import Place, Record
 from pik.ledger.statement import statement
-from pik.rollout import guard
-from pik.rollout.stack import Stack
 from pik.workbench import objects
 from pik.workbench.objects import Object
 

@@ -7,17 +7,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from pik import project
+from pik import phases, project
+from pik.aws.guard import Place
+from pik.aws.stack import Stack
+from pik.aws.template import parse
 from pik.environments import Environment
-from pik.rollout import phases
 from pik.rollout.effects import Situation
 from pik.rollout.evaluation import Evaluator
-from pik.rollout.guard import Place
 from pik.rollout.planned import Plan
 from pik.rollout.planning import Template, compare
 from pik.rollout.prediction import Prediction, Version
-from pik.rollout.stack import Stack
-from pik.rollout.template import parse
 
 DOCUMENT = parse(project.TEMPLATE.read_text(encoding="utf-8"))
 DEV = Environment("dev", region="eu-west-1")

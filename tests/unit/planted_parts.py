@@ -13,6 +13,7 @@ from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.aggregators import fold
 from pik.pipeline.http import Request, answer
 from pik.pipeline.selection import Selection
+from pik.replays import reading as replay_table
 from pik.results import Check, Verdict
 from pik.rollout import replaying
 from tests.unit.planted_steps import Plant, Run, rolled_back
@@ -27,7 +28,7 @@ def unsigned_is_let_in(run: Run) -> None:
             return asked(environment, method, f"{url}?dry_run=true", body)
         return asked(environment, method, url, body, **more)
 
-    run.patch.setattr("pik.signed.request", request)
+    run.patch.setattr("pik.aws.signed.request", request)
 
 
 def ingest_answers(change: Callable[[RolloutWorld, Request, dict[str, Any]], dict[str, Any]]) -> Plant:
@@ -157,7 +158,7 @@ def one_event_is_skipped(run: Run) -> None:
 
 
 def page_is_lost(run: Run) -> None:
-    record = next(one for one in run.world.stores.replays().values() if len(one.pages) > 1)
+    record = next(one for one in replay_table.every(run.world.stores).values() if len(one.pages) > 1)
     last = record.chain[-2]["next"]
     key = {"PK": {"S": events.replay_pk(record.replay_id)}, "SK": {"S": f"PAGE#{last}"}}
     run.world.client("dynamodb").delete_item(TableName="replays", Key=key)
@@ -264,7 +265,7 @@ def dry_run_consumes(run: Run) -> None:
 
 
 def aggregate_cannot_be_read(run: Run) -> None:
-    run.patch.setattr("pik.rollout.reading.Stores.version", lambda *_: None)
+    run.patch.setattr("pik.aws.reading.Stores.version", lambda *_: None)
 
 
 def rollback_found(**change: Any) -> Plant:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pik import phases
 from pik.producer import Summary
 from pik.results import Check, Verdict
-from pik.rollout import common, phases, verdicts
+from pik.rollout import common, verdicts
 from pik.rollout.intact import Comparison
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks

@@ -23,13 +23,13 @@ import boto3
 import httpx
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
+from pik import phases
+from pik.aws.reading import Stores
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.pipeline import aws, ingest, processor, replay
 from pik.pipeline.http import Request, guarded
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings
-from pik.rollout import phases
-from pik.rollout.reading import Stores
 
 ACCOUNT = "123456789012"
 DAY = "2025-01-01"
@@ -251,7 +251,7 @@ class RolloutWorld:
     # --- the APIs ----------------------------------------------------------------------------------------------------
 
     def request(self, _: Environment, __: str, url: str, body: bytes = b"", **more: Any) -> httpx.Response:
-        """Take the place of :func:`pik.signed.request`."""
+        """Take the place of :func:`pik.aws.signed.request`."""
         parts = urlsplit(url)
         function = parts.path.rpartition("/")[2]
         if not more.get("signed", True):
@@ -332,9 +332,8 @@ class RolloutWorld:
 
 def in_place(world: RolloutWorld, patch: Any) -> None:
     """Put the world where the checks look for one; ``patch`` is pytest's monkeypatch."""
-    from pik import signed
+    from pik.aws import peek, signed
     from pik.local import metrics as extractor
-    from pik.rollout import peek
 
     patch.setattr(signed, "request", world.request)
     patch.setattr(extractor, "extract_metrics", lambda _: None)

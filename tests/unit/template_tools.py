@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pik import project
+from pik.aws.template import STATELESS, STORES, parse
 from pik.rollout.evaluation import Evaluator
-from pik.rollout.template import STATELESS, STORES, parse
 
 __all__ = ["STATELESS", "STORES", "Stack", "load", "phases"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pik import batch
+from pik.aws import batch
 from pik.errors import AwsError
 
 

@@ -10,9 +10,9 @@ import bench
 from bench import __main__ as bench_main
 from bench import callers, cost, ingest, memory, prices, report, rollback
 from bench.cost import Usage
+from pik.aws import guard
+from pik.aws.template import parse
 from pik.environments import Environment
-from pik.rollout import guard
-from pik.rollout.template import parse
 
 
 def item(size: int) -> dict[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pik import signed
+from pik.aws import signed
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.producer.delivery import Delivery, Retries

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from pik import events, ledger
+from pik import events, ledger, phases
+from pik.aws import guard
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.ledger import Kind, subjects
 from pik.results import StepResult
-from pik.rollout import guard, phases, standing
+from pik.rollout import standing
 from pik.rollout.deployed import Deployed
 from pik.runbooks.headless import HEADLESS
 from pik.workbench import Workbench

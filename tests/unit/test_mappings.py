@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pik import events, stored
+from pik import events
+from pik.aws import stored
 from pik.errors import UsageError
 from pik.mappings import catalog
 from pik.mappings.apply import Applied

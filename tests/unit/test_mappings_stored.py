@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pik import producer, stored
+from pik import producer
+from pik.aws import stored
 from pik.mappings import catalog
 from pik.mappings.apply import Applied
 from pik.pipeline import ingest, replay

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from pik import ledger, project
+from pik import ledger, phases, project
+from pik.aws import stack
+from pik.aws.guard import Place
 from pik.environments import Environment
 from pik.partitions import partition
-from pik.rollout import permissions, phases, stack, takeback
+from pik.rollout import permissions, takeback
 from pik.rollout.evaluation import pseudo
-from pik.rollout.guard import Place
 from pik.rollout.recording import BEFORE
 from tests.unit import template_tools as tools
 from tests.unit.plan_world import DOCUMENT, a_stack

@@ -7,18 +7,18 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import events, runbooks
+from pik.aws.inventory import Inventory
+from pik.aws.reading import RawObject, Stores
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.pipeline.parsing import parse_event
 from pik.results import StepResult, Verdict
 from pik.rollout.checks import BY_NAME, CHECKS, STEPS, of_step
 from pik.rollout.intact import Comparison
-from pik.rollout.inventory import Inventory
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks, Sent
 from pik.rollout.phase3 import Drain, ProcessorChecks, _different, _emptying
 from pik.rollout.probe import Exchange, Probe
-from pik.rollout.reading import RawObject, Stores
 from pik.rollout.replaying import Raws, Replay, Selection, _compare
 from pik.rollout.rollback import Rollback
 from pik.rollout.trials import Prediction, Trials

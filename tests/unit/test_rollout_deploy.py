@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from pik import clock, project
+from pik import clock, phases, project
+from pik.aws import mapping, stack
+from pik.aws.stack import Follower, Stack, StackEvent
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
-from pik.rollout import mapping, phases, sam, stack
+from pik.rollout import sam
 from pik.rollout.deploy import _deploy_sources, _failure, _protect
 from pik.rollout.forward import LONGEST_STACK, refuse_unless_forward, wanted
-from pik.rollout.stack import Follower, Stack, StackEvent
 from tests.unit.plan_world import DOCUMENT, a_plan
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")

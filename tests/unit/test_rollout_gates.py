@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from pik import phases
 from pik.config import EnvironmentConfig
 from pik.events import format_time
 from pik.ledger import Entry, Flaw, Kind, Ledger, Problem
 from pik.ledger.statement import statement
-from pik.rollout import gates, phases
+from pik.rollout import gates
 from pik.rollout.deployed import Deployed
 from pik.rollout.gates import Book, Gate, Wanted
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from pik.aws.guard import guard, look
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.rollout.doctor import doctor, shared
-from pik.rollout.guard import guard, look
 from pik.rollout.verdicts import check
 
 ACCOUNT, OTHER = "111122223333", "444455556666"
@@ -188,7 +188,7 @@ def test_the_same_stack_twice_is_found_even_before_it_is_deployed() -> None:
         return (guard_place(), ())
 
     def guard_place() -> Any:
-        from pik.rollout.guard import Place
+        from pik.aws.guard import Place
 
         return Place(ACCOUNT, "arn", None)
 

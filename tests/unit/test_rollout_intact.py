@@ -12,11 +12,13 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
+from pik import phases
+from pik.aws import stack
+from pik.aws.stack import Stack
 from pik.environments import Environment
 from pik.pipeline import settings
-from pik.rollout import intact, phases, stack
+from pik.rollout import intact
 from pik.rollout.intact import Comparison
-from pik.rollout.stack import Stack
 from tests.stack.rehearsal import calls
 
 ENV = Environment("dev", region="us-east-1")

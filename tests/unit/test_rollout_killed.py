@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from pik import phases
 from pik.errors import CheckFailed, PikError, Refused
 from pik.ledger import Kind
-from pik.rollout import deploy, phases, promote, rollback, step, unfinished
+from pik.rollout import deploy, promote, rollback, step, unfinished
 from pik.rollout.deployed import Deployed
 from pik.rollout.forward import refuse_unless_forward
 from pik.signals import Terminated, ended_in_order, undisturbed, unfailing

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from pik.aws import mapping
 from pik.environments import Environment
 from pik.errors import AwsError
-from pik.rollout import mapping
 
 OUTPUTS = {"QueueArn": "q"}
 

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
+from pik import phases
+from pik.aws import stack
+from pik.aws.guard import Place
+from pik.aws.stack import Stack
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.results import Check, StepResult, Verdict
 from pik.rollout import converge as converging
-from pik.rollout import permissions, phases, stack
+from pik.rollout import permissions
 from pik.rollout.gates import Gate, Requirement
-from pik.rollout.guard import Place
-from pik.rollout.stack import Stack
 from pik.runbooks.record import State
 from pik.runbooks.runner import _judge
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from pik import phases
+from pik.aws.guard import Place
 from pik.errors import UsageError
 from pik.pipeline.aggregators import AGGREGATORS
-from pik.rollout import phases
-from pik.rollout.guard import Place
 from pik.rollout.parameters import refuse_wrong
 from tests.unit.plan_world import DEV, DOCUMENT, a_stack
 

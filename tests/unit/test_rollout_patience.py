@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
-from pik import clock, local, project
+from pik import clock, local, phases, project
+from pik.aws import reading
+from pik.aws.inventory import SETTLE_SECONDS, settling
+from pik.aws.reading import Steady, Stores
 from pik.environments import Environment
 from pik.local.instance import Instance
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings
 from pik.results import Verdict
-from pik.rollout import common, phases, reading
+from pik.rollout import common
 from pik.rollout.canary import Limits
-from pik.rollout.inventory import SETTLE_SECONDS, settling
 from pik.rollout.phase2 import ReplayChecks, Sent
 from pik.rollout.phase3 import Drain, ProcessorChecks
-from pik.rollout.reading import Steady, Stores
 from pik.rollout.replaying import Raws
 from pik.rollout.trials import Prediction
 from pik.rollout.verdicts import patience

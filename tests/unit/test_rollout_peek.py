@@ -10,12 +10,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import project
+from pik.aws import peek
+from pik.aws.reading import Stores
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.results import Verdict
-from pik.rollout import peek
 from pik.rollout.phase2 import ReplayChecks, Sent
-from pik.rollout.reading import Stores
 from pik.rollout.replaying import Raws
 
 LOCAL = Environment("local", "us-east-1", endpoint="http://127.0.0.1:1")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from pik import phases
 from pik.errors import UsageError
-from pik.rollout import phases
 
 
 def test_each_phase_adds_and_never_takes_away() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from pik import phases
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
-from pik.rollout import phases
 from pik.rollout.diff import Change, PropertyChange
 from pik.rollout.effects import Situation
 from pik.rollout.planned import OBSERVED, Plan, Side

@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pik import cli
+from pik import cli, phases
+from pik.aws.guard import Place
 from pik.errors import Refused, UsageError
-from pik.rollout import phases
 from pik.rollout.deploy import apply
 from pik.rollout.diff import Change, PropertyChange
-from pik.rollout.guard import Place
 from pik.rollout.planned import Plan
 from tests.unit.plan_world import DEV, FORETOLD, a_plan, a_stack, rename
 

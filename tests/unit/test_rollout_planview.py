@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pik.rollout import phases, planview
+from pik import phases
+from pik.rollout import planview
 from pik.rollout.diff import Change, PropertyChange
 from pik.rollout.planned import Plan
 from pik.rollout.prediction import Prediction, Version

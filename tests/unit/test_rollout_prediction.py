@@ -9,12 +9,12 @@ from typing import Any
 import boto3
 import pytest
 
+from pik.aws.reading import Stores
+from pik.aws.stack import silent
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.settings import Settings
 from pik.rollout.prediction import Prediction, Version, predict
-from pik.rollout.reading import Stores
-from pik.rollout.stack import silent
 from pik.workbench import Workbench
 from tests.unit.moto_workbench import DAY, ingested, replayed, workbench
 from tests.unit.world import World

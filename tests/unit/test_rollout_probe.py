@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pik import project
+from pik import phases, project
 from pik.errors import AwsError
 from pik.pipeline.http import Request, error
 from pik.pipeline.settings import Settings
 from pik.results import Verdict
-from pik.rollout import common, phases, probe
+from pik.rollout import common, probe
 from pik.rollout.phase1 import IngestChecks
 from pik.rollout.phase2 import ReplayChecks
 from pik.rollout.trials import Trials

@@ -9,8 +9,8 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 
+from pik.aws.reading import Stores
 from pik.environments import Environment
-from pik.rollout.reading import Stores
 
 LOCAL = Environment("local", "us-east-1", "http://127.0.0.1:9")
 
@@ -30,7 +30,7 @@ def busy(stores: Stores, times: int) -> list[int]:
             return AWSResponse(request.url, 503, {}, _Body(b"<Error><Code>SlowDown</Code></Error>"))
         return AWSResponse(request.url, 200, {"content-length": "2"}, _Body(b"{}"))
 
-    stores._client("s3").meta.events.register("before-send.s3.GetObject", answer)
+    stores.client("s3").meta.events.register("before-send.s3.GetObject", answer)
     return asked
 
 

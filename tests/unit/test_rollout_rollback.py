@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from pik import project
+from pik import phases, project
+from pik.aws import stack
+from pik.aws.guard import Place
+from pik.aws.stack import Stack, StackEvent
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
-from pik.rollout import intact, phases, rollback, stack
-from pik.rollout.guard import Place
+from pik.rollout import intact, rollback
 from pik.rollout.intact import Comparison, Store
-from pik.rollout.stack import Stack, StackEvent
 
 module: Any = importlib.import_module("pik.rollout.rollback")  # the package exports the function of the same name
 OUTPUTS = {"QueueUrl": "queue", "QueueArn": "arn:queue", "DeadLetterQueueUrl": "dead"}

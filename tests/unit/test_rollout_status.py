@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pik import project
+from pik import phases, project
 from pik.cli.output import labelled
 from pik.cli.rollout import parse_parameters
 from pik.environments import Environment
 from pik.errors import UsageError
-from pik.rollout import phases, planview
+from pik.rollout import planview
 from pik.rollout.banner import Banner
 from pik.rollout.status import Queue, Status
 from pik.units import duration, size

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from pik import project
+from pik.aws.artifact import Digests, checksum, digests
+from pik.aws.template import parse
 from pik.errors import UsageError
-from pik.rollout.artifact import Digests, checksum, digests
 from pik.rollout.evaluation import Evaluator, evaluate
-from pik.rollout.template import parse
 
 TEMPLATE = """
 Resources:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pik import events, project
+from pik import events, phases, project
 from pik.pipeline.settings import Settings
 from pik.results import Check, Verdict
-from pik.rollout import phases, replaying
+from pik.rollout import replaying
 from pik.rollout.phase2 import ReplayChecks
 from pik.rollout.phase3 import ProcessorChecks
 from tests.unit.rollout_world import DAY, RolloutWorld, in_place, indexed

@@ -12,12 +12,12 @@ import boto3
 import pytest
 
 from pik import events
+from pik.aws.reading import Stores
 from pik.errors import Refused
 from pik.pipeline import aws
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.settings import Settings
-from pik.rollout.reading import Stores
 from pik.workbench import Workbench, log_windows, queues, snapshot, times
 from pik.workbench.latest import latest_event
 from pik.workbench.log_windows import Window, merged

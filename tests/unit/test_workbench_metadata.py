@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from pik import events
+from pik.aws.dynamodb import Reader, _keep_body
 from pik.errors import Refused, UsageError
 from pik.workbench import frames, metadata, times
-from pik.workbench.dynamodb import Reader, _keep_body
 from pik.workbench.metadata import Selection
 
 DAY = ("2013-01-01T00:00:00.000000Z", "2013-01-02T00:00:00.000000Z")

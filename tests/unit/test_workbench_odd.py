@@ -12,7 +12,8 @@ from urllib.parse import unquote
 import boto3
 import pytest
 
-from pik import events, stored
+from pik import events
+from pik.aws import stored
 from pik.events import encode
 from pik.pipeline import ingest
 from pik.pipeline.http import Request

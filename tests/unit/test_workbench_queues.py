@@ -12,12 +12,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import project
+from pik.aws import peek
 from pik.errors import Refused, UsageError
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.pipeline.settings import Settings
-from pik.rollout import peek
 from pik.workbench import Workbench, frames, queues, redriving
 from tests.unit.moto_workbench import ingested, replayed, workbench
 from tests.unit.world import World

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from pik import project
+from pik.aws.template import parse
 from pik.errors import Refused, UsageError
 from pik.pipeline.rows import Arrival
-from pik.rollout.template import parse
 from pik.workbench import athena, layout, sql
 from pik.workbench.cache import Cache
 from pik.workbench.layout import Part

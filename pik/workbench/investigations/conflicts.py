@@ -8,7 +8,7 @@ from typing import Any
 import altair
 import pandas as pd
 
-from pik import stored
+from pik.aws import stored
 from pik.results import Verdict
 from pik.workbench import charts
 from pik.workbench.charts import records

@@ -8,14 +8,15 @@ from typing import Any, ClassVar
 import altair
 import pandas as pd
 
+from pik import phases
+from pik.aws.guard import guard
 from pik.events import parse_time
 from pik.ledger import CHANGES, Entry, Kind, Ledger, read
 from pik.ledger.text import who
 from pik.results import Verdict
-from pik.rollout import phases, standing
+from pik.rollout import standing
 from pik.rollout.deployed import Deployed
 from pik.rollout.gates import Book, Requirement
-from pik.rollout.guard import guard
 from pik.workbench import charts
 from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import Investigation, plural

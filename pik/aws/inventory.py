@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pik import clock
+from pik.aws.stack import aws_errors
 from pik.environments import Environment
 from pik.errors import Refused
-from pik.rollout.stack import aws_errors
 
 TABLES = ("EventsTable", "DedupeTable", "AggregatesTable", "ReplaysTable")
 BUCKETS = ("RawBucket", "EvidenceBucket")

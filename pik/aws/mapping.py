@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
+from pik.aws.stack import Say, Stack, aws_errors
+from pik.aws.watching import transient
 from pik.environments import Environment
 from pik.errors import AwsError
-from pik.rollout.stack import Say, Stack, aws_errors
-from pik.rollout.watching import transient
 
 # Lambda refuses a change while an earlier one is under way.
 # https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html#API_UpdateEventSourceMapping_Errors

@@ -131,5 +131,5 @@ def require_known(what: str, found: Iterable[str], known: Container[str]) -> Non
             raise UsageError(
                 f"the template uses the {what} {name}, which is not known",
                 reason="a plan that leaves something out would be wrong",
-                next_step="correct it, or teach it to pik/rollout/template.py",
+                next_step="correct it, or teach it to pik/aws/template.py",
             )

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from pik.aws import stack
+from pik.aws.stack import Stack, aws_errors
 from pik.environments import Environment
 from pik.errors import Refused
-from pik.rollout import stack
-from pik.rollout.stack import Stack, aws_errors
 
 ENVIRONMENT_TAG = "pik:environment"
 # Outputs that name a resource of the stack by what CloudFormation calls its physical id.

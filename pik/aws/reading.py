@@ -15,14 +15,13 @@ from typing import Any, TypeVar
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
-from pik import batch, clock, events, stored
+from pik import clock, events
+from pik.aws import batch, stack, stored
+from pik.aws.inventory import messages, settling
 from pik.environments import Environment
 from pik.events import Event
 from pik.pipeline.rows import Arrival, expand
 from pik.pipeline.settings import METRICS_NAMESPACE
-from pik.replays.records import Replay, replays_of
-from pik.rollout import stack
-from pik.rollout.inventory import messages, settling
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -47,7 +46,7 @@ def eventually(look: Callable[[], T], good: Callable[[T], bool], patience: float
 
 
 class Steady:
-    """A count that is believed once it has lasted (:func:`pik.rollout.inventory.settling`), watched from now on.
+    """A count that is believed once it has lasted (:func:`pik.aws.inventory.settling`), watched from now on.
 
     >>> Steady(environment, stores.waiting).count()                   # doctest: +SKIP
     (120, True)
@@ -99,15 +98,15 @@ class Stores:
         """The stack's outputs, as they were when this object was made."""
         return stack.require(self.environment).outputs
 
-    def _client(self, service: str) -> Any:
-        """A client that tries longer than usual: of hundreds of reads a step makes, one busy moment shall end none."""
+    def client(self, service: str) -> Any:
+        """Return a client that tries longer than usual: one busy moment shall not end hundreds of reads."""
         retries = {"mode": "standard", "max_attempts": ATTEMPTS}
         return self.environment.client(service, max_pool_connections=PARALLEL, retries=retries)
 
     def raw(self, key: str) -> RawObject | None:
         """Return an object of the raw bucket, or None when there is none under that key."""
         try:
-            found = self._client("s3").get_object(Bucket=self.outputs["RawBucket"], Key=key)
+            found = self.client("s3").get_object(Bucket=self.outputs["RawBucket"], Key=key)
         except ClientError as error:
             if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
                 return None
@@ -128,10 +127,10 @@ class Stores:
 
     def dedupe(self, event_id: str) -> Row | None:
         """Return an event's dedupe row, or None."""
-        found = self._client("dynamodb").get_item(
+        found = self.client("dynamodb").get_item(
             TableName=self.outputs["DedupeTable"], Key={"event_id": {"S": event_id}}, ConsistentRead=True
         )
-        return _row(found["Item"]) if "Item" in found else None
+        return row(found["Item"]) if "Item" in found else None
 
     def arrivals(self, entity_id: str, start: str = "", end: str = "", most: int | None = None) -> list[Row]:
         """Return every row of an entity (or the first ``most``) in the order of event time.
@@ -139,7 +138,7 @@ class Stores:
         ``start`` and ``end`` are the kit's times.
         """
         between = [f"TS#{start}", f"TS#{end}" if end else "TS$"]
-        rows = self._query(
+        rows = self.query(
             "EventsTable",
             KeyConditionExpression="PK = :pk AND SK BETWEEN :start AND :end",
             ExpressionAttributeValues={
@@ -157,7 +156,7 @@ class Stores:
         for back in range(days):
             day = (today - timedelta(days=back)).isoformat()
             for shard in events.shards():
-                rows = self._query(
+                rows = self.query(
                     "EventsTable",
                     IndexName="by-ingest-time",
                     KeyConditionExpression="GSI2PK = :pk",
@@ -168,36 +167,9 @@ class Stores:
                 break
         return found
 
-    def replays(self) -> dict[str, Replay]:
-        """Return what is recorded of every replay, by its id, oldest first."""
-        pages = self._client("dynamodb").get_paginator("scan")
-        found = pages.paginate(TableName=self.outputs["ReplaysTable"], ConsistentRead=True)
-        return replays_of(_row(item) for page in found for item in page["Items"])
-
-    def replay(self, replay_id: str) -> Replay | None:
-        """Return what is recorded of one replay, or None."""
-        rows = self._query(
-            "ReplaysTable",
-            KeyConditionExpression="PK = :pk",
-            ExpressionAttributeValues={":pk": {"S": events.replay_pk(replay_id)}},
-            ConsistentRead=True,
-        )
-        return replays_of(rows).get(replay_id)
-
-    def replay_pages(self, replay_id: str) -> list[Row]:
-        """Return what each request of a replay did, in order."""
-        return list(
-            self._query(
-                "ReplaysTable",
-                KeyConditionExpression="PK = :pk AND begins_with(SK, :page)",
-                ExpressionAttributeValues={":pk": {"S": events.replay_pk(replay_id)}, ":page": {"S": "PAGE#"}},
-                ConsistentRead=True,
-            )
-        )
-
     def version(self, entity_id: str, day: str, replay_id: str) -> Row | None:
         """Return one version of an aggregate, its state as JSON value, or None when it is not written."""
-        found = self._client("dynamodb").get_item(
+        found = self.client("dynamodb").get_item(
             TableName=self.outputs["AggregatesTable"],
             Key={
                 "PK": {"S": events.aggregate_pk(entity_id, day)},
@@ -205,24 +177,24 @@ class Stores:
             },
             ConsistentRead=True,
         )
-        return _version(_row(found["Item"])) if "Item" in found else None
+        return _version(row(found["Item"])) if "Item" in found else None
 
     def versions(self, wanted: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row | None]:
         """Return many versions by (entity, day, replay)."""
         keys = {(events.aggregate_pk(key[0], key[1]), events.version_sk(key[2])): key for key in wanted}
-        client = self._client("dynamodb")
+        client = self.client("dynamodb")
         items = [{"PK": {"S": pk}, "SK": {"S": sk}} for pk, sk in keys]
-        rows = map(_row, batch.items(client, self.outputs["AggregatesTable"], items))
+        rows = map(row, batch.items(client, self.outputs["AggregatesTable"], items))
         found = {keys[row["PK"], row["SK"]]: _version(row) for row in rows}
         return {key: found.get(key) for key in keys.values()}
 
     def any_version(self) -> Row | None:
         """Return one version that the aggregates table lists, or None when there is none."""
-        pages = self._client("dynamodb").get_paginator("scan")
+        pages = self.client("dynamodb").get_paginator("scan")
         for page in pages.paginate(TableName=self.outputs["AggregatesTable"], PaginationConfig={"PageSize": 50}):
             for item in page["Items"]:
                 if "state" in item:
-                    return _row(item)
+                    return row(item)
         return None
 
     def waiting(self) -> int:
@@ -235,7 +207,7 @@ class Stores:
 
     def log_lines(self, group_output: str, text: str, since: datetime) -> list[str]:
         """Return the lines of a log group that hold ``text``, since a moment."""
-        pages = self._client("logs").get_paginator("filter_log_events")
+        pages = self.client("logs").get_paginator("filter_log_events")
         found = pages.paginate(
             logGroupName=self.outputs[group_output],
             filterPattern=f'"{text}"',
@@ -254,7 +226,7 @@ class Stores:
             extract_metrics(self.environment)
         now = clock.now(self.environment)
         start = max(since, now - METRIC_WINDOW).replace(second=0, microsecond=0)
-        points = self._client("cloudwatch").get_metric_statistics(
+        points = self.client("cloudwatch").get_metric_statistics(
             Namespace=METRICS_NAMESPACE,
             MetricName=name,
             Dimensions=[
@@ -270,7 +242,7 @@ class Stores:
 
     def alarms(self) -> dict[str, str]:
         """Return the state of each of the stack's alarms by its logical id."""
-        pages = self._client("cloudformation").get_paginator("list_stack_resources")
+        pages = self.client("cloudformation").get_paginator("list_stack_resources")
         names = {
             item["PhysicalResourceId"]: item["LogicalResourceId"]
             for page in pages.paginate(StackName=self.environment.stack)
@@ -279,18 +251,20 @@ class Stores:
         }
         if not names:
             return {}
-        found = self._client("cloudwatch").describe_alarms(AlarmNames=list(names))["MetricAlarms"]
+        found = self.client("cloudwatch").describe_alarms(AlarmNames=list(names))["MetricAlarms"]
         return {names[alarm["AlarmName"]]: alarm["StateValue"] for alarm in found}
 
-    def _query(self, table: str, **query: Any) -> Iterator[Row]:
-        pages = self._client("dynamodb").get_paginator("query")
+    def query(self, table: str, **query: Any) -> Iterator[Row]:
+        """Yield the rows that a Query finds, as Python values. ``table`` is the name of the table's stack output."""
+        pages = self.client("dynamodb").get_paginator("query")
         for page in pages.paginate(TableName=self.outputs[table], **query):
-            yield from map(_row, page["Items"])
+            yield from map(row, page["Items"])
 
 
 def _version(row: Row) -> Row:
     return {**row, "state": json.loads(row["state"]), "input_count": int(row["input_count"])}
 
 
-def _row(item: dict[str, Any]) -> Row:
+def row(item: dict[str, Any]) -> Row:
+    """Return an item of a table as Python values."""
     return {name: _deserialize(value) for name, value in item.items()}

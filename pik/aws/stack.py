@@ -11,11 +11,11 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pik import clock
+from pik import clock, phases
+from pik.aws import artifact, template
+from pik.aws.artifact import Digests
 from pik.environments import Environment, as_aws_error
 from pik.errors import AwsError, NotDeployed
-from pik.rollout import artifact, phases, template
-from pik.rollout.artifact import Digests
 
 Say = Callable[[str], None]
 
@@ -156,7 +156,7 @@ def require(environment: Environment) -> Stack:
 
 
 def deployed(environment: Environment) -> dict[str, Any]:
-    """Return the template that is deployed, parsed (:func:`pik.rollout.template.parse`)."""
+    """Return the template that is deployed, parsed (:func:`pik.aws.template.parse`)."""
     with aws_errors(environment, f"read the template of {environment.stack}"):
         answer = environment.client("cloudformation").get_template(
             StackName=environment.stack, TemplateStage="Original"

@@ -2,7 +2,7 @@
 
 ::
 
-    response = pik.signed.request(environment, "POST", outputs["IngestUrl"], body)
+    response = pik.aws.signed.request(environment, "POST", outputs["IngestUrl"], body)
 """
 
 from __future__ import annotations
