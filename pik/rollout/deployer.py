@@ -1,21 +1,24 @@
 """What whoever deploys must be allowed, for one environment: made from the template, so that it cannot fall behind.
 
-Three parts, each a managed policy (IAM takes 6,144 characters in one): ``stack`` is for CloudFormation, ``sam`` and the
-roles; ``resources`` for what the stack consists of; ``running`` is what viewers, operators and producers may, for the
-checks, the canary and the ledger.
+Five parts, each a managed policy (IAM takes 6,144 characters in one): ``stack`` is for CloudFormation, ``sam`` and the
+roles; ``stores`` and ``resources`` for what the stack consists of; ``reading`` is what viewers may, ``running`` what
+operators and producers may, for the checks, the canary and the ledger.
+
+No pattern ends right after the stack's name: ``pik-dev-*`` would fit what belongs to ``pik-dev-2``.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pik import phases, project
 from pik.aws.template import parse
 from pik.partitions import partition
+from pik.rollout import naming
 from pik.rollout.evaluation import Evaluator, pseudo
 
 MOST = 6144  # characters of a managed policy, white space not counted
@@ -27,13 +30,15 @@ _REFERENCE = re.compile(r"<([A-Za-z0-9]+)(?:\.[A-Za-z]+)?>")
 class Rights:
     """What CloudFormation does with one type, with the deployer's rights: actions on ``resources``.
 
-    ``resources``: ARNs with ``{partition}``, ``{region}``, ``{account}`` and ``{stack}`` in them. The actions are those
+    ``resources``: ARNs with ``{partition}``, ``{region}``, ``{account}`` and ``{stack}`` in them, and ``{name}`` for
+    what the names of all resources of the type ``named`` begin with (its own type when empty). The actions are those
     that the resource providers' schemas name for the properties that the template uses; a test compares.
     """
 
     actions: str
     resources: tuple[str, ...]
     condition: Mapping[str, Any] | None = None
+    named: str = ""
 
 
 _ARN = "arn:{partition}:%s:{region}:{account}:%s"
@@ -42,39 +47,46 @@ RIGHTS: Mapping[str, Rights] = {
         "dynamodb: CreateTable DeleteTable DescribeContinuousBackups DescribeContributorInsights "
         "DescribeKinesisStreamingDestination DescribeTable DescribeTimeToLive GetResourcePolicy ListTagsOfResource "
         "TagResource UntagResource UpdateContinuousBackups UpdateTable UpdateTimeToLive",
-        (_ARN % ("dynamodb", "table/{stack}-*"),),
+        (_ARN % ("dynamodb", "table/{stack}-{name}*"),),
     ),
     "AWS::S3::Bucket": Rights(
         "s3: CreateBucket DeleteBucket GetBucket* Get*Configuration ListBucket ListTagsForResource "
         "PutBucketOwnershipControls PutBucketPublicAccessBlock PutBucketTagging PutBucketVersioning "
         "PutEncryptionConfiguration PutLifecycleConfiguration TagResource UntagResource",
-        ("arn:{partition}:s3:::{stack}-*",),
+        ("arn:{partition}:s3:::{stack}-{name}*",),
     ),
     "AWS::S3::BucketPolicy": Rights(
-        "s3: DeleteBucketPolicy GetBucketPolicy PutBucketPolicy", ("arn:{partition}:s3:::{stack}-*",)
+        "s3: DeleteBucketPolicy GetBucketPolicy PutBucketPolicy",
+        ("arn:{partition}:s3:::{stack}-{name}*",),
+        named="AWS::S3::Bucket",
     ),
     "AWS::SQS::Queue": Rights(
         "sqs: CreateQueue DeleteQueue GetQueueAttributes GetQueueUrl ListQueueTags SetQueueAttributes TagQueue "
         "UntagQueue",
-        (_ARN % ("sqs", "{stack}-*"),),
+        (_ARN % ("sqs", "{stack}-{name}*"),),
     ),
-    "AWS::SQS::QueuePolicy": Rights("sqs: GetQueueAttributes SetQueueAttributes", (_ARN % ("sqs", "{stack}-*"),)),
+    "AWS::SQS::QueuePolicy": Rights(
+        "sqs: GetQueueAttributes SetQueueAttributes",
+        (_ARN % ("sqs", "{stack}-{name}*"),),
+        named="AWS::SQS::Queue",
+    ),
     "AWS::Logs::LogGroup": Rights(
         "logs: CreateLogGroup DeleteLogGroup DeleteRetentionPolicy ListTagsForResource PutRetentionPolicy TagResource "
         "UntagResource",
-        (_ARN % ("logs", "log-group:{stack}-*"),),
+        (_ARN % ("logs", "log-group:{stack}-{name}*"),),
     ),
     "AWS::Serverless::Function": Rights(
         "lambda: AddPermission CreateFunction DeleteFunction DeleteFunctionConcurrency GetFunction "
         "GetFunctionCodeSigningConfig GetFunctionConfiguration GetFunctionRecursionConfig GetPolicy "
         "GetRuntimeManagementConfig ListTags PutFunctionConcurrency RemovePermission TagResource UntagResource "
         "UpdateFunctionCode UpdateFunctionConfiguration",
-        (_ARN % ("lambda", "function:{stack}-*"),),
+        (_ARN % ("lambda", "function:{stack}-{name}*"),),
     ),
     "AWS::Lambda::EventSourceMapping": Rights(
         "lambda: CreateEventSourceMapping DeleteEventSourceMapping GetEventSourceMapping UpdateEventSourceMapping",
         ("*",),  # they have no names; the condition binds them to the functions of the stack
-        {"ArnLike": {"lambda:FunctionArn": _ARN % ("lambda", "function:{stack}-*")}},
+        {"ArnLike": {"lambda:FunctionArn": [_ARN % ("lambda", "function:{stack}-{name}*")]}},
+        named="AWS::Serverless::Function",
     ),
     "AWS::Serverless::Api": Rights(
         "apigateway: DELETE GET PATCH POST PUT UpdateRestApiPolicy",
@@ -85,12 +97,12 @@ RIGHTS: Mapping[str, Rights] = {
         "iam: CreateRole DeleteRole DeleteRolePermissionsBoundary DeleteRolePolicy GetRole GetRolePolicy "
         "ListAttachedRolePolicies ListRolePolicies PutRolePermissionsBoundary PutRolePolicy TagRole UntagRole "
         "UpdateAssumeRolePolicy UpdateRole UpdateRoleDescription",
-        ("arn:{partition}:iam::{account}:role/{stack}-*",),
+        ("arn:{partition}:iam::{account}:role/{stack}-{name}*",),
     ),
     "AWS::IAM::ManagedPolicy": Rights(
         "iam: CreatePolicy CreatePolicyVersion DeletePolicy DeletePolicyVersion GetPolicy GetPolicyVersion "
         "ListEntitiesForPolicy ListPolicyVersions",
-        ("arn:{partition}:iam::{account}:policy/{stack}-*",),
+        ("arn:{partition}:iam::{account}:policy/{stack}-{name}*",),
     ),
     "AWS::SSM::Parameter": Rights(
         "ssm: AddTagsToResource DeleteParameter GetParameter GetParameters ListTagsForResource PutParameter "
@@ -99,7 +111,7 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     "AWS::CloudWatch::Alarm": Rights(
         "cloudwatch: DeleteAlarms DescribeAlarms ListTagsForResource PutMetricAlarm TagResource UntagResource",
-        (_ARN % ("cloudwatch", "alarm:{stack}-*"),),
+        (_ARN % ("cloudwatch", "alarm:{stack}-{name}*"),),
     ),
     "AWS::CloudWatch::Dashboard": Rights(
         "cloudwatch: DeleteDashboards GetDashboard ListTagsForResource PutDashboard TagResource UntagResource",
@@ -119,37 +131,98 @@ RIGHTS: Mapping[str, Rights] = {
         (_ARN % ("athena", "workgroup/{stack}"),),
     ),
 }
-_OF_THE_STACK = ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy")
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "stack": ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy"),
+    "stores": (
+        *("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::S3::BucketPolicy"),
+        *("AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "AWS::Logs::LogGroup"),
+    ),
+    "resources": (
+        *("AWS::Serverless::Function", "AWS::Lambda::EventSourceMapping", "AWS::Serverless::Api"),
+        *("AWS::SSM::Parameter", "AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard"),
+        *("AWS::Glue::Database", "AWS::Glue::Table", "AWS::Athena::WorkGroup"),
+    ),
+}
+# Whose rights whoever deploys has as well; the canary sends an event of its own.
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "reading": ("ViewerPolicy",),
+    "running": ("OperatorPolicy", "ProducerPolicy"),
+}
+Beginnings = Mapping[str, list[str]]  # what names of resources begin with, after the stack's, by type
 
 
 def policies(region: str, account: str, stack: str, environment: str, *, boundary: str = "") -> dict[str, Document]:
-    """Return the managed policies of a deployer of one stack, by name: ``stack``, ``resources``, ``running``.
+    """Return the managed policies of a deployer of one stack, by name: those of :data:`PARTS`, and of :data:`ROLES`.
 
     ``boundary``: ARN of the permissions boundary that every role must have. Whoever may create roles without one, and
     pass them to a function, can get any right.
 
     >>> sorted(policies("eu-west-1", "111122223333", "pik-prod", "prod"))
-    ['resources', 'running', 'stack']
+    ['reading', 'resources', 'running', 'stack', 'stores']
     """
     names = {"partition": partition(region).name, "region": region, "account": account, "stack": stack}
-    roles = [one for kind in _OF_THE_STACK for one in _bounded(_statement(kind, RIGHTS[kind]), boundary)]
-    resources = [_statement(kind, rights) for kind, rights in RIGHTS.items() if kind not in _OF_THE_STACK]
-    parts = {"stack": [*_CLOUDFORMATION, *roles], "resources": resources}
-    made = {name: _document(_filled(statements, names)) for name, statements in parts.items()}
-    return made | {"running": _document(_running(region, account, stack, environment))}
+    template = parse(project.TEMPLATE.read_text(encoding="utf-8"))
+    begin = _beginnings(template)
+    made = {}
+    for part, kinds in PARTS.items():
+        statements = [_statement(kind, RIGHTS[kind], begin) for kind in kinds]
+        if part == "stack":
+            bounded = [one for statement in statements for one in _bounded(statement, boundary)]
+            statements = [*_CLOUDFORMATION, _pass_to_lambda(begin), *bounded]
+        made[part] = _document(_filled(statements, names))
+    known, values = pseudo(region, account, stack), {**phases.PROCESSOR.parameters, "Environment": environment}
+    found = Evaluator(template, values, known).evaluated().resources
+    for part, roles in ROLES.items():
+        documents = [found[role].properties["PolicyDocument"] for role in roles]
+        statements = list(_as_patterns(documents, template["Resources"], known))
+        made[part] = _document(_filled([_of_own_functions(one, begin) for one in statements], names))
+    return made
 
 
-def _statement(kind: str, rights: Rights) -> Document:
+def _beginnings(template: Document) -> Beginnings:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for name, resource in template["Resources"].items():
+        found[resource["Type"]].add(naming.begins(name, resource))
+    return {kind: sorted(names) for kind, names in found.items()}
+
+
+def _each(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The patterns, those with ``{name}`` once for each name."""
+    return [one for pattern in patterns for one in dict.fromkeys(pattern.replace("{name}", name) for name in names)]
+
+
+def _statement(kind: str, rights: Rights, begin: Beginnings) -> Document:
     service, _, actions = rights.actions.partition(": ")
     sid = "".join(kind.split("::")[1:]).replace("Serverless", "")
-    condition = {"Condition": dict(rights.condition)} if rights.condition else {}
+    names = begin.get(rights.named or kind, [])
+    conditions = {
+        operator: {key: _each(patterns, names) for key, patterns in one.items()}
+        for operator, one in (rights.condition or {}).items()
+    }
     return {
         "Sid": sid,
         "Effect": "Allow",
         "Action": [f"{service}:{action}" for action in actions.split()],
-        "Resource": list(rights.resources),
-        **condition,
+        "Resource": _each(rights.resources, names),
+        **({"Condition": conditions} if conditions else {}),
     }
+
+
+def _of_own_functions(statement: Document, begin: Beginnings) -> Document:
+    """The statement; bound to the stack's functions when it is about event source mappings, which have no names."""
+    if not any(one.endswith(":event-source-mapping:*") for one in statement["Resource"]):
+        return statement
+    kind = "AWS::Lambda::EventSourceMapping"
+    return {**statement, "Condition": _statement(kind, RIGHTS[kind], begin)["Condition"]}
+
+
+def _pass_to_lambda(begin: Beginnings) -> Document:
+    return _allow(
+        "PassToLambda",
+        "iam: PassRole",
+        *_each(RIGHTS["AWS::IAM::Role"].resources, begin["AWS::IAM::Role"]),
+        Condition={"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}},
+    )
 
 
 # Actions that give a role its rights: IAM can demand the boundary for each of them.
@@ -210,12 +283,6 @@ _CLOUDFORMATION: list[Document] = [
         "PutObject",
         f"arn:{{partition}}:s3:::{_SAM}-*",
     ),
-    _allow(
-        "PassToLambda",
-        "iam: PassRole",
-        "arn:{partition}:iam::{account}:role/{stack}-*",
-        Condition={"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}},
-    ),
     _allow("MappingTags", "lambda: ListTags TagResource UntagResource", _ARN % ("lambda", "event-source-mapping:*")),
     # For `pik doctor`: what may I, who am I, what does the account allow. None of them names a resource.
     _allow("Doctor", "iam: ListAccountAliases SimulatePrincipalPolicy", "*"),
@@ -230,19 +297,15 @@ _CLOUDFORMATION: list[Document] = [
 ]
 
 
-def _running(region: str, account: str, stack: str, environment: str) -> list[Document]:
-    """What viewers, operators and producers may in the last phase, on resources of which the names are patterns."""
-    known = pseudo(region, account, stack)
-    document = parse(project.TEMPLATE.read_text(encoding="utf-8"))
-    parameters = {**phases.PROCESSOR.parameters, "Environment": environment}
-    found = Evaluator(document, parameters, known).evaluated().resources
+def _as_patterns(
+    documents: list[Document], resources: Mapping[str, Any], known: Mapping[str, str]
+) -> Iterator[Document]:
+    """The statements of policies of the last phase, on patterns of the names that resources will have."""
     allowed: defaultdict[str, set[str]] = defaultdict(set)
-    for policy in ("ViewerPolicy", "OperatorPolicy", "ProducerPolicy"):  # the canary sends an event of its own
-        for statement in found[policy].properties["PolicyDocument"]["Statement"]:
-            for resource in _many(statement["Resource"]):
-                pattern = _pattern(resource, {name: one.type for name, one in found.items()}, known)
-                allowed[pattern].update(_many(statement["Action"]))
-    return list(_grouped(allowed))
+    for statement in (one for document in documents for one in document["Statement"]):
+        for resource in _many(statement["Resource"]):
+            allowed[_pattern(resource, resources, known)].update(_many(statement["Action"]))
+    return _grouped(allowed)
 
 
 def _grouped(allowed: Mapping[str, set[str]]) -> Iterator[Document]:
@@ -258,23 +321,24 @@ def _many(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 
-def _pattern(resource: str, types: Mapping[str, str], known: Mapping[str, str]) -> str:
+def _pattern(resource: str, resources: Mapping[str, Any], known: Mapping[str, str]) -> str:
     """An ARN with a reference to a resource, as an ARN that fits whatever name CloudFormation gives it."""
     match = _REFERENCE.search(resource)
     if match is None:
         return resource
+    kind, begins = resources[match[1]]["Type"], naming.begins(match[1], resources[match[1]])
     names = {
         "partition": known["AWS::Partition"],
         "region": known["AWS::Region"],
         "account": known["AWS::AccountId"],
         "stack": known["AWS::StackName"],
+        "name": begins,
     }
     if resource.startswith("<"):  # an ARN, with something behind it
-        arn: str = _filled(RIGHTS[types[match[1]]].resources[0], names)
+        arn: str = _filled(RIGHTS[kind].resources[0], names)
         rest = resource[match.end() :]
         return arn + rest if rest else arn
     own = {"AWS::Serverless::Api": "*", "AWS::Lambda::EventSourceMapping": "*"}
     exact = {"AWS::Glue::Database", "AWS::Athena::WorkGroup"}
     name = known["AWS::StackName"]
-    kind = types[match[1]]
-    return resource.replace(match[0], own.get(kind, name if kind in exact else f"{name}-*"))
+    return resource.replace(match[0], own.get(kind, name if kind in exact else f"{name}-{begins}*"))

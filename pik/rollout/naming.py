@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # The longest name that a service takes; CloudFormation calls a resource <stack>-<logical id>-<12 characters>, and cuts
-# what is longer, so that policies for "<stack>-*" no longer fit.
+# what is longer, so that policies for "<stack>-<logical id>*" no longer fit.
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html
 LONGEST: Mapping[str, int] = {
     "AWS::Serverless::Function": 64,
@@ -30,6 +30,27 @@ def most(document: Mapping[str, Any]) -> int:
     """
     found = ((name, LONGEST.get(resource["Type"], 1024)) for name, resource in document["Resources"].items())
     return min(longest - len(name) - _ADDED for name, longest in found)
+
+
+def begins(logical_id: str, resource: Mapping[str, Any]) -> str:
+    """Return what the name of a resource begins with, after the stack's name and a hyphen.
+
+    It tells the resources of ``pik-dev`` from those of ``pik-dev-2``, which a policy for ``pik-dev-*`` would allow as
+    well: logical ids begin with a capital letter and names of stacks have none, and policies tell them apart
+    (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html). Names of buckets have
+    no capital letters, and the queue has a name that the template gives it: their whole word is needed.
+    The first word of a logical id is enough, and also fits what an earlier template called alike.
+
+    >>> begins("EventsTable", {"Type": "AWS::DynamoDB::Table"}), begins("RawBucket", {"Type": "AWS::S3::Bucket"})
+    ('Events', 'rawbucket-')
+    """
+    if resource["Type"] == "AWS::S3::Bucket":
+        return f"{logical_id.lower()}-"
+    given = resource.get("Properties", {}).get("QueueName")
+    if given:
+        text: str = given["Fn::Sub"][0]
+        return text.removeprefix("${AWS::StackName}-").partition("${")[0]
+    return str(re.findall("[A-Z][a-z]+", logical_id)[0])
 
 
 def problem(stack: str, document: Mapping[str, Any]) -> str:

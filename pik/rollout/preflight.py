@@ -212,7 +212,9 @@ def _boundary(subject: Subject) -> Check:
 
 def _refused(subject: Subject, boundary: str) -> list[str]:
     environment, place = subject.environment, subject.place
-    role = f"arn:{partition(environment.region).name}:iam::{place.account}:role/{environment.stack}-preflight"
+    role = (
+        f"arn:{partition(environment.region).name}:iam::{place.account}:role/{environment.stack}-IngestRole-preflight"
+    )
     context = {"iam:PermissionsBoundary": boundary} if boundary else {}
     return rights.denied(environment, rights.principal(environment, place.caller), ["iam:CreateRole"], [role], context)
 

@@ -93,13 +93,13 @@ def lacking(environment: Environment, place: Place, boundary: str) -> list[str]:
     }
     parts = deployer.policies(environment.region, place.account, environment.stack, environment.name)
     found: list[str] = []
-    for part in ("stack", "resources"):
+    for part in deployer.PARTS:
         for statement in parts[part]["Statement"]:
             actions = [action for action in statement["Action"] if "*" not in action]  # IAM simulates no patterns
             if statement["Sid"] == "Self":  # the simulation itself has asked it
                 continue
             resources = [one if one == "*" else one.replace("*", _STAND_IN) for one in statement["Resource"]]
-            wanted = statement.get("Condition", {}).get("ArnLike", {}).get("lambda:FunctionArn", "")
-            more = {"lambda:FunctionArn": wanted.replace("*", _STAND_IN)} if wanted else {}
+            wanted = statement.get("Condition", {}).get("ArnLike", {}).get("lambda:FunctionArn", [])
+            more = {"lambda:FunctionArn": wanted[0].replace("*", _STAND_IN)} if wanted else {}
             found += denied(environment, source, actions, resources, context | more)
     return list(dict.fromkeys(found))

@@ -13,6 +13,7 @@ import pytest
 from pik import project
 from pik.rollout import deployer
 from pik.rollout.deployer import RIGHTS
+from pik.rollout.evaluation import pseudo
 from tests.unit import template_tools as tools
 from tests.unit.template_tools import phases
 
@@ -87,6 +88,75 @@ def test_each_policy_fits_into_iam(region: str, boundary: str) -> None:
         assert not re.search(r"\{\w", json.dumps(document).replace("${aws:username}", ""))
 
 
+def _named(stack: str) -> set[str]:
+    """The ARNs of what a stack consists of, with the names that CloudFormation gives (API Gateway's have none)."""
+    kinds = {name: resource["Type"] for name, resource in TEMPLATE["Resources"].items()}
+    own = {"Queue": f"{stack}-queue-1a2b3c4d"}
+    physical = {name: own.get(name, f"{stack}-{name}-1A2B3C4D5E6F") for name in kinds}
+    physical |= {name: physical[name].lower() for name, kind in kinds.items() if kind == "AWS::S3::Bucket"}
+    formats = {
+        "AWS::DynamoDB::Table": "dynamodb:eu-west-1:111122223333:table/{}",
+        "AWS::S3::Bucket": "s3:::{}",
+        "AWS::SQS::Queue": "sqs:eu-west-1:111122223333:{}",
+        "AWS::Logs::LogGroup": "logs:eu-west-1:111122223333:log-group:{}",
+        "AWS::Serverless::Function": "lambda:eu-west-1:111122223333:function:{}",
+        "AWS::IAM::Role": "iam::111122223333:role/{}",
+        "AWS::IAM::ManagedPolicy": "iam::111122223333:policy/{}",
+        "AWS::CloudWatch::Alarm": "cloudwatch:eu-west-1:111122223333:alarm:{}",
+    }
+    found = {"arn:aws:" + formats[kind].format(physical[name]) for name, kind in kinds.items() if kind in formats}
+    within = {f"{one}/raw/x" for one in found if ":s3:::" in one} | {
+        f"{one}/index/x" for one in found if "table/" in one
+    }
+    whole = {
+        f"arn:aws:cloudformation:eu-west-1:111122223333:stack/{stack}/1a2b",
+        f"arn:aws:ssm:eu-west-1:111122223333:parameter/pik/{stack}/rollout",
+        f"arn:aws:cloudwatch::111122223333:dashboard/{stack}",
+        f"arn:aws:glue:eu-west-1:111122223333:database/{stack}",
+        f"arn:aws:glue:eu-west-1:111122223333:table/{stack}/raw",
+        f"arn:aws:athena:eu-west-1:111122223333:workgroup/{stack}",
+        f"arn:aws:execute-api:eu-west-1:111122223333:api/{stack.removeprefix('pik-')}/POST/ingest",
+    }
+    return found | within | whole
+
+
+def _allowed(name: str) -> list[str]:
+    """Every pattern of a resource in the deployer's policies, conditions included, and in those of the stack."""
+    stack, found = f"pik-{name}", list[str]()
+    made = deployer.policies("eu-west-1", ACCOUNT, stack, name)
+    for statement in (one for document in made.values() for one in document["Statement"]):
+        found += tools.as_list(statement["Resource"])
+        found += statement.get("Condition", {}).get("ArnLike", {}).get("lambda:FunctionArn", [])
+    known = pseudo("eu-west-1", ACCOUNT, stack)
+    full = tools.Stack(TEMPLATE, {**tools.PHASES["processor"], "Environment": name}, known)
+    for _, statement in tools.statements(full):
+        found += tools.as_list(statement["Resource"])
+    return [one for one in found if one != "*"]
+
+
+def test_the_policies_of_an_environment_reach_all_that_is_its_own() -> None:
+    patterns = _allowed("dev")
+    assert {one for one in _named("pik-dev") if not any(fnmatchcase(one, pattern) for pattern in patterns)} == set()
+
+
+@pytest.mark.parametrize("other", ["dev-2", "dev-events", "dev-ingest", "dev-raw", "dev-queues", "dev-dead-letters"])
+def test_no_policy_of_an_environment_reaches_one_of_which_the_name_goes_on(other: str) -> None:
+    """What belongs to pik-dev-2 begins with "pik-dev-", too."""
+    patterns = _allowed("dev")
+    reached = {(one, pattern) for one in _named(f"pik-{other}") for pattern in patterns if fnmatchcase(one, pattern)}
+    assert reached == set()
+
+
+def test_what_a_deployer_may_do_with_event_source_mappings_is_bound_to_the_stacks_functions() -> None:
+    made = deployer.policies("eu-west-1", ACCOUNT, "pik-prod", "prod")
+    changing = ("lambda:CreateEventSourceMapping", "lambda:DeleteEventSourceMapping", "lambda:UpdateEventSourceMapping")
+    found = [s for part in made.values() for s in part["Statement"] if set(changing) & set(s["Action"])]
+    assert len(found) == 2
+    for statement in found:
+        functions = statement["Condition"]["ArnLike"]["lambda:FunctionArn"]
+        assert f"arn:aws:lambda:eu-west-1:{ACCOUNT}:function:pik-prod-Processor*" in functions
+
+
 def test_only_what_has_no_resource_is_allowed_everywhere() -> None:
     made = deployer.policies("eu-west-1", ACCOUNT, "pik-prod", "prod")
     broad = {
@@ -118,6 +188,7 @@ def test_who_deploys_may_do_all_that_viewers_operators_and_producers_may() -> No
         if name in ("ViewerPolicy", "OperatorPolicy", "ProducerPolicy")
         for action in tools.as_list(statement["Action"])
     }
-    running = deployer.policies("eu-west-1", ACCOUNT, "pik-prod", "prod")["running"]
-    assert {action for statement in running["Statement"] for action in statement["Action"]} == wanted
-    assert "<" not in json.dumps(running)
+    made = deployer.policies("eu-west-1", ACCOUNT, "pik-prod", "prod")
+    both = [statement for part in ("reading", "running") for statement in made[part]["Statement"]]
+    assert {action for statement in both for action in statement["Action"]} == wanted
+    assert "<" not in json.dumps(both)
