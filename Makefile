@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIK := .venv/bin/pik
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit hostile lab lint format bench docs clean lock
+.PHONY: help setup dev demo test test-unit hostile lab lint format bench docs clean lock
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
@@ -11,35 +11,38 @@ help:  ## show the targets
 setup:  ## make .venv and the tool environments (again only when a lock file changed)
 	@$(PYTHON) scripts/setup.py workbench emulator sam
 
+dev: setup  ## add to .venv what only tests and linters need (the targets below that need it do so by themselves)
+	@$(PYTHON) scripts/setup.py dev
+
 demo: setup  ## embedded AWS, rollout on real flights, rollback, report
 	@$(PIK) demo
 
-test: setup  ## all tests (unit, stack, faults, notebooks, browser); the fast ones alone: make test-unit
+test: dev  ## all tests (unit, stack, faults, notebooks, browser); the fast ones alone: make test-unit
 	@.venv/bin/pytest -n 2 --dist loadfile --ignore=tests/browser
 	@.venv/bin/pytest tests/browser
 
-test-unit: setup  ## the fast loop: no embedded AWS, seconds
+test-unit: dev  ## the fast loop: no embedded AWS, seconds
 	@.venv/bin/pytest tests/unit -n 2 -q -m "not slow"
 
-hostile: setup  ## every hostile input, the published lists included (fetched with npm)
+hostile: dev  ## every hostile input, the published lists included (fetched with npm)
 	@PYTHONPATH=. .venv/bin/python -m tests.hostile.published
 	@PIK_HOSTILE=all .venv/bin/pytest tests/hostile
 
 lab: setup  ## JupyterLab on notebooks/, with the embedded AWS running (STATE=.pik/demo: what the demo left)
 	@$(PIK) lab $(if $(STATE),--state "$(STATE)")
 
-lint: setup  ## ruff, mypy, SAM validation, cfn-lint, checkov
+lint: dev  ## ruff, mypy, SAM validation, cfn-lint, checkov
 	@$(PYTHON) scripts/setup.py lint
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 	@scripts/lint_template.sh
 
-format: setup  ## format the code
+format: dev  ## format the code
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
 
 bench: setup  ## benchmarks, side by side in one run
 	@.venv/bin/python -m bench
 
-docs: setup  ## write docs/cli.md, docs/checks.md, docs/api.md and docs/openapi.json from what they describe
+docs: dev  ## write docs/cli.md, docs/checks.md, docs/api.md and docs/openapi.json from what they describe
 	@.venv/bin/python scripts/cli_docs.py && PYTHONPATH=. .venv/bin/python scripts/checks_docs.py
 	@PYTHONPATH=. .venv/bin/python scripts/api_docs.py
 

@@ -23,17 +23,16 @@ dependencies:
 """
 
 
-def locked() -> dict[str, str]:
-    """Return name -> version of the workbench's lock file."""
-    text = (ROOT / "requirements" / "workbench.lock").read_text()
+def locked(name: str = "workbench") -> dict[str, str]:
+    """Return name -> version of a lock file."""
+    text = (ROOT / "requirements" / f"{name}.lock").read_text()
     return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", text, re.MULTILINE))
 
 
 def direct() -> list[str]:
-    """Return the requirements of pyproject.toml, the developers' included, as ``name`` or ``name[extra]``."""
+    """Return the requirements of pyproject.toml as ``name`` or ``name[extra]``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
-    return sorted(re.split(r"[<>=!~ ;]", requirement, maxsplit=1)[0] for requirement in wanted)
+    return sorted(re.split(r"[<>=!~ ;]", wanted, maxsplit=1)[0] for wanted in project["project"]["dependencies"])
 
 
 def render() -> str:

@@ -11,5 +11,7 @@ done
 # What the Lambda runtime brings along is not in the artifact.
 compile --no-emit-package botocore --no-emit-package urllib3 --no-emit-package python-dateutil --no-emit-package six \
     requirements/lambda.in -o requirements/lambda.lock
-compile pyproject.toml --group dev -o requirements/workbench.lock
+compile pyproject.toml -o requirements/workbench.lock
+# What only tests and linters need comes on top of the workbench, in the same environment: hence the same versions.
+compile --group dev -c requirements/workbench.lock -o requirements/dev.lock
 .tools/uv/bin/python scripts/environment_yml.py

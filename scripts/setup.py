@@ -1,27 +1,49 @@
 """Make the tool environments from their lock files: standard library only, any Python from 3.11 on.
 
-    python3 scripts/setup.py workbench emulator sam [lint]
+    python3 scripts/setup.py workbench emulator sam [dev] [lint]
 
 Each environment is made once and again only when its lock file (or Python) changes. What is made is complete or absent:
-an interrupted set-up starts over. uv, itself installed from a lock file, downloads and links the packages.
+an interrupted set-up starts over. uv, itself installed from a lock file, downloads and links the packages. ``dev`` is
+no environment of its own: it adds to the workbench what only tests and linters need.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import ssl
 import subprocess
 import sys
 import time
+from collections.abc import MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
-PLACES = {"workbench": ROOT / ".venv", **{name: TOOLS / name for name in ("uv", "emulator", "sam", "lint")}}
+WORKBENCH = ROOT / ".venv"
+PLACES = {
+    "workbench": WORKBENCH,
+    "dev": WORKBENCH,
+    **{name: TOOLS / name for name in ("uv", "emulator", "sam", "lint")},
+}
+BEGUN = WORKBENCH / ".dev-begun"  # there while dev is added, and after it was interrupted
 LOCKS = {name: ROOT / "requirements" / f"{'bootstrap' if name == 'uv' else name}.lock" for name in PLACES}
 MINIMUM = (3, 11)
+# What one tool goes by, and what else may say it: pip and uv do not read each other's settings.
+SAME = {
+    "SSL_CERT_FILE": ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    "PIP_CERT": ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    "UV_DEFAULT_INDEX": ("UV_INDEX_URL", "PIP_INDEX_URL"),
+    "PIP_INDEX_URL": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
+}
+UNTRUSTED = re.compile(r"UnknownIssuer|CERTIFICATE_VERIFY_FAILED|invalid peer certificate", re.IGNORECASE)
+UNREACHED = re.compile(
+    r"Failed to fetch|error sending request|NewConnectionError|Temporary failure in name resolution|No matching"
+    r" distribution found",
+)
 
 
 def digest(name: str) -> str:
@@ -32,7 +54,7 @@ def digest(name: str) -> str:
 
 def stamp(name: str) -> Path:
     """Return the file that says which lock an environment was made from."""
-    return PLACES[name] / ".made-from"
+    return PLACES[name] / (".dev-made-from" if name == "dev" else ".made-from")
 
 
 def is_ready(name: str) -> bool:
@@ -42,53 +64,136 @@ def is_ready(name: str) -> bool:
 
 def run(*command: str | Path, attempts: int = 1, hint: str = "") -> None:
     """Run a command; show what it said, and a hint, only when it failed."""
-    for left in reversed(range(attempts)):
+    while True:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if not result.returncode:
             return
-        if not left:
-            said = f"{' '.join(map(str, command))}\n{result.stdout}{result.stderr}"
-            raise SystemExit(f"setup failed: {said}{hint}")
+        said, attempts = f"{result.stdout}{result.stderr}", attempts - 1
+        if UNTRUSTED.search(said) and "UV_SYSTEM_CERTS" not in os.environ:
+            trust_the_system()
+        elif attempts <= 0:
+            raise SystemExit(f"setup failed: {' '.join(map(str, command))}\n{said}{next_step(said) or hint}")
 
 
-def make(name: str, uv: Path | None) -> str:
-    """Make one environment; return a line that says so."""
-    started, place = time.monotonic(), PLACES[name]
+def trust_the_system() -> None:
+    """Have uv and pip trust the certificates that this machine trusts, not only those that they bring along."""
+    os.environ["UV_SYSTEM_CERTS"] = "1"
+    if bundle := ssl.get_default_verify_paths().cafile:
+        os.environ.setdefault("PIP_CERT", bundle)
+
+
+def next_step(said: str) -> str:
+    """Return what to do about a failure that has a usual cause outside of the project; empty when it has none."""
+    if UNTRUSTED.search(said):
+        return (
+            "because  the certificate of the package index is not trusted here: usually a proxy that reads TLS\n"
+            "do this  SSL_CERT_FILE=/path/to/certificates.pem make setup    (your company's certificates, as PEM)"
+        )
+    if UNREACHED.search(said):
+        return (
+            "because  the package index could not be reached\n"
+            "do this  check the network; HTTPS_PROXY names a proxy, UV_DEFAULT_INDEX and PIP_INDEX_URL another index"
+        )
+    return ""
+
+
+def make_uv() -> None:
+    """Make the environment that holds uv, with the pip that comes with Python."""
+    place = PLACES["uv"]
     shutil.rmtree(place, ignore_errors=True)
-    if uv is None:
-        hint = "do this  install your system's package for Python's venv module (Debian: python3-venv), then again"
-        run(sys.executable, "-m", "venv", "--clear", place, attempts=2, hint=hint)
-        pip = (place / "bin" / "python", "-m", "pip", "--disable-pip-version-check")
-        run(*pip, "install", "-q", "--require-hashes", "-r", LOCKS[name], attempts=2)
+    hint = "do this  install your system's package for Python's venv module (Debian: python3-venv), then again"
+    run(sys.executable, "-m", "venv", "--clear", place, attempts=2, hint=hint)
+    pip = (place / "bin" / "python", "-m", "pip", "--disable-pip-version-check")
+    run(*pip, "install", "-q", "--require-hashes", "-r", LOCKS["uv"], attempts=2)
+    stamp("uv").write_text(digest("uv"))
+
+
+def make(name: str) -> str:
+    """Make one environment with uv; return a line that says so."""
+    started, place = time.monotonic(), PLACES[name]
+    uv, python = PLACES["uv"] / "bin" / "uv", place / "bin" / "python"
+    if name == "dev":  # it comes on top of the workbench
+        BEGUN.touch()
     else:
-        python = place / "bin" / "python"
+        shutil.rmtree(place, ignore_errors=True)
         run(uv, "venv", "-q", "--python", sys.executable, place)
-        run(uv, "pip", "install", "-q", "--python", python, "--require-hashes", "-r", LOCKS[name])
-        if name == "workbench":
-            run(uv, "pip", "install", "-q", "--python", python, "--no-deps", "--editable", ROOT)
+    run(uv, "pip", "install", "-q", "--python", python, "--require-hashes", "-r", LOCKS[name])
+    if name == "workbench":
+        run(uv, "pip", "install", "-q", "--python", python, "--no-deps", "--editable", ROOT)
     stamp(name).write_text(digest(name))
+    if name == "dev":
+        BEGUN.unlink()
     return f"{name} {time.monotonic() - started:.0f} s"
+
+
+def to_make(names: list[str]) -> list[str]:
+    """Return what must be made for the environments named to be ready.
+
+    A developer's workbench stays one: it is made anew with what the tests need.
+    """
+    missing = [name for name in names if not is_ready(name)]
+    if "workbench" in missing and "dev" not in missing and (WORKBENCH / "bin" / "pytest").exists():
+        missing.append("dev")
+    if "dev" in missing and "workbench" not in missing and (BEGUN.exists() or not is_ready("workbench")):
+        missing.append("workbench")
+    return missing
+
+
+def make_in_order(names: list[str]) -> list[str]:
+    """Make environments one after the other."""
+    return [make(name) for name in names]
+
+
+def prepare(environ: MutableMapping[str, str]) -> None:
+    """Keep the person's own settings of pip and uv from changing what is installed.
+
+    Where it comes from, and whom to trust there, is theirs to say; it is said once for both tools.
+    """
+    for variable in ("PIP_REQUIRE_VIRTUALENV", "PIP_USER", "PIP_TARGET", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"):
+        environ.pop(variable, None)
+    for variable, others in SAME.items():
+        found = next((environ[other] for other in others if environ.get(other)), None)
+        if found and not environ.get(variable):
+            environ[variable] = found
+
+
+def keep_cache() -> None:
+    """Keep uv's downloads in the checkout where there is no home folder to keep them in."""
+    asked = subprocess.run(
+        [PLACES["uv"] / "bin" / "uv", "cache", "dir", "--color", "never"], capture_output=True, text=True, check=False
+    )
+    folder = asked.stdout.strip()
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        usable = bool(folder) and os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        os.environ["UV_CACHE_DIR"] = str(TOOLS / "cache")
 
 
 def main(names: list[str]) -> None:
     """Make the environments named that are not ready."""
     if sys.version_info < MINIMUM:
-        raise SystemExit(f"this needs Python 3.11 or newer; this is {sys.version.split()[0]}")
+        raise SystemExit(
+            f"this needs Python 3.11 or newer; this is {sys.version.split()[0]} ({sys.executable})\n"
+            "do this  make setup PYTHON=python3.12    (the name or path of one that is installed)"
+        )
     unknown = [name for name in names if name not in PLACES]
     if unknown:
         raise SystemExit(f"no such environment: {', '.join(unknown)}; one of {', '.join(PLACES)}")
-    missing = [name for name in names if not is_ready(name)]
+    missing = to_make(names)
     if not missing:
         return
     print(f"  making tool environments: {', '.join(missing)} (cached next time)", flush=True)
-    # Settings of the person's own pip or uv must not change what is installed; where to get it from is theirs to say.
-    for variable in ("PIP_REQUIRE_VIRTUALENV", "PIP_USER", "PIP_TARGET", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"):
-        os.environ.pop(variable, None)
+    prepare(os.environ)
     if not is_ready("uv"):
-        make("uv", None)
-    uv = PLACES["uv"] / "bin" / "uv"
+        make_uv()
+    keep_cache()
+    first = [name for name in ("workbench", "dev") if name in missing]
+    jobs = [first, *([name] for name in missing if name not in (*first, "uv"))]
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda name: make(name, uv), (name for name in missing if name != "uv")))
+        done = [line for lines in pool.map(make_in_order, jobs) for line in lines]
     if done:
         print(f"✓ environments ready ({', '.join(done)})", flush=True)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -33,11 +35,26 @@ def test_import_pik_does_not_even_need_boto3() -> None:
     assert "boto3" not in modules_after("import pik")
 
 
-def test_the_workbench_lock_satisfies_pyproject() -> None:
+def test_the_lock_files_satisfy_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    versions = environment_yml.locked()
-    wanted = [Requirement(r) for r in project["project"]["dependencies"] + project["dependency-groups"]["dev"]]
-    assert [str(r) for r in wanted if not r.specifier.contains(versions.get(r.name.lower(), "0"))] == []
+    for wanted, lock in (
+        (project["project"]["dependencies"], "workbench"),
+        (project["dependency-groups"]["dev"], "dev"),
+    ):
+        versions = environment_yml.locked(lock)
+        needed = [Requirement(line) for line in wanted]
+        assert [str(r) for r in needed if not r.specifier.contains(versions.get(r.name.lower(), "0"))] == []
+
+
+def test_what_only_tests_need_is_not_in_the_workbench() -> None:
+    tools = {"pytest", "mypy", "ruff", "moto", "playwright", "hypothesis"}
+    assert tools & environment_yml.locked().keys() == set()
+    assert tools <= environment_yml.locked("dev").keys()
+
+
+def test_the_test_tools_change_no_version_of_the_workbench() -> None:
+    workbench, dev = environment_yml.locked(), environment_yml.locked("dev")
+    assert {name for name in workbench.keys() & dev.keys() if workbench[name] != dev[name]} == set()
 
 
 def test_environment_yml_is_what_the_lock_says() -> None:
@@ -81,3 +98,26 @@ def test_no_file_names_a_package_registrys_host() -> None:
         ["git", "grep", "-lE", "|".join(hosts)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert found.stdout == ""
+
+
+def test_the_workbench_imports_nothing_that_only_tests_have() -> None:
+    only_tests = environment_yml.locked("dev").keys() - environment_yml.locked().keys()
+    there = packages_distributions()
+    foreign = {
+        (str(path.relative_to(ROOT)), name)
+        for path in [*(ROOT / "pik").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
+        for name in imported(path)
+        if {d.lower().replace("_", "-") for d in there.get(name, [])} & only_tests
+    }
+    assert foreign == set()
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a source file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
