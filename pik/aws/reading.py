@@ -12,7 +12,6 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
 from pik import clock, events
@@ -20,12 +19,12 @@ from pik.aws import batch, stack, stored
 from pik.aws.inventory import messages, settling
 from pik.environments import Environment
 from pik.events import Event
+from pik.pipeline.aws import from_item
 from pik.pipeline.rows import Arrival, expand
 from pik.pipeline.settings import METRICS_NAMESPACE
 
 T = TypeVar("T")
 Row = dict[str, Any]
-_deserialize = TypeDeserializer().deserialize
 PARALLEL = 16
 ATTEMPTS = 8  # of a read; the waits between them grow to seconds
 SELDOM = 5.0
@@ -130,7 +129,7 @@ class Stores:
         found = self.client("dynamodb").get_item(
             TableName=self.outputs["DedupeTable"], Key={"event_id": {"S": event_id}}, ConsistentRead=True
         )
-        return row(found["Item"]) if "Item" in found else None
+        return from_item(found["Item"]) if "Item" in found else None
 
     def arrivals(self, entity_id: str, start: str = "", end: str = "", most: int | None = None) -> list[Row]:
         """Return every row of an entity (or the first ``most``) in the order of event time.
@@ -177,14 +176,14 @@ class Stores:
             },
             ConsistentRead=True,
         )
-        return _version(row(found["Item"])) if "Item" in found else None
+        return _version(from_item(found["Item"])) if "Item" in found else None
 
     def versions(self, wanted: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row | None]:
         """Return many versions by (entity, day, replay)."""
         keys = {(events.aggregate_pk(key[0], key[1]), events.version_sk(key[2])): key for key in wanted}
         client = self.client("dynamodb")
         items = [{"PK": {"S": pk}, "SK": {"S": sk}} for pk, sk in keys]
-        rows = map(row, batch.items(client, self.outputs["AggregatesTable"], items))
+        rows = map(from_item, batch.items(client, self.outputs["AggregatesTable"], items))
         found = {keys[row["PK"], row["SK"]]: _version(row) for row in rows}
         return {key: found.get(key) for key in keys.values()}
 
@@ -194,7 +193,7 @@ class Stores:
         for page in pages.paginate(TableName=self.outputs["AggregatesTable"], PaginationConfig={"PageSize": 50}):
             for item in page["Items"]:
                 if "state" in item:
-                    return row(item)
+                    return from_item(item)
         return None
 
     def waiting(self) -> int:
@@ -258,13 +257,8 @@ class Stores:
         """Yield the rows that a Query finds, as Python values. ``table`` is the name of the table's stack output."""
         pages = self.client("dynamodb").get_paginator("query")
         for page in pages.paginate(TableName=self.outputs[table], **query):
-            yield from map(row, page["Items"])
+            yield from map(from_item, page["Items"])
 
 
 def _version(row: Row) -> Row:
     return {**row, "state": json.loads(row["state"]), "input_count": int(row["input_count"])}
-
-
-def row(item: dict[str, Any]) -> Row:
-    """Return an item of a table as Python values."""
-    return {name: _deserialize(value) for name, value in item.items()}

@@ -16,6 +16,7 @@ from pik import phases, project
 from pik.aws import mapping, stack
 from pik.aws.guard import Place, guard
 from pik.aws.inventory import messages
+from pik.aws.reading import Stores
 from pik.aws.stack import Say, Stack, aws_errors, silent
 from pik.aws.template import parse
 from pik.environments import Environment
@@ -146,9 +147,7 @@ def _situation(environment: Environment, found: Stack | None) -> Situation:
 
 
 def _foretold(environment: Environment, place: Place, say: Say) -> Prediction | None:
-    from pik.workbench.workbench import Workbench
-
     found = place.stack
     if found is None or "QueueUrl" not in found.outputs:
         return None
-    return foretell(Workbench(environment, place.account, found.phase.label, found.outputs), say)
+    return foretell(Stores(environment, found.outputs), say)

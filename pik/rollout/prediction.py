@@ -17,11 +17,10 @@ from pik.aws.inventory import messages
 from pik.aws.reading import PARALLEL, Row, Stores
 from pik.aws.stack import Say, aws_errors
 from pik.pipeline import queue
+from pik.replays.outstanding import outstanding
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from pik.workbench.workbench import Workbench
 
 MOST = 10_000  # messages whose raw objects are read
 _Group = tuple[str, str, str]  # entity, day, replay
@@ -108,33 +107,30 @@ def frame(versions: Iterable[Version], **attrs: Any) -> pd.DataFrame:
     return frames.frame(schema, map(vars, versions), **attrs)
 
 
-def predict(wb: Workbench, say: Say, *, most: int = MOST) -> Prediction:
+def predict(stores: Stores, say: Say, *, most: int = MOST) -> Prediction:
     """Return what the processor will write for the messages that wait. Reads tables and raw objects; receives nothing.
 
     Args:
-        wb: the environment's workbench.
+        stores: the environment's stores.
         say: called with a sentence when something takes a while.
         most: look at so many messages, those sent last; the sentence says when there are more.
 
     Raises:
         AwsError: AWS said no.
     """
-    from pik.workbench.queues import expected
-
     say("reading which messages were sent and not counted yet")
-    with aws_errors(wb.environment, "foretell what the processor writes"):
-        rows, complete = expected(wb, most)
-        stores = Stores(wb.environment, wb.outputs)
+    with aws_errors(stores.environment, "foretell what the processor writes"):
+        rows, complete = outstanding(stores, most)
         if rows:
             say(f"reading the raw objects of {len(rows):,} messages")
         faulty = _faulty(stores, rows)
         return Prediction(
             versions=_versions(stores, [row for row, wrong in zip(rows, faulty, strict=True) if not wrong]),
             messages=len(rows),
-            waiting=messages(wb.environment, wb.outputs["QueueUrl"]),
+            waiting=messages(stores.environment, stores.outputs["QueueUrl"]),
             set_aside=sum(faulty),
             complete=complete,
-            dead_letters=messages(wb.environment, wb.outputs["DeadLetterQueueUrl"]),
+            dead_letters=messages(stores.environment, stores.outputs["DeadLetterQueueUrl"]),
         )
 
 

@@ -18,18 +18,17 @@ from pik.aws.stack import aws_errors
 from pik.events import Event
 from pik.pipeline.aggregators import fold
 from pik.replays.records import Replay
+from pik.replays.versions import contributions, stored
 from pik.workbench import frames
 from pik.workbench.replays import known
 from pik.workbench.versions import (
     CONTRIBUTIONS,
     Key,
     Row,
-    contributions,
     differences,
     leaves,
     number,
     require,
-    stored,
     version_key,
 )
 
@@ -67,7 +66,7 @@ def aggregates(
     """
     with aws_errors(wb.environment, "read the aggregates"):
         of = known(wb, entity=entity, replay_ids=None if replay is None else [replay])
-        written = stored(wb, entity, day) if entity is not None and day is not None else ()
+        written = stored(wb.stores, entity, day) if entity is not None and day is not None else ()
         found: dict[Key, Row | None] = {version_key(row): row for row in written}
         keys = [
             (str(one.head["entity_id"]), of_day, one.replay_id)
@@ -75,7 +74,7 @@ def aggregates(
             for of_day in one.expected
             if day in (None, of_day)
         ]
-        found |= Stores(wb.environment, wb.outputs).versions(key for key in keys if key not in found)
+        found |= wb.stores.versions(key for key in keys if key not in found)
     rows = [_row(key, version, of.get(key[2])) for key, version in found.items() if replay in (None, key[2])]
     if not include_probes and entity is None and replay is None:
         rows = [row for row in rows if not events.is_probe(row["entity_id"])]
@@ -140,7 +139,7 @@ def aggregate_diff(wb: Workbench, a: Any, b: Any) -> AggregateDiff:
     first, second = version_key(a), version_key(b)
     with aws_errors(wb.environment, "compare two aggregates"):
         states = [require(wb, key)["state"] for key in (first, second)]
-        left, right = ({row["event_id"]: row for row in contributions(wb, *key)} for key in (first, second))
+        left, right = ({row["event_id"]: row for row in contributions(wb.stores, *key)} for key in (first, second))
     return AggregateDiff(
         first,
         second,
@@ -206,10 +205,10 @@ def aggregate_drift(wb: Workbench, entity: str, day: str, replay: str) -> Aggreg
         >>> aggregate_drift(wb, "N14228", "2013-01-01", "rp-7").drifted  # doctest: +SKIP
         False
     """
-    key, stores = (entity, day, replay), Stores(wb.environment, wb.outputs)
+    key, stores = (entity, day, replay), wb.stores
     with aws_errors(wb.environment, "compute an aggregate again"):
         version = require(wb, key)
-        counted = {row["event_id"]: row for row in contributions(wb, *key)}
+        counted = {row["event_id"]: row for row in contributions(wb.stores, *key)}
         rows = {row["event_id"]: row for row in _first_arrivals(stores, entity, day)}
         read, problems = _read(stores, counted, rows)
         selected = _selected(wb, replay, rows)

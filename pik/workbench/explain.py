@@ -27,8 +27,8 @@ from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
 from pik.pipeline.aws import from_item
 from pik.pipeline.rows import expand
+from pik.replays import reading as replay_table
 from pik.replays.records import Replay
-from pik.workbench import replay_rows
 from pik.workbench.explanation import Explanation, Line
 from pik.workbench.log_lines import FUNCTIONS, fields
 from pik.workbench.log_windows import Window, backwards, naming, without_repeats
@@ -148,9 +148,9 @@ def _replayed(wb: Workbench, event_id: str, found: _Found) -> None:
         return
     pk, at = events.aggregate_pk(entity, sk[events.SK_TIME][:10]), sk[events.SK_TIME]
     versions = _query(wb, "AggregatesTable", pk, events.version_sk(""))
-    found.replays, found.all_replays = replay_rows.of_entity(
-        wb, entity, at, [str(row["replay_id"]) for row in versions]
-    )
+    with aws_errors(wb.environment, "read the replays of the entity"):
+        named = [str(row["replay_id"]) for row in versions]
+        found.replays, found.all_replays = replay_table.of_entity(wb.stores, entity, at, named)
     ids = dict.fromkeys([*found.replays, *(str(row["replay_id"]) for row in versions)])
     keys = [{"PK": _serialize(pk), "SK": _serialize(events.contribution_sk(name, event_id))} for name in ids]
     counted = batch.items(wb.environment.client("dynamodb"), wb.outputs["AggregatesTable"], keys)

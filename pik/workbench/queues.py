@@ -20,16 +20,12 @@ import pyarrow as pa
 from pik import events
 from pik.aws import peek as looking
 from pik.aws.inventory import queue_counts
-from pik.aws.reading import Stores
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
-from pik.replays.records import Replay
-from pik.replays.sent import sent
+from pik.replays.outstanding import outstanding
 from pik.workbench import frames
-from pik.workbench.replays import known
 from pik.workbench.telemetry import logs
-from pik.workbench.versions import contributions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
     from pik.workbench.redriving import Redrive
     from pik.workbench.workbench import Workbench
 
-RETENTION = timedelta(days=14)  # of both queues
 STEPS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 3 * 24, 7 * 24, 14 * 24))  # back in the log
 REQUESTS = 60  # of one look into the log
 _PARALLEL = 16
@@ -87,7 +82,7 @@ class Queue:
             if live:
                 return _received(self.wb, url, max_messages, MESSAGES)
             counts = _counts(self.wb, url)
-            rows, complete = expected(self.wb, max_messages)
+            rows, complete = outstanding(self.wb.stores, max_messages)
         more = "" if complete else "at least "
         sentence = f"{_waiting(counts)}; {more}{len(rows)} were sent and are not counted yet; nothing was touched"
         return frames.frame(MESSAGES, rows, **counts, live=False, sentence=sentence)
@@ -175,7 +170,7 @@ def message_row(message: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 def judged(wb: Workbench, messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return received dead letters as rows, each with what the processor would make of it now."""
-    stores, now, kept = Stores(wb.environment, wb.outputs), datetime.now(UTC), list(messages)
+    stores, now, kept = wb.stores, datetime.now(UTC), list(messages)
     with ThreadPoolExecutor(_PARALLEL) as pool:
         faults = list(pool.map(lambda message: looking.fault(stores, message["Body"]), kept))
     return [
@@ -206,42 +201,6 @@ def _received(wb: Workbench, url: str, limit: int, schema: pa.Schema) -> pd.Data
         cut_short=look.cut_short,
         sentence=sentence,
     )
-
-
-def expected(wb: Workbench, limit: int) -> tuple[list[dict[str, Any]], bool]:
-    """Return messages sent in the last 14 days whose event is not counted, newest replay first; and whether all.
-
-    Each is the row of the events table that the message refers to, with the ``replay_id``. Reads tables only.
-    """
-    since = events.format_time(datetime.now(UTC) - RETENTION)
-    recent = [replay for replay in known(wb).values() if replay.total("sent") and replay.row()["finished"] >= since]
-    stores = Stores(wb.environment, wb.outputs)
-    versions = stores.versions((r.head["entity_id"], day, r.replay_id) for r in recent for day in r.expected)
-    rows: list[dict[str, Any]] = []
-    for replay in reversed(recent):
-        counted = {
-            day: (versions[replay.head["entity_id"], day, replay.replay_id] or {"input_count": 0})["input_count"]
-            for day in replay.expected
-        }
-        if all(counted[day] >= expected for day, expected in replay.expected.items()):
-            continue
-        rows += _outstanding(wb, stores, replay)
-        if len(rows) > limit:
-            return rows[:limit], False
-    return rows, True
-
-
-def _outstanding(wb: Workbench, stores: Stores, replay: Replay) -> list[dict[str, Any]]:
-    """The messages of one replay whose event is not counted: what was dealt with, less the contributions."""
-    entity, head = str(replay.head["entity_id"]), replay.head
-    counted = {row["event_id"] for day in replay.expected for row in contributions(wb, entity, day, replay.replay_id)}
-    finished = replay.row()["finished"]
-    window = stores.arrivals(entity, str(head["start_time"]), str(head["end_time"]))
-    return [
-        {**row, "replay_id": replay.replay_id, "sent": finished, "basis": "expected", "age_s": None}
-        for row in sent(replay, window).rows
-        if row["event_id"] not in counted
-    ]
 
 
 def _logged(wb: Workbench, wanted: int) -> tuple[list[dict[str, Any]], datetime, bool]:

@@ -39,7 +39,6 @@ import pyarrow as pa
 
 from pik import events
 from pik.aws.inventory import messages
-from pik.aws.reading import Stores
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
@@ -294,7 +293,7 @@ def _aggregates(wb: Workbench, known: list[Replay], start: str, end: str) -> tup
     notes = [] if processing else [f"Aggregates with fewer events than sent are not judged: {why}."]
     recent = events.format_time(datetime.now(UTC) - SETTLED)
     young = {replay.replay_id for replay in known if (replay.row()["finished"] or "") > recent}
-    versions, told = Stores(wb.environment, wb.outputs).versions(expected), list[Row]()
+    versions, told = wb.stores.versions(expected), list[Row]()
     late = 0
     for (entity, day, replay_id), number in expected.items():
         version = versions[entity, day, replay_id]

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from pik import events
 from pik.aws.stack import aws_errors
-from pik.replays.records import Replay, replays_of
-from pik.workbench import frames, replay_rows
+from pik.replays import reading
+from pik.replays.records import Replay
+from pik.workbench import frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,5 +55,5 @@ def replays(
 def known(wb: Workbench, *, entity: str | None = None, replay_ids: Iterable[str] | None = None) -> dict[str, Replay]:
     """Return replays by id, oldest first; with ``replay_ids`` only their rows are read, else the whole table."""
     with aws_errors(wb.environment, "read the replays table"):
-        rows = replay_rows.scanned(wb) if replay_ids is None else replay_rows.of(wb, replay_ids)
-    return {name: one for name, one in replays_of(rows).items() if entity is None or one.head["entity_id"] == entity}
+        found = reading.every(wb.stores) if replay_ids is None else reading.of(wb.stores, replay_ids)
+    return {name: one for name, one in found.items() if entity is None or one.head["entity_id"] == entity}

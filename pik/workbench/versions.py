@@ -1,4 +1,4 @@
-"""Versions of aggregates and their contributions as the aggregates table holds them, and how two states differ."""
+"""Which version of an aggregate is meant, and how two states differ."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pik import events
-from pik.aws.reading import Stores
 from pik.errors import UsageError
-from pik.pipeline.aws import from_item
 from pik.workbench import frames
 
 if TYPE_CHECKING:
@@ -32,18 +29,6 @@ CONTRIBUTIONS = pa.schema(
 NUMBERS = pa.schema([("path", pa.string()), ("a", pa.string()), ("b", pa.string()), ("difference", pa.float64())])
 
 
-def stored(wb: Workbench, entity: str, day: str) -> Iterator[Row]:
-    """Yield every version of an entity and day, its state as JSON value."""
-    for row in _query(wb, entity, day, events.version_sk("")):
-        yield {**row, "state": json.loads(row["state"])}
-
-
-def contributions(wb: Workbench, entity: str, day: str, replay_id: str) -> Iterator[Row]:
-    """Yield the rows that say which events a version counts, in the order of their ids."""
-    prefix = events.contribution_sk(replay_id, "")
-    return _query(wb, entity, day, prefix)
-
-
 def version_key(given: Any) -> Key:
     """Return (entity, day, replay) of whatever names a version; raise UsageError."""
     try:
@@ -60,7 +45,7 @@ def version_key(given: Any) -> Key:
 
 def require(wb: Workbench, key: Key) -> Row:
     """Return a version, its state as JSON value; raise UsageError when it is not written."""
-    found = Stores(wb.environment, wb.outputs).version(*key)
+    found = wb.stores.version(*key)
     if found is None:
         raise UsageError(
             f"no such aggregate: {' · '.join(key)}",
@@ -110,17 +95,3 @@ def number(text: str | None) -> Decimal | None:
     except InvalidOperation:
         return None
     return found if found is None or found.is_finite() else None
-
-
-def _query(wb: Workbench, entity: str, day: str, prefix: str) -> Iterator[Row]:
-    pages = wb.environment.client("dynamodb").get_paginator("query")
-    for page in pages.paginate(
-        TableName=wb.outputs["AggregatesTable"],
-        KeyConditionExpression="PK = :pk AND begins_with(SK, :prefix)",
-        ExpressionAttributeValues={
-            ":pk": {"S": events.aggregate_pk(entity, day)},
-            ":prefix": {"S": prefix},
-        },
-        ConsistentRead=True,
-    ):
-        yield from map(from_item, page["Items"])

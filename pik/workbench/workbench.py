@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from pik.aws.reading import Stores
     from pik.workbench.aggregates import AggregateDiff
     from pik.workbench.duplicates import Duplicates
     from pik.workbench.explain import Explanation
@@ -87,6 +88,13 @@ class Workbench:
             allow_scan=allow_scan,
             progress=progress,
         )
+
+    @cached_property
+    def stores(self) -> Stores:
+        """The stores row by row, as the checks read them (:mod:`pik.aws.reading`)."""
+        from pik.aws.reading import Stores
+
+        return Stores(self.environment, self.outputs)
 
     @cached_property
     def objects(self) -> Objects:

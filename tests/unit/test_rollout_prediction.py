@@ -55,7 +55,7 @@ def waiting(config: Settings) -> list[str]:
 
 
 def test_what_is_predicted_is_what_is_written(sent: Workbench, deployed: Settings) -> None:
-    predicted = predict(sent, silent)
+    predicted = predict(sent.stores, silent)
     assert predicted.exact
     assert predicted.sentence == "3 aggregates written from 15 events; 15 messages foreseen = 15 waiting"
     assert predicted.versions == tuple(
@@ -74,7 +74,7 @@ def test_what_is_counted_already_is_not_added_again(sent: Workbench, deployed: S
     bodies = waiting(deployed)
     done = [body for body in bodies if json.loads(body)["replay_id"] == "rp-1"][:2]
     processed(deployed, done)
-    predicted = predict(sent, silent)
+    predicted = predict(sent.stores, silent)
     assert predicted.versions[0] == Version("a", DAY, "rp-1", 3, 5)
     assert (predicted.messages, predicted.waiting, predicted.exact) == (13, 15, False)
     assert "again after they were counted" in predicted.sentence
@@ -90,7 +90,7 @@ def test_nothing_is_received_and_nothing_written(sent: Workbench, monkeypatch: p
         return made
 
     monkeypatch.setattr(boto3, "client", client)
-    predict(sent, silent)
+    predict(sent.stores, silent)
     assert set(calls) <= {"GetQueueAttributes", "Query", "Scan", "GetItem", "BatchGetItem", "GetObject"}
 
 
@@ -98,7 +98,7 @@ def test_a_message_that_can_never_be_processed_is_not_counted(sent: Workbench, w
     key = next(key for key in world.objects("raw/") if "event_date" in key)
     entity = json.loads(world.objects("raw/")[key])["entity_id"]
     boto3.client("s3").delete_object(Bucket="raw", Key=key)
-    predicted = predict(sent, silent)
+    predicted = predict(sent.stores, silent)
     lost = 2 if entity == "a" else 1  # "a" was replayed twice
     assert (predicted.set_aside, predicted.messages, predicted.exact) == (lost, 15, True)
     assert {one.inputs for one in predicted.versions if one.entity_id == entity} == {4}
@@ -111,14 +111,14 @@ def test_a_duplicate_that_was_sent_too_is_a_message_and_no_input(
     for _ in range(2):
         ingested(deployed, request_of, 3, "d")
     assert replayed(deployed, request_of, "rp-d", "d", include_duplicates=True)["statusCode"] == 200
-    predicted = predict(wb, silent)
+    predicted = predict(wb.stores, silent)
     assert predicted.versions == (Version("d", DAY, "rp-d", 3, 3),)
     assert (predicted.messages, predicted.waiting, predicted.exact) == (6, 6, True)
 
 
 def test_what_a_limit_leaves_out_is_said(sent: Workbench) -> None:
     said: list[str] = []
-    predicted = predict(sent, said.append, most=4)
+    predicted = predict(sent.stores, said.append, most=4)
     assert not predicted.complete
     assert not predicted.exact
     assert "NOT EXACT: 4 messages foreseen, 15 waiting: only the 4 sent last were looked at" in predicted.sentence
@@ -126,7 +126,7 @@ def test_what_a_limit_leaves_out_is_said(sent: Workbench) -> None:
 
 
 def test_without_messages_there_is_nothing_to_predict(wb: Workbench) -> None:
-    predicted = predict(wb, silent)
+    predicted = predict(wb.stores, silent)
     assert predicted.exact
     assert predicted.sentence == "0 aggregates written from 0 events; 0 messages foreseen = 0 waiting"
     assert list(predicted.frame.columns) == ["entity_id", "day", "replay_id", "inputs", "input_count"]
@@ -134,7 +134,7 @@ def test_without_messages_there_is_nothing_to_predict(wb: Workbench) -> None:
 
 
 def test_the_frame_has_a_row_for_each_version(sent: Workbench) -> None:
-    frame = predict(sent, silent).frame
+    frame = predict(sent.stores, silent).frame
     assert frame.to_dict("records")[2] == {
         "entity_id": "b",
         "day": DAY,

@@ -1,0 +1,29 @@
+"""Versions of aggregates and what they count, as the aggregates table holds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from pik import events
+from pik.aws.reading import Row, Stores
+
+
+def stored(stores: Stores, entity: str, day: str) -> Iterator[Row]:
+    """Yield every version of an entity and day, its state as JSON value."""
+    for row in _query(stores, entity, day, events.version_sk("")):
+        yield {**row, "state": json.loads(row["state"])}
+
+
+def contributions(stores: Stores, entity: str, day: str, replay_id: str) -> Iterator[Row]:
+    """Yield the rows that say which events a version counts, in the order of their ids."""
+    return _query(stores, entity, day, events.contribution_sk(replay_id, ""))
+
+
+def _query(stores: Stores, entity: str, day: str, prefix: str) -> Iterator[Row]:
+    return stores.query(
+        "AggregatesTable",
+        KeyConditionExpression="PK = :pk AND begins_with(SK, :prefix)",
+        ExpressionAttributeValues={":pk": {"S": events.aggregate_pk(entity, day)}, ":prefix": {"S": prefix}},
+        ConsistentRead=True,
+    )
