@@ -35,8 +35,6 @@ _KINDS = {
 
 def run(wb: Workbench, query: str, limit: int, say: Callable[[str], None]) -> pd.DataFrame:
     """Run a query that only reads, after saying what it reads; see :func:`pik.workbench.sql.sql`."""
-    from pik.workbench.sql import too_much
-
     if "QueryWorkGroup" not in wb.outputs:
         raise AwsError(
             f"{wb.environment.name}: the stack has no workgroup for Athena",
@@ -54,7 +52,7 @@ def run(wb: Workbench, query: str, limit: int, say: Callable[[str], None]) -> pd
     cost = f"about ${price:,.5f} at ${DOLLARS_PER_TB:g} per TB"
     say(f"Athena reads {most}{len(parts):,} objects, {units.size(size)}: {cost}")
     if size > limit:
-        raise too_much(size, limit, "read")
+        raise layout.too_much(size, limit, "read")
     with aws_errors(wb.environment, "ask Athena"):
         return _ask(wb, query, parts, size)
 

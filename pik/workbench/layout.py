@@ -14,6 +14,8 @@ from urllib.parse import unquote
 
 import duckdb
 
+from pik import units
+from pik.errors import Refused
 from pik.events import encode
 from pik.workbench.objects import Listed, Objects, in_parallel
 
@@ -217,3 +219,11 @@ def _matching(folders: list[Folder], known: Sequence[str], wanted: Conditions, n
         where = wanted.where(known)
         found = engine.execute(f"SELECT position FROM folders WHERE {where} ORDER BY 1").fetchall()  # noqa: S608 - above
     return [folders[position] for (position,) in found]
+
+
+def too_much(size: int, limit: int, doing: str) -> Refused:
+    """Return the refusal to read more than was allowed."""
+    return Refused(
+        f"the query would {doing} {units.size(size)}, more than {units.size(limit)}",
+        next_step=f"restrict source, event_type, event_date or hour; or pass max_bytes={size:_}",
+    )

@@ -8,43 +8,31 @@ after it has sent it to the queue.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pik import events
 from pik.aws import peek as looking
 from pik.aws.inventory import queue_counts
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError
-from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.replays.outstanding import outstanding
-from pik.workbench import frames
+from pik.workbench import frames, redriving
+from pik.workbench.messages import DEAD_LETTERS, MESSAGES, judged, message_row
+from pik.workbench.redriving import Redrive
 from pik.workbench.telemetry import logs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pik.workbench.redriving import Redrive
     from pik.workbench.workbench import Workbench
 
 STEPS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 3 * 24, 7 * 24, 14 * 24))  # back in the log
 REQUESTS = 60  # of one look into the log
 _PARALLEL = 16
-
-#: :data:`pik.workbench.frames.MESSAGES`, and how the row is known: ``basis`` is ``expected`` (sent and not counted yet,
-#: from the tables), ``logged`` (from the processor's log) or ``received`` (a live look).
-MESSAGES = pa.schema([*frames.MESSAGES, ("basis", pa.string()), ("age_s", pa.float64())])
-#: :data:`MESSAGES`, the id the message had in the queue, and whether the fault is mended: ``mended`` is true when the
-#: processor would take the message now; ``fault_now`` says why it would not. Both null when not looked at.
-DEAD_LETTERS = pa.schema(
-    [*MESSAGES, ("original_message_id", pa.string()), ("mended", pa.bool_()), ("fault_now", pa.string())]
-)
 
 
 @dataclass(frozen=True)
@@ -142,41 +130,8 @@ class DeadLetters:
             >>> plan = wb.dlq.redrive(codes=["raw_missing"])           # doctest: +SKIP
             >>> wb.dlq.redrive(False, codes=["raw_missing"], confirm=plan.confirm)  # doctest: +SKIP
         """
-        from pik.workbench import redriving
-
         chosen = redriving.Choice.of(codes, message_ids, event_ids, include_unmended)
         return redriving.redrive(self.wb, chosen, preview=preview, confirm=confirm, max_messages=max_messages)
-
-
-def message_row(message: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Return a received message as a row of :data:`DEAD_LETTERS`, without a judgement on its fault."""
-    body = _document(message["Body"])
-    attributes = {k: v.get("StringValue") for k, v in message.get("MessageAttributes", {}).items()}
-    sent = datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC)
-    return {
-        **{name: body.get(name) for name in ("replay_id", "event_id", "entity_id", "s3_key", "payload_sha256")},
-        "event_time": _time(body.get("event_time")),
-        "message_id": message["MessageId"],
-        "sent": sent,
-        "age_s": (now - sent).total_seconds(),
-        "receive_count": looking.receive_count(dict(message)),
-        "code": attributes.get(CODE_ATTRIBUTE),
-        "reason": attributes.get(REASON_ATTRIBUTE),
-        "original_message_id": attributes.get(MESSAGE_ID_ATTRIBUTE),
-        "body": message["Body"],
-        "basis": "received",
-    }
-
-
-def judged(wb: Workbench, messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return received dead letters as rows, each with what the processor would make of it now."""
-    stores, now, kept = wb.stores, datetime.now(UTC), list(messages)
-    with ThreadPoolExecutor(_PARALLEL) as pool:
-        faults = list(pool.map(lambda message: looking.fault(stores, message["Body"]), kept))
-    return [
-        message_row(message, now) | {"mended": not code, "fault_now": f"{code}: {reason}" if code else None}
-        for message, (code, reason) in zip(kept, faults, strict=True)
-    ]
 
 
 def _received(wb: Workbench, url: str, limit: int, schema: pa.Schema) -> pd.DataFrame:
@@ -243,21 +198,6 @@ def _counts(wb: Workbench, url: str) -> dict[str, int]:
 def _waiting(counts: Mapping[str, int]) -> str:
     flying = f", {counts['in_flight']} in flight" if counts["in_flight"] else ""
     return f"{counts['waiting']} messages wait{flying}"
-
-
-def _document(body: str) -> dict[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        return events.parse_time(text) if text else None
-    except ValueError:
-        return None
 
 
 def _positive(max_messages: int) -> None:

@@ -17,7 +17,7 @@ from pik import events, project
 from pik.aws import peek as looking
 from pik.aws.stack import aws_errors
 from pik.errors import Refused, UsageError
-from pik.workbench import frames, queues
+from pik.workbench import frames, messages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ class Redrive:
     """What a redrive would do (``preview``), or did.
 
     Attributes:
-        frame: the chosen dead letters (:data:`pik.workbench.queues.DEAD_LETTERS`): code, reason, whether mended.
+        frame: the chosen dead letters (:data:`pik.workbench.messages.DEAD_LETTERS`): code, reason, whether mended.
         left: those that were seen and stay where they are.
         preview: whether nothing was changed.
         confirm: what to pass as ``confirm`` to have exactly this done.
@@ -133,11 +133,11 @@ def redrive(
         aws_errors(wb.environment, "redrive"),
         looking.held(wb.environment, url, max_messages, hold) as found,
     ):
-        rows = sorted(queues.judged(wb, found.messages.values()), key=lambda row: (row["sent"], row["message_id"]))
+        rows = sorted(messages.judged(wb, found.messages.values()), key=lambda row: (row["sent"], row["message_id"]))
         chosen = [row for row in rows if choice.takes(row)]
         token = _token(chosen)
-        show = frames.frame(queues.DEAD_LETTERS, chosen)
-        left = frames.frame(queues.DEAD_LETTERS, [row for row in rows if not choice.takes(row)])
+        show = frames.frame(messages.DEAD_LETTERS, chosen)
+        left = frames.frame(messages.DEAD_LETTERS, [row for row in rows if not choice.takes(row)])
         if preview:
             return Redrive(show, left, preview=True, confirm=token)
         if confirm != token:

@@ -27,7 +27,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pik import units
-from pik.errors import Refused, UsageError
+from pik.errors import UsageError
 from pik.workbench import frames, layout
 from pik.workbench.cache import Cache
 from pik.workbench.layout import Part
@@ -98,14 +98,6 @@ def only_reads(query: str, engine: str = "duckdb") -> None:
         raise UsageError("not one query that only reads", next_step=do_this)
 
 
-def too_much(size: int, limit: int, doing: str) -> Refused:
-    """Return the refusal to read more than was allowed."""
-    return Refused(
-        f"the query would {doing} {units.size(size)}, more than {units.size(limit)}",
-        next_step=f"restrict source, event_type, event_date or hour; or pass max_bytes={size:_}",
-    )
-
-
 def _duckdb(wb: Workbench, query: str, limit: int, say: Say) -> pd.DataFrame:
     objects, cache = wb.objects, Cache(wb.environment, wb.outputs["RawBucket"])
     _bind(query, cache, wb.outputs["RawBucket"])
@@ -114,7 +106,7 @@ def _duckdb(wb: Workbench, query: str, limit: int, say: Say) -> pd.DataFrame:
     size, to_fetch = _size(wanted), _size(missing)
     say(f"{len(wanted):,} objects, {units.size(size)}; to fetch: {len(missing):,}, {units.size(to_fetch)}")
     if to_fetch > limit:
-        raise too_much(to_fetch, limit, "fetch")
+        raise layout.too_much(to_fetch, limit, "fetch")
     cache.fetch(objects, missing, say)
     attrs = {"engine": "duckdb", "objects": len(wanted), "bytes": size, "fetched_bytes": to_fetch}
     with _sandbox(cache, wanted, wb.outputs["RawBucket"]) as engine:

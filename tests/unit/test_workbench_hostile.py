@@ -22,7 +22,7 @@ from pik.rollout import figures
 from pik.rollout.banner import Banner
 from pik.runbooks import export
 from pik.runbooks.headless import HEADLESS
-from pik.workbench import aggregates, charts, duplicates, frames, gaps, lateness, queues, reconcile, replays, versions
+from pik.workbench import aggregates, charts, duplicates, frames, gaps, lateness, messages, reconcile, replays, versions
 from pik.workbench.aggregates import AggregateDiff
 from pik.workbench.duplicates import Duplicates
 from pik.workbench.explanation import Explanation, Line
@@ -134,11 +134,11 @@ class HostileWorkbench:
 
     @property
     def queue(self) -> Any:
-        return SimpleNamespace(peek=lambda *_: self._peeked(queues.MESSAGES))
+        return SimpleNamespace(peek=lambda *_: self._peeked(messages.MESSAGES))
 
     @property
     def dlq(self) -> Any:
-        return SimpleNamespace(peek=lambda *_: self._peeked(queues.DEAD_LETTERS))
+        return SimpleNamespace(peek=lambda *_: self._peeked(messages.DEAD_LETTERS))
 
     def _peeked(self, schema: pa.Schema) -> pd.DataFrame:
         frame = hostile(schema)

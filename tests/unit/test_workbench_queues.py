@@ -18,7 +18,7 @@ from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.pipeline.settings import Settings
-from pik.workbench import Workbench, frames, queues, redriving
+from pik.workbench import Workbench, frames, messages, queues, redriving
 from tests.unit.moto_workbench import ingested, replayed, workbench
 from tests.unit.world import World
 
@@ -150,8 +150,8 @@ def test_live_peeks_stop_by_themselves_before_a_message_is_moved_away(sent: Work
 
 def test_every_peek_has_its_schema_also_when_there_is_nothing(wb: Workbench) -> None:
     for live in (False, True):
-        assert frames.to_pandas(queues.MESSAGES.empty_table()).dtypes.equals(wb.queue.peek(live=live).dtypes)
-        assert frames.to_pandas(queues.DEAD_LETTERS.empty_table()).dtypes.equals(wb.dlq.peek(live=live).dtypes)
+        assert frames.to_pandas(messages.MESSAGES.empty_table()).dtypes.equals(wb.queue.peek(live=live).dtypes)
+        assert frames.to_pandas(messages.DEAD_LETTERS.empty_table()).dtypes.equals(wb.dlq.peek(live=live).dtypes)
 
 
 def test_dead_letters_say_why_and_whether_it_is_mended(sent: Workbench, dead: list[str], world: World) -> None:
