@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from html import escape as escape_html
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -126,37 +127,30 @@ class StepResult(BaseModel):
         return "\n".join(map(printable, lines))
 
     def to_html(self) -> str:
-        """Return the checklist as an HTML fragment; every value is escaped, so payloads are text, never markup."""
-        rows = "".join(_check_row(check) for check in self.checks)
-        changes = "".join(f"<li>{escape(change)}</li>" for change in self.changes)
-        undo = f"<p>undo with <code>{escape(self.undo)}</code></p>" if self.undo else ""
+        """Return the result as an HTML fragment, the answer first: verdict, findings, what to do; then the evidence.
+
+        Every value is escaped, so payloads are text, never markup.
+        """
         return (
             f'<section class="pik-step"><style>{RESULT_STYLE}</style>'
-            f'<h3><span class="pik-{self.verdict}">{_MARKS[self.verdict]}</span> {escape(self.title)}: '
+            f'<h3><span class="pik-{self.verdict}">{_MARKS[self.verdict]} {self.verdict}</span> {escape(self.title)}: '
             f"{escape(self.headline)}</h3>"
-            f'<table class="pik-checks"><thead><tr><th>verdict</th><th>check</th><th>what was found</th>'
-            f"<th>evidence</th></tr></thead><tbody>{rows}</tbody></table>"
-            + (f"<p>changed</p><ul>{changes}</ul>" if changes else "")
-            + undo
-            + "</section>"
+            f"{_findings(self)}{_changed(self)}{_folded_evidence(self)}</section>"
         )
 
 
 _MARKS = {Verdict.PASSED: "✓", Verdict.FAILED: "✗", Verdict.INCONCLUSIVE: "?"}
+# How findings are ordered: what closes the gate, what stays open, what is only shown, what is well.
+_ORDER = {
+    (Verdict.FAILED, True): 0,
+    (Verdict.INCONCLUSIVE, True): 1,
+    (Verdict.FAILED, False): 2,
+    (Verdict.INCONCLUSIVE, False): 3,
+    (Verdict.PASSED, True): 4,
+    (Verdict.PASSED, False): 4,
+}
 _FOLD_ABOVE = 240
-# Colours that read on light and dark; everything else is JupyterLab's own.
-RESULT_STYLE = (
-    ".pik-step .pik-passed{color:#2b9a66}.pik-step .pik-failed{color:#d9483b}.pik-step .pik-inconclusive{color:#b7791f}"
-    ".pik-step table.pik-checks{border-collapse:collapse;table-layout:auto;width:100%;font-size:13px}"
-    ".pik-step .pik-checks td,.pik-step .pik-checks th{text-align:left;vertical-align:top;padding:4px 10px 4px 0;"
-    "white-space:normal;background:none}"
-    ".pik-step .pik-checks tbody tr{border-top:1px solid rgba(128,128,128,.3);background:none}"
-    ".pik-step .pik-checks td:last-child{min-width:24ch}"
-    ".pik-step td:first-child{white-space:nowrap;font-weight:600}"
-    ".pik-step dl{display:grid;grid-template-columns:max-content 1fr;gap:0 10px;margin:0}"
-    ".pik-step dt{opacity:.7;font-weight:400}.pik-step dd{margin:0;overflow-wrap:anywhere}"
-    ".pik-step pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}"
-)
+RESULT_STYLE = (Path(__file__).parent / "data" / "notebook.css").read_text("utf-8")
 
 
 def escape(text: str) -> str:
@@ -175,14 +169,41 @@ def _evidence(item: Evidence) -> str:
     )
 
 
-def _check_row(check: Check) -> str:
-    evidence = "".join(_evidence(item) for item in check.evidence)
-    remedy = f"<br><em>do this: {escape(check.remedy)}</em>" if check.remedy and check.stops else ""
-    remedy += f"<br><em>look: <code>{escape(check.investigate)}</code></em>" if check.investigate else ""
-    advisory = "" if check.blocking else " (advisory)"
+def _findings(result: StepResult) -> str:
+    """The checks, a line each: those that stop first, with what to do; the same advice once."""
+    lines, before = [], ""
+    for check in sorted(result.checks, key=lambda check: _ORDER[check.verdict, check.blocking]):
+        said = "" if check.sentence.rstrip(".") == result.headline and len(result.checks) == 1 else check.sentence
+        advisory = "" if check.blocking else " (advisory)"
+        line = f'<span class="pik-{check.verdict}">{_MARKS[check.verdict]} {escape(check.name)}{advisory}</span> '
+        line += escape(said)
+        if check.remedy and check.stops and check.remedy != before:
+            line += f'<span class="pik-next">do this: {escape(check.remedy)}</span>'
+            before = check.remedy
+        if check.investigate:
+            line += f'<span class="pik-next">look: <code>{escape(check.investigate)}</code></span>'
+        lines.append(f"<li>{line}</li>")
+    return f'<ul class="pik-findings">{"".join(lines)}</ul>'
+
+
+def _changed(result: StepResult) -> str:
+    changes = "".join(f"<li>{escape(change)}</li>" for change in result.changes)
+    undo = f"<p>undo with <code>{escape(result.undo)}</code></p>" if result.undo else ""
+    return (f"<p>changed</p><ul>{changes}</ul>" if changes else "") + undo
+
+
+def _folded_evidence(result: StepResult) -> str:
+    rows = [
+        f'<tr><td><span class="pik-{check.verdict}">{_MARKS[check.verdict]}</span> {escape(check.name)}</td>'
+        f"<td><dl>{''.join(map(_evidence, check.evidence))}</dl></td></tr>"
+        for check in result.checks
+        if check.evidence
+    ]
     return (
-        f'<tr><td class="pik-{check.verdict}">{_MARKS[check.verdict]} {check.verdict}{advisory}</td>'
-        f"<td>{escape(check.name)}</td><td>{escape(check.sentence)}{remedy}</td><td><dl>{evidence}</dl></td></tr>"
+        '<details class="pik-evidence"><summary>the evidence for this</summary>'
+        f'<table class="pik-checks"><tbody>{"".join(rows)}</tbody></table></details>'
+        if rows
+        else ""
     )
 
 

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +41,8 @@ def banner(environment: Environment) -> Banner:
     return where(environment)
 
 
-@cache
 def _clickable() -> None:
-    """Embed the tables' library, once for each kernel."""
+    """Embed the tables' library; each time, because a notebook opened again has lost the output that had it."""
     from itables import init_notebook_mode
 
     init_notebook_mode(all_interactive=False, connected=False)

@@ -18,6 +18,13 @@ from pik.text import printable
 
 STATUSES = ("any", "ACCEPTED", "DUPLICATE", "CONFLICT")
 Values = dict[str, Any]
+# JupyterLab runs the command of a button in the output of a cell that was run here, and of no other, without asking:
+# https://jupyterlab.readthedocs.io/en/stable/user/commands.html#commands-list
+_RUN = (
+    '<p class="pik-asked"><button type="button" class="jp-mod-styled jp-mod-accept" '
+    'data-commandlinker-command="notebook:run-all-cells">Run</button> '
+    "<small>choose, then Run (or Run ▸ Run All Cells)</small></p>"
+)
 
 
 @dataclass
@@ -81,16 +88,21 @@ class Inputs:
         self._memory.keep(self._notebook, self._parameters, self.values)
 
     def echo(self) -> str:
-        """Return the values used, as HTML."""
+        """Return the values used, as HTML: in a line those that were given, folded all of them with their meanings."""
         pairs = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th>"
             f"<td style='text-align:left'><code>{escape(_said(value))}</code></td>"
             f"<td style='text-align:left'>{escape(self._meanings.get(name, ''))}</td></tr>"
             for name, value in self.values.items()
         )
+        given = [f"{name} {_said(value)}" for name, value in self.values.items() if name != "env" and value != ""]
+        said = escape(" · ".join(given) or "the defaults")
         moved = self._where and self.values.get("env") != self._parameters.get("env")
         banner = self._where(self.values["env"]) if moved and self._where else ""
-        return f"{banner}<table><caption>what this notebook looks at</caption><tbody>{pairs}</tbody></table>"
+        return (
+            f'{banner}<details class="pik-asked"><summary>what this notebook looks at: {said}</summary>'
+            f"<table><tbody>{pairs}</tbody></table></details>"
+        )
 
     def _ipython_display_(self) -> None:
         from IPython.display import HTML, display
@@ -99,10 +111,10 @@ class Inputs:
             display(HTML(self.echo()))
             return
         display(self.form())
-        self._shown = display(HTML(self.echo()), display_id=True)
+        self._shown = display(HTML(_RUN + self.echo()), display_id=True)
 
     def form(self) -> Any:
-        """Return the widgets; changing one changes the value and its echo."""
+        """Return the widgets, side by side as far as there is room; changing one changes the value and its echo."""
         import ipywidgets
 
         boxes = []
@@ -110,8 +122,7 @@ class Inputs:
             box = _widget(name, value, self._meanings.get(name, ""))
             box.observe(lambda change, name=name: self._changed(name, change["new"]), names="value")
             boxes.append(box)
-        hint = ipywidgets.HTML("<small>choose, then run the cells below: Run ▸ Run Selected Cell and All Below</small>")
-        return ipywidgets.VBox([*boxes, hint], layout=ipywidgets.Layout(max_width="640px"))
+        return ipywidgets.HBox(boxes, layout=ipywidgets.Layout(flex_flow="row wrap", width="100%"))
 
     def _changed(self, name: str, value: Any) -> None:
         from IPython.display import HTML
@@ -119,7 +130,7 @@ class Inputs:
         self.choose(name, value)
         shown = self.__dict__.get("_shown")
         if shown is not None:
-            shown.update(HTML(self.echo()))
+            shown.update(HTML(_RUN + self.echo()))
 
 
 def _widget(name: str, value: Any, meaning: str) -> Any:
@@ -128,8 +139,8 @@ def _widget(name: str, value: Any, meaning: str) -> Any:
     shared = {
         "description": name,
         "tooltip": meaning,
-        "style": {"description_width": "110px"},
-        "layout": ipywidgets.Layout(width="100%"),
+        "style": {"description_width": "80px"},
+        "layout": ipywidgets.Layout(width="270px"),  # three side by side on a screen of 1280 pixels
     }
     if name == "env":
         return ipywidgets.Dropdown(options=NAMES, value=value, **shared)

@@ -51,3 +51,16 @@ def test_its_code_compiles(notebook: Any) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             compile(cell.source, "cell", "exec", dont_inherit=True)
+
+
+def test_its_answer_is_read_before_its_evidence_and_its_code(notebook: Any, request: pytest.FixtureRequest) -> None:
+    """Nobody scrolls past code to learn what was found; the step of a rollout answers after what it does."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    investigates = not request.node.callspec.id.startswith("rollout/")
+    shown = [cell.source for cell in code if not cell.metadata.get("jupyter", {}).get("source_hidden")]
+
+    assert shown == ([] if investigates else [code[0].source])
+    if investigates:
+        assert [cell.source for cell in code[1:3]] == [code[1].source, "ask.result()"]
+        assert code[1].source.endswith("\nask")
+        assert [cell.cell_type for cell in notebook.cells[:4]] == ["markdown", "code", "code", "code"]

@@ -59,6 +59,12 @@ class Investigation:
         """Where this is."""
         return banner(self.environment)
 
+    def _ipython_display_(self) -> None:
+        """Show where this is and what is looked at; the findings come next."""
+        from IPython.display import display
+
+        display(self.banner, self.inputs)
+
     @property
     def wb(self) -> Workbench:
         """The workbench on that environment."""
