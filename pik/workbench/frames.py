@@ -52,6 +52,16 @@ EVENTS = _schema(
     sk=_TEXT,
 )
 
+#: One row for each source and type that have raw objects; days are UTC days of the events.
+SOURCES = _schema(
+    source=_TEXT,
+    event_type=_TEXT,
+    first_day=_TEXT,
+    last_day=_TEXT,
+    days=_INT,  # on which there are events; null: more than a thousand
+    last_day_events=_INT,  # null: more than a thousand
+)
+
 #: One row for each raw object asked for; the payload follows as ``payload`` (JSON) or as ``payload.<name>`` columns.
 RAW = _schema(
     event_id=_TEXT,

@@ -89,6 +89,15 @@ class Workbench:
             progress=progress,
         )
 
+    def sources(self, source: str | None = None, *, most: int = 500) -> pd.DataFrame:
+        """Return which sources and types there are, and from which days (:mod:`pik.workbench.sources`).
+
+        Lists folders and reads no event: a few requests for each stream, whatever the environment's age.
+        """
+        from pik.workbench import sources
+
+        return sources.sources(self, source, most=most)
+
     @cached_property
     def stores(self) -> Stores:
         """The stores row by row, as the checks read them (:mod:`pik.aws.reading`)."""
