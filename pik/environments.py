@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import errors
-from pik.config import LOCAL_ACCOUNT, NAMES, EnvironmentConfig, config
+from pik.config import LOCAL_ACCOUNT, EnvironmentConfig, config
 
 if TYPE_CHECKING:  # boto3 takes longer to import than a refusal to say; most of those need no AWS
     import boto3
     import botocore.session
 
-__all__ = ["NAMES", "Environment", "as_aws_error", "environment"]
+__all__ = ["Environment", "as_aws_error", "environment"]
 # Who one is on the embedded AWS: "key:secret" or "key:secret:token" of an IAM user or role there; unset: root.
 EMBEDDED_KEYS = "PIK_EMBEDDED_KEYS"
 

@@ -130,4 +130,5 @@ def _show(error: PikError) -> None:
         lines = error.reason.replace("\n", "\n           ")
         console.print(f"  because  {lines}", soft_wrap=True)
     if error.next_step:
-        console.print(f"  do this  {printable(error.next_step)}", soft_wrap=True)
+        lines = error.next_step.replace("\n", "\n           ")
+        console.print(f"  do this  {lines}", soft_wrap=True)

@@ -35,13 +35,12 @@ def doctor(
 
     Exit codes: 0 nothing is wrong, 2 pik.toml is wrong, 4 something is where it does not belong.
     """
-    from pik import config
     from pik.rollout.doctor import doctor as examine
 
     if policy:
         _policy(env or [])
         return
-    found = examine(env or config.NAMES)
+    found = examine(env or ())
     emit(found.as_dict(), as_json=as_json, text=found.to_text())
     if not found.healthy:
         raise typer.Exit(4)

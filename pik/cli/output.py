@@ -10,6 +10,8 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from pik import config
+from pik.errors import UsageError
 from pik.text import printable
 
 if TYPE_CHECKING:
@@ -37,23 +39,21 @@ _stdout = Terminal(soft_wrap=True)
 
 def _known(name: str) -> str:
     """Refuse an environment that is none before anything heavy is imported."""
-    from pik.config import config
-
-    config(name)
+    config.config(name)
     return name
 
 
 def _complete(incomplete: str) -> list[str]:
-    from pik.config import NAMES
+    try:
+        return [name for name in config.names() if name.startswith(incomplete)]
+    except UsageError:  # a shell has no place for it; the command says so
+        return []
 
-    return [name for name in NAMES if name.startswith(incomplete)]
 
-
+ENVIRONMENTS = config.listed()  # for help texts; read when the program starts
 EnvOption = Annotated[
     str,
-    typer.Option(
-        "--env", "-e", help="Environment: local, dev, staging or prod.", callback=_known, autocompletion=_complete
-    ),
+    typer.Option("--env", "-e", help=f"Environment: {ENVIRONMENTS}.", callback=_known, autocompletion=_complete),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 

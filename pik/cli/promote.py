@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pik.cli.output import EnvOption, JsonOption, console, emit, labelled
+from pik.cli.output import ENVIRONMENTS, EnvOption, JsonOption, console, emit, labelled
 
 if TYPE_CHECKING:
     from pik.environments import Environment
@@ -34,7 +34,7 @@ def _say(message: str) -> None:
 def promote(
     to: Annotated[str, typer.Option("--to", help="The phase to go to: replay or processor.")] = "",
     env: Annotated[
-        str | None, typer.Option("--env", "-e", help="Environment: local, dev, staging or prod. [default: local]")
+        str | None, typer.Option("--env", "-e", help=f"Environment: {ENVIRONMENTS}. [default: local]")
     ] = None,
     plan: Annotated[
         Path | None, typer.Option(help="Do exactly this plan (pik plan --deployed --out) or nothing.", dir_okay=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pik.cli.output import EnvOption, JsonOption, console, emit, labelled
+from pik.cli.output import ENVIRONMENTS, EnvOption, JsonOption, console, emit, labelled
 from pik.cli.promote import OverrideOption, confirmed
 from pik.cli.promote import run as run_promotion
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PhaseOption = Annotated[str | None, typer.Option("--phase", "-p", help="ingest (1), replay (2) or processor (3).")]
 MaybeEnvOption = Annotated[
     str | None,
-    typer.Option("--env", "-e", help="Environment: local, dev, staging or prod.", show_default="local"),
+    typer.Option("--env", "-e", help=f"Environment: {ENVIRONMENTS}.", show_default="local"),
 ]
 PlanOption = Annotated[
     Path | None,

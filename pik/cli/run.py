@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from pik import config
 from pik.cli.output import EnvOption, JsonOption, console, emit
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ MARKS = {
     "interrupted": ("!", "yellow"),
     "skipped": ("–", "dim"),
 }
-GUARDED = ("staging", "prod")
 SILENCE = 10.0  # seconds without a line, where there is no terminal
 
 
@@ -56,7 +56,9 @@ def run(
         str, typer.Option("--ticket", help="The change this is for, such as CHG-1234: in the report.")
     ] = "",
     runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Where runs are kept.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a run in prod.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before a run in prod, or where it is protected alike.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a runbook, or go on with a run. Its notebooks in order; it stops at the first check that does not pass.
@@ -104,12 +106,15 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 
 def _guard(env: str, yes: bool) -> None:
-    if env not in GUARDED:
+    """Say where a run goes that is not to play, and ask where much depends on it. Of one's own: by its protection."""
+    if env in ("local", "dev"):
         return
-    from pik.config import config
-
-    console.print(Text.assemble((f"this run goes to {env}", "bold"), f" (stack {config(env).stack})"))
-    if env != "prod" or yes:
+    found = config.config(env)
+    if env not in config.BUILT_IN and found.protection == "open":
+        return
+    console.print(Text.assemble((f"this run goes to {env}", "bold"), f" (stack {found.stack})"))
+    asked = env == "prod" or (env not in config.BUILT_IN and found.protection == "protected")
+    if not asked or yes:
         return
     from pik.errors import Refused
 

@@ -12,6 +12,7 @@ from pik.environments import Environment
 from pik.runbooks.headless import headless
 
 COLOURS = {"local": "#3b6ea5", "dev": "#2e7d5b", "staging": "#9a6700", "prod": "#c62828"}
+ALIKE = {"open": "dev", "guarded": "staging"}  # an environment of one's own has the colour of what is as well guarded
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Banner:
     when: datetime
     headless: bool
     embedded: bool = False
+    protection: str = ""
 
     def __repr__(self) -> str:
         return " · ".join(self._words)
@@ -39,7 +41,7 @@ class Banner:
         return [self.environment, account, self.region, self.stack, f"phase {self.phase}", when, mode]
 
     def _repr_html_(self) -> str:
-        colour = COLOURS.get(self.environment, COLOURS["prod"])
+        colour = COLOURS.get(self.environment) or COLOURS[ALIKE.get(self.protection, "prod")]
         name, *rest = (escape(word) for word in self._words)
         return (
             f'<div style="border-left:8px solid {colour};padding:6px 12px;margin:4px 0">'
@@ -62,4 +64,5 @@ def banner(environment: Environment) -> Banner:
         when=datetime.now(UTC),
         headless=headless(),
         embedded=environment.embedded,
+        protection=environment.config.protection,
     )

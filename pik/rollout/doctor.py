@@ -52,18 +52,19 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def doctor(names: Sequence[str] = config.NAMES, *, looked: Look = look, asked: Preflight = preflight) -> Diagnosis:
+def doctor(names: Sequence[str] = (), *, looked: Look = look, asked: Preflight = preflight) -> Diagnosis:
     """Look at this machine, at each environment and the account it is in, and at what two of them share.
 
-    Raises UsageError when ``pik.toml`` is wrong; everything else becomes a line of the checklist.
+    ``names``: the environments; all of them when empty. Raises UsageError when ``pik.toml`` is wrong; everything else
+    becomes a line of the checklist.
 
     >>> doctor().healthy                                              # doctest: +SKIP
     True
     """
-    config.load()
+    known = tuple(config.load())
     checks: dict[str, tuple[Check, ...]] = {"this machine": tuple(_machine())}
     places: dict[str, tuple[Environment, Place]] = {}
-    for name in names:
+    for name in names or known:
         try:
             found = environment(name)
             place, differences = looked(found)

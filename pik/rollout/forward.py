@@ -9,15 +9,12 @@ from collections.abc import Mapping
 
 from pik import phases
 from pik.aws.stack import Stack
+from pik.config import BUILT_IN, LONGEST_STACK
 from pik.environments import Environment
 from pik.errors import Refused, UsageError
 from pik.rollout import sam
 
 TOGGLES = ("EnableReplay", "EnableProcessor", "Environment", "Platform", "Canary")
-
-# A function's or role's name has 64 characters: the stack's, the logical id (ProcessorFunction) and 12 at random.
-# https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html
-LONGEST_STACK = 64 - len("-ProcessorFunction-") - 12
 
 
 def refuse_unless_forward(
@@ -113,8 +110,12 @@ def wanted(
         if name in parameters:
             raise UsageError(f"{name} is set by the environment and the phase", next_step="leave it out")
     found = {} if before else sam.configured_parameters(environment)
+    # The template protects the tables of every environment that it does not know; one to play with is told otherwise.
+    playground = environment.name not in BUILT_IN and environment.config.protection == "open"
+    if playground and not before:
+        found["DeletionProtection"] = "false"
     # Deletion protection comes in a second step after the first deploy: where that was interrupted, it comes now.
-    if before and before.parameters.get("DeletionProtection") == "false":
+    if before and before.parameters.get("DeletionProtection") == "false" and not playground:
         found["DeletionProtection"] = "true"
     found |= parameters
     if dry_run is not None:

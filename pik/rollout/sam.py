@@ -28,6 +28,7 @@ from pik import project
 from pik.aws.artifact import Digests, digests
 from pik.aws.stack import Say
 from pik.aws.template import parse
+from pik.config import BUILT_IN
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.events import sha256_json
@@ -141,7 +142,7 @@ def deploy_arguments(
 
     ``tags``: those that the stack has, which an update without them would take away.
     """
-    arguments = ["deploy", "--template-file", str(built.template), "--config-env", environment.name]
+    arguments = ["deploy", "--template-file", str(built.template), "--config-env", section(environment)]
     if project.SAMCONFIG.exists():
         arguments += ["--config-file", str(project.SAMCONFIG)]
     arguments += ["--stack-name", environment.stack, "--region", environment.region]
@@ -156,6 +157,18 @@ def deploy_arguments(
     quoted = {key: '"{}"'.format(value.replace('"', r"\"")) for key, value in sorted(parameters.items())}
     overrides = [f"ParameterKey={key},ParameterValue={value}" for key, value in quoted.items()]
     return [*arguments, "--parameter-overrides", *overrides]
+
+
+def section(environment: Environment) -> str:
+    """Return the name of the section of samconfig.toml that holds for an environment.
+
+    One of the user's own needs none: ``default`` holds for it then, and what that says of the stack's name and of the
+    parameter and the tag of the environment is overruled by a deploy.
+    """
+    if environment.name in BUILT_IN or not project.SAMCONFIG.exists():
+        return environment.name
+    found = tomllib.loads(project.SAMCONFIG.read_text(encoding="utf-8"))
+    return environment.name if environment.name in found else "default"
 
 
 def configured_parameters(environment: Environment) -> dict[str, str]:
@@ -173,8 +186,7 @@ def _configured(environment: Environment, name: str) -> dict[str, str]:
     if not project.SAMCONFIG.exists():
         return {}
     config = tomllib.loads(project.SAMCONFIG.read_text(encoding="utf-8"))
-    section = config.get(environment.name, {}).get("deploy", {}).get("parameters", {})
-    given = section.get(name, [])
+    given = config.get(section(environment), {}).get("deploy", {}).get("parameters", {}).get(name, [])
     pairs = shlex.split(given) if isinstance(given, str) else [str(item) for item in given]
     return {key.strip("\"'"): value.strip("\"'") for key, _, value in (pair.partition("=") for pair in pairs)}
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from pik import config
 from pik.errors import UsageError
 from pik.runbooks.suggest import did_you_mean
 
@@ -94,7 +95,7 @@ class Parameter(BaseModel):
 
     def hint(self, name: str) -> str:
         """How to write it on the command line."""
-        example = "|".join(self.choices) if self.choices else _EXAMPLES[self.type]
+        example = "|".join(self.choices) if self.choices else _example(self.type)
         return f"-p {name}={example}"
 
 
@@ -146,9 +147,7 @@ def _datetime(text: str) -> str:
 
 
 def _environment(text: str) -> str:
-    from pik.environments import NAMES
-
-    return _choice(text, NAMES)
+    return _choice(text, config.names())
 
 
 def _events(text: str) -> str:
@@ -180,9 +179,12 @@ _EXAMPLES = {
     "boolean": "true|false",
     "date": "2013-01-01",
     "datetime": "2013-01-01T00:00:00Z",
-    "environment": "local|dev|staging|prod",
     "events": "flights:2013-01-01, a path, or s3://bucket/key",
 }
+
+
+def _example(kind: str) -> str:
+    return "|".join(config.names()) if kind == "environment" else _EXAMPLES[kind]
 
 
 def parse(

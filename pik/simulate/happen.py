@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pik import environments, events, producer, project
+from pik import config, environments, events, producer, project
 from pik.environments import Environment
-from pik.errors import AwsError, Refused, UsageError
+from pik.errors import AwsError, Refused
 from pik.events import format_time
 from pik.simulate import damage
 from pik.simulate.incidents import make
@@ -70,8 +70,7 @@ def simulate(
 
 def _only_local(env: Environment | str) -> Environment:
     name = env if isinstance(env, str) else env.name
-    if name not in environments.NAMES:
-        raise UsageError(f"no such environment: {name}", next_step="--env local")
+    config.config(name)  # raises for one that is not there
     if name != "local" or (isinstance(env, Environment) and not env.embedded):
         raise Refused(
             f"incidents are not simulated in {name}",

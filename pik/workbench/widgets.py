@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from pik.environments import NAMES
+from pik import config
 from pik.runbooks.headless import headless
 from pik.text import printable
 
@@ -143,7 +143,7 @@ def _widget(name: str, value: Any, meaning: str) -> Any:
         "layout": ipywidgets.Layout(width="270px"),  # three side by side on a screen of 1280 pixels
     }
     if name == "env":
-        return ipywidgets.Dropdown(options=NAMES, value=value, **shared)
+        return ipywidgets.Dropdown(options=config.names(), value=value, **shared)
     if name == "status":
         return ipywidgets.Dropdown(options=STATUSES, value=value, **shared)
     if isinstance(value, bool):

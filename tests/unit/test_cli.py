@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,6 +17,8 @@ import typer
 from botocore.exceptions import EndpointConnectionError
 
 from pik import cli, errors
+from pik.cli import run as run_command
+from pik.errors import Refused
 
 Call = Callable[..., int]
 
@@ -130,3 +133,42 @@ def test_no_summary_is_cut_at_80_columns() -> None:
             yield from cut(command, f"{name} {word}")
 
     assert list(cut(typer.main.get_command(cli.app), "pik")) == []
+
+
+def test_help_and_completion_list_the_environments_of_the_project(tmp_path: Path) -> None:
+    file = tmp_path / "pik.toml"
+    file.write_text("[environments.qa]\n[environments.dev-2]\n")
+
+    def shown(*words: str, **more: str) -> str:
+        own = {**os.environ, "PIK_CONFIG": str(file), "COLUMNS": "120", **more}
+        words = (str(Path(sys.executable).with_name("pik")), *words)
+        return " ".join(subprocess.run(words, env=own, capture_output=True, text=True, check=False).stdout.split())
+
+    for command in ("status", "deploy", "promote"):
+        assert "local, dev, staging, prod, qa or dev-2" in shown(command, "--help")
+    asked = {"_PIK_COMPLETE": "complete_bash", "COMP_WORDS": "pik status --env d", "COMP_CWORD": "3"}
+    assert shown(**asked).split() == ["dev", "dev-2"]
+    file.write_text("[environments.QA]\n")  # no reason to show no help
+    assert "local, dev, staging or prod" in shown("status", "--help")
+
+
+@pytest.mark.parametrize(
+    ("name", "asks"), [("local", ""), ("dev", ""), ("play", ""), ("qa", "says"), ("staging", "says"), ("live", "asks")]
+)
+def test_a_run_says_where_it_goes_and_asks_where_much_depends_on_it(
+    name: str, asks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "pik.toml"
+    file.write_text(
+        '[environments.qa]\n[environments.play]\nprotection = "open"\n'
+        '[environments.live]\nprotection = "protected"\nafter = "qa"\n'
+    )
+    monkeypatch.setenv("PIK_CONFIG", str(file))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    if asks == "asks":
+        with pytest.raises(Refused, match="a run in live was not confirmed"):
+            run_command._guard(name, False)
+    else:
+        run_command._guard(name, False)
+    assert (f"this run goes to {name}" in capsys.readouterr().err) == bool(asks)
+    run_command._guard(name, True)

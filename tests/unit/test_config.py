@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from pik.config import DEFAULTS, EnvironmentConfig
 from pik.environments import environment
 from pik.errors import UsageError
 from pik.local.instance import Instance
+from pik.rollout import naming
+from tests.unit import template_tools as tools
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_what_is_given_counts_and_the_rest_is_by_default(toml: Path) -> None:
         ("[environments", "cannot be read", "edit"),
         ("environments = 3", "environments is not a table", "edit"),
         ("[environment.dev]", "there is no environment", "did you mean environments?"),
-        ("[environments.production]", "there is no environments.production", "one of dev, staging, prod"),
+        ("[environments.Production]", "there is no environments.Production", "one of dev, staging, prod"),
         ("[environments.local]", "there is no environments.local", "one of dev, staging, prod"),
         ("[environments.dev]\nacount = '1'", "there is no environments.dev.acount", "did you mean account?"),
         ("[environments.dev]\naccount = 111122223333", "environments.dev.account = 111122223333", "edit"),
@@ -116,3 +119,111 @@ def test_a_rehearsed_environment_has_an_account_of_its_own(toml: Path, monkeypat
     assert env.region == "us-east-1"
     assert env.session.get_credentials().access_key == "111122223333"
     assert env.subprocess_env()["AWS_ACCESS_KEY_ID"] == "111122223333"
+
+
+# --- environments of one's own names --------------------------------------------------------------------------------
+
+
+def test_a_table_of_another_name_is_an_environment_and_guarded_unless_it_says_otherwise(toml: Path) -> None:
+    toml.write_text(
+        '[environments.qa]\naccount = "111122223333"\nregion = "eu-west-1"\n'
+        '[environments.dev-2]\nprotection = "open"\n[environments.prod]\nafter = "qa"\n'
+    )
+    assert config.names() == ("local", "dev", "staging", "prod", "qa", "dev-2")
+    assert config.listed() == "local, dev, staging, prod, qa or dev-2"
+    assert config.load().keys() == set(config.names())
+    assert config.config("qa") == EnvironmentConfig(
+        account="111122223333", region="eu-west-1", protection="guarded", stack="pik-qa"
+    )
+    assert config.config("dev-2") == EnvironmentConfig(stack="pik-dev-2")
+    assert config.config("prod").after == "qa"
+    assert config.config("dev") == EnvironmentConfig(stack="pik-dev")
+
+
+@pytest.mark.parametrize(
+    ("name", "because"),
+    [
+        ("local", "embedded AWS"),
+        ("QA", "small letters"),
+        ("qa_2", "small letters"),
+        ("2qa", "begins with a letter"),
+        ("qa-", "single hyphens"),
+        ("qa--2", "single hyphens"),
+        ("q" * 30, "it has 30 characters, 29 are the most: Lambda takes 64"),
+        ("default", "samconfig.toml"),
+        ("version", "samconfig.toml"),
+    ],
+)
+def test_a_name_that_aws_or_sam_would_not_take_is_refused_before_anything_happens(
+    toml: Path, name: str, because: str
+) -> None:
+    toml.write_text(f'[environments."{name}"]\n')
+    with pytest.raises(UsageError, match=f"there is no environments.{name}") as raised:
+        config.config("dev")
+    assert because in raised.value.reason
+    assert config.listed() == "local, dev, staging, prod".replace(
+        ", prod", " or prod"
+    )  # a help text is no place for it
+
+
+def test_the_longest_name_is_what_the_template_has_room_for() -> None:
+    template = tools.load()
+    assert naming.most(template) == config.LONGEST_STACK
+    declared = template["Parameters"]["Environment"]
+    assert declared["MaxLength"] == config.LONGEST_NAME
+    for name in (*config.BUILT_IN, "qa", "dev-2", "q" * 29, "QA", "qa_2", "2qa", "qa-", "qa--2", "q" * 30):
+        taken = bool(re.fullmatch(declared["AllowedPattern"], name)) and len(name) <= declared["MaxLength"]
+        assert taken == (name == "local" or not config.unfit(name)), name
+
+
+def test_words_that_names_of_resources_begin_with_are_known() -> None:
+    """Those without a capital letter: the template's own, after the stack's name."""
+    found = {naming.begins(name, resource) for name, resource in tools.load()["Resources"].items()}
+    assert {one.rstrip("-") for one in found if one.islower()} == set(config.RESOURCES)
+    assert all(one.endswith("-") for one in found if one.islower())
+
+
+@pytest.mark.parametrize("name", ["dev-queue", "dev-rawbucket", "dev-evidencebucket-2", "qa-queue-1"])
+def test_an_environment_within_reach_of_anothers_policies_is_refused(toml: Path, name: str) -> None:
+    """pik-dev-queue-1a2b is the queue of pik-dev, and pik-dev-queue-queue-1a2b begins alike."""
+    toml.write_text(f"[environments.qa]\n[environments.{name}]\n")
+    with pytest.raises(UsageError, match="are not apart") as raised:
+        config.load()
+    assert f"belongs to pik-{name}" in raised.value.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[environments.dev-queues]",
+        "[environments.devqueue]",
+        '[environments.dev]\naccount = "111122223333"\n[environments.dev-queue]\naccount = "444455556666"',
+    ],
+)
+def test_an_environment_out_of_reach_is_taken(toml: Path, text: str) -> None:
+    toml.write_text(text)
+    assert config.load()
+
+
+@pytest.mark.parametrize("stack", ["QA", "q" * 34, "qa--2"])
+def test_a_stacks_name_that_would_be_cut_is_refused(toml: Path, stack: str) -> None:
+    toml.write_text(f'[environments.qa]\nstack = "{stack}"\n')
+    with pytest.raises(UsageError, match=r"environments.qa.stack"):
+        config.load()
+
+
+def test_an_unknown_environment_is_answered_with_what_exists_and_what_to_write(toml: Path) -> None:
+    toml.write_text("[environments.qa]\n")
+    with pytest.raises(UsageError, match="no such environment: uat") as raised:
+        config.config("uat")
+    said, *lines = raised.value.next_step.splitlines()
+    assert "local, dev, staging, prod, qa" in said
+    assert "pik.toml" in said
+    toml.write_text("\n".join(lines))
+    assert config.config("uat") == EnvironmentConfig(
+        account="111122223333", region="eu-west-1", protection="guarded", stack="pik-uat"
+    )
+    with pytest.raises(UsageError) as raised:
+        config.config("UAT")
+    assert "small letters" in raised.value.reason
+    assert "[environments" not in raised.value.next_step

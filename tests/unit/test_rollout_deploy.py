@@ -18,12 +18,12 @@ from botocore.exceptions import ClientError
 from pik import clock, phases, project
 from pik.aws import mapping, stack
 from pik.aws.stack import Follower, Stack, StackEvent
-from pik.config import EnvironmentConfig
+from pik.config import LONGEST_STACK, EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.rollout import sam
 from pik.rollout.deploy import _deploy_sources, _failure, _protect
-from pik.rollout.forward import LONGEST_STACK, refuse_unless_forward, wanted
+from pik.rollout.forward import refuse_unless_forward, wanted
 from tests.unit.plan_world import DOCUMENT, a_plan
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
@@ -119,6 +119,33 @@ def test_dry_run_is_kept_unless_asked_for(dry_run: bool | None, value: str | Non
 def test_every_environment_is_configured_under_its_own_name() -> None:
     for name in ("local", "dev", "staging", "prod"):
         assert sam.configured_parameters(Environment(name, region="eu-west-1"))["Environment"] == name
+
+
+def test_one_of_the_users_own_needs_no_section_of_samconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default one holds for it, except for what says which environment it is."""
+    own, built = Environment("qa", region="eu-west-1"), sam.Build(tmp_path, "d", fresh=True)
+    arguments = sam.deploy_arguments(own, built, wanted(own, phases.INGEST, None, None, {}))
+    assert arguments[arguments.index("--config-env") + 1] == "default"
+    assert arguments[arguments.index("--stack-name") + 1] == "pik-qa"
+    assert [one for one in arguments if one.startswith('"pik:environment"')] == ['"pik:environment"="qa"']
+    assert 'ParameterKey=Environment,ParameterValue="qa"' in arguments
+    file = tmp_path / "samconfig.toml"
+    file.write_text(project.SAMCONFIG.read_text() + '[qa.deploy.parameters]\ntags = ["CostCenter=7"]\n')
+    monkeypatch.setattr(project, "SAMCONFIG", file)
+    assert sam.section(own) == "qa"
+    assert sam.configured_tags(own) == {"CostCenter": "7"}
+    assert sam.section(Environment("staging", region="eu-west-1")) == "staging"
+
+
+@pytest.mark.parametrize(("protection", "given"), [("open", "false"), ("guarded", None), ("protected", None)])
+def test_only_one_of_the_users_own_to_play_with_has_tables_that_anybody_may_delete(
+    protection: Any, given: str | None
+) -> None:
+    own = Environment("qa", region="eu-west-1", config=EnvironmentConfig(protection=protection, after="dev"))
+    assert wanted(own, phases.INGEST, None, None, {}).get("DeletionProtection") == given
+    before = a_stack(phases.INGEST, DeletionProtection="false")
+    again = wanted(own, phases.INGEST, before, None, {}).get("DeletionProtection")
+    assert again == (None if protection == "open" else "true")
 
 
 def test_sam_is_told_only_what_is_wanted(tmp_path: Path) -> None:

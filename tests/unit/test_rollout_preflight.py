@@ -15,11 +15,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik.aws.guard import Place
-from pik.config import EnvironmentConfig
+from pik.config import LONGEST_STACK, EnvironmentConfig
 from pik.environments import Environment
 from pik.results import Check, Verdict
 from pik.rollout import naming, preflight, rights
-from pik.rollout.forward import LONGEST_STACK
 from pik.rollout.preflight import CHECKS, Subject
 from tests.unit.plan_world import DOCUMENT
 

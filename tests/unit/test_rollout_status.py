@@ -74,6 +74,17 @@ def test_the_banner_of_prod_is_red_and_escapes() -> None:
     assert "headless run" in repr(banner)
 
 
+@pytest.mark.parametrize(
+    ("protection", "colour"), [("open", "#2e7d5b"), ("guarded", "#9a6700"), ("protected", "#c62828"), ("", "#c62828")]
+)
+def test_the_banner_of_ones_own_environment_has_the_colour_of_what_is_as_well_guarded(
+    protection: str, colour: str
+) -> None:
+    when = datetime.now(UTC)
+    banner = Banner("qa", "1", "eu-west-1", "pik-qa", "1 ingest", when, headless=True, protection=protection)
+    assert colour in banner._repr_html_()
+
+
 ROLLOUT_NOTEBOOKS = sorted((project.NOTEBOOKS / "rollout").glob("*.ipynb"))
 
 

@@ -80,7 +80,7 @@ def test_the_store_checks_can_fail(check: Callable[[dict[str, Any]], list[str]],
 
 
 def test_tables_are_recoverable_encrypted_on_demand_and_protected_where_it_matters() -> None:
-    for environment, protected in (("dev", False), ("staging", True), ("prod", True)):
+    for environment, protected in (("dev", False), ("staging", True), ("prod", True), ("qa", True), ("dev-2", True)):
         tables = Stack(TEMPLATE, {"Environment": environment}).of_type("AWS::DynamoDB::Table")
         assert len(tables) == 4
         for table in tables.values():

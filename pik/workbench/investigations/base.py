@@ -24,7 +24,7 @@ Window = tuple[str, str]
 SAMPLE_DAY, SAMPLE_SOURCE = "2013-01-01", "UA"  # of the data set that comes with the kit
 
 MEANINGS = {
-    "env": "environment: local, dev, staging or prod",
+    "env": "environment: local, dev, staging, prod or one of pik.toml",
     "source": f"source of the events; empty: {SAMPLE_SOURCE} on local",
     "event_type": "type of the events; empty: every type",
     "entity": "entity of the events; empty: every entity",
