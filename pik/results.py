@@ -6,6 +6,7 @@ object back from the executed notebook under the media type :data:`RESULT_MEDIA_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from html import escape as escape_html
@@ -18,6 +19,7 @@ from pik.text import printable
 
 RESULT_MEDIA_TYPE = "application/vnd.pik.step+json"
 _SHA256 = "^[0-9a-f]{64}$"
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 class Verdict(StrEnum):
@@ -134,7 +136,7 @@ class StepResult(BaseModel):
         return (
             f'<section class="pik-step"><style>{RESULT_STYLE}</style>'
             f'<h3><span class="pik-{self.verdict}">{_MARKS[self.verdict]} {self.verdict}</span> {escape(self.title)}: '
-            f"{escape(self.headline)}</h3>"
+            f"{short_ids(escape(self.headline))}</h3>"
             f"{_findings(self)}{_changed(self)}{_folded_evidence(self)}</section>"
         )
 
@@ -158,8 +160,17 @@ def escape(text: str) -> str:
     return escape_html(printable(text, "\n\t"))
 
 
+def short_ids(markup: str) -> str:
+    """Return escaped text with every digest (64 hexadecimal digits) shown by its beginning, the whole in a tooltip.
+
+    >>> short_ids("0" * 64).partition(">")[2]
+    '000000000000…</span>'
+    """
+    return _DIGEST.sub(r'<span class="pik-id" title="\g<0>">\1…</span>', markup)
+
+
 def _evidence(item: Evidence) -> str:
-    value = escape(item.value)
+    value = short_ids(escape(item.value))
     if not item.payload and len(item.value) <= _FOLD_ABOVE:
         return f"<dt>{escape(item.label)}</dt><dd><code>{value}</code></dd>"
     kind = ' class="pik-payload"' if item.payload else ""
@@ -173,17 +184,18 @@ def _findings(result: StepResult) -> str:
     """The checks, a line each: those that stop first, with what to do; the same advice once."""
     lines, before = [], ""
     for check in sorted(result.checks, key=lambda check: _ORDER[check.verdict, check.blocking]):
-        said = "" if check.sentence.rstrip(".") == result.headline and len(result.checks) == 1 else check.sentence
         advisory = "" if check.blocking else " (advisory)"
         line = f'<span class="pik-{check.verdict}">{_MARKS[check.verdict]} {escape(check.name)}{advisory}</span> '
-        line += escape(said)
+        line += short_ids(escape(check.sentence))
+        if len(result.checks) == 1 and check.sentence.rstrip(".") == result.headline:
+            line = ""  # the headline says it
         if check.remedy and check.stops and check.remedy != before:
             line += f'<span class="pik-next">do this: {escape(check.remedy)}</span>'
             before = check.remedy
         if check.investigate:
             line += f'<span class="pik-next">look: <code>{escape(check.investigate)}</code></span>'
-        lines.append(f"<li>{line}</li>")
-    return f'<ul class="pik-findings">{"".join(lines)}</ul>'
+        lines += [f"<li>{line}</li>"] if line else []
+    return f'<ul class="pik-findings">{"".join(lines)}</ul>' if lines else ""
 
 
 def _changed(result: StepResult) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import altair
@@ -18,6 +19,8 @@ from pik.text import printable
 
 Versions = Mapping[Group, tuple[dict[str, Any], int]]
 WIDTH, HEIGHT = 640, 220
+_TITLE_PIXELS = 7  # of one character of a title, about
+_LABEL = 400  # pixels of the longest name beside an axis
 GOOD, BAD = "#2e7d5b", "#c62828"
 MOST_SOURCES = 8
 
@@ -189,11 +192,17 @@ def nothing(sentence: str) -> altair.Chart:
     return styled(blank, [sentence], height=20)
 
 
-def styled(chart: Any, title: list[str], height: int = HEIGHT) -> altair.Chart:
-    """Return the chart as the kit shows charts: SVG, its finding as the title, white, the same width."""
+def styled(chart: Any, title: list[str], height: int = HEIGHT, width: int = WIDTH) -> altair.Chart:
+    """Return the chart as the kit shows charts: SVG, its finding as the title, no ground of its own, the same width.
+
+    What is too long for the width is broken into lines; names beside axes and in legends are shown whole.
+    """
     altair.renderers.enable("pik")
-    lines = altair.Title(title[0], subtitle=title[1:], anchor="start")
-    styled = chart.properties(width=WIDTH, height=height, title=lines).configure(background="#ffffff", padding=12)
+    text, *more = [wrap(line, width // _TITLE_PIXELS, break_on_hyphens=False) or [""] for line in title]
+    below = [line for part in more for line in part]
+    lines = altair.Title(text if len(text) > 1 else text[0], subtitle=below, anchor="start")
+    styled = chart.properties(width=width, height=height, title=lines).configure(background="transparent", padding=12)
+    styled = styled.configure_axis(labelLimit=_LABEL).configure_legend(labelLimit=_LABEL, titleLimit=_LABEL)
     return styled.configure_view(strokeOpacity=0)  # type: ignore[no-any-return]
 
 

@@ -161,23 +161,23 @@ def timeline(rows: Sequence[Mapping[str, Any]], finding: str) -> altair.Chart:
         for number, row in enumerate(timed, 1)
     ]
     frame = pd.DataFrame(points)
-    frame["label"] = [f"{point['when']}  {point['what']}"[:90] for point in points]
-    base = altair.Chart(frame).encode(
-        y=altair.Y("order:O", title="order in time (UTC)", axis=altair.Axis(ticks=False, domain=False))
+    # The words stand beside the axis, where there is room for them; beside its point the last one would be cut.
+    frame["label"] = [f"{point['when']}  {point['what']}"[:80] + f" ({point['order']})" for point in points]
+    dots = (
+        altair.Chart(frame)
+        .mark_point(filled=True, size=90)
+        .encode(
+            y=altair.Y("label:N", title="in the order of time (UTC)", sort=list(frame["label"])),
+            x=altair.X(
+                "source:N",
+                title="store that tells it",
+                sort=list(dict.fromkeys(frame["source"])),
+                axis=altair.Axis(labelAngle=-30, grid=True),
+            ),
+            color=altair.Color("source:N", legend=None),
+        )
     )
-    dots = base.mark_point(filled=True, size=90).encode(
-        x=altair.X(
-            "source:N",
-            title="store that tells it",
-            sort=list(dict.fromkeys(frame["source"])),
-            axis=altair.Axis(labelAngle=-30),
-        ),
-        color=altair.Color("source:N", legend=None),
-    )
-    names = base.mark_text(align="left", dx=8, fontSize=10).encode(
-        x=altair.X("source:N", sort=list(dict.fromkeys(frame["source"]))), text="label:N"
-    )
-    return styled(dots + names, [finding], height=max(80, 24 * len(points)))
+    return styled(dots, [finding], height=max(80, 24 * len(points)), width=420)
 
 
 def history(rows: Sequence[Mapping[str, Any]], finding: str) -> altair.Chart:

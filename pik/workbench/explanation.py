@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from pik.results import short_ids
 from pik.text import printable
 
 if TYPE_CHECKING:
@@ -107,4 +108,4 @@ class Explanation:
 
 
 def _cell(text: str) -> str:
-    return escape(printable(text))
+    return short_ids(escape(printable(text)))

@@ -112,6 +112,6 @@ def _evidence(evidence: pd.DataFrame | Mapping[str, Any] | None) -> list[Evidenc
 
 
 def _row(row: Mapping[Any, Any]) -> str:
-    from pik.workbench.notebook import cell_text
+    from pik.workbench.cells import cell_text
 
-    return " · ".join(f"{name} {text}" for name, value in row.items() if (text := cell_text(value)))
+    return " · ".join(f"{name} {text}" for name, value in row.items() if (text := cell_text(value, str(name))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pik import events
@@ -24,14 +25,28 @@ def latest_event(wb: Workbench, *, days: int = 14) -> str:
     Raises:
         AwsError: DynamoDB said no.
     """
+    return next((str(row["event_id"]) for row in latest_rows(wb, days=days)), "")
+
+
+def latest_rows(wb: Workbench, *, days: int = 14, each: int = 1) -> list[dict[str, Any]]:
+    """Return the last arrivals that are no probe's, the newest first: of the last day that has any.
+
+    Args:
+        wb: the workbench.
+        days: how many days to look back.
+        each: rows of each of the day's shards, at most.
+
+    Raises:
+        AwsError: DynamoDB said no.
+    """
     today = datetime.now(UTC).date()
     with aws_errors(wb.environment, "find the latest event"), ThreadPoolExecutor(events.INDEX_SHARDS) as pool:
         for back in range(-1, days):  # from tomorrow on: a clock may be ahead
             day = (today - timedelta(days=back)).isoformat()
-            found = pool.map(lambda shard, day=day: next(_newest(wb, day, shard), None), events.shards())
-            if rows := [row for row in found if row]:
-                return str(max(rows, key=lambda row: (row["ingest_time"], row["event_id"]))["event_id"])
-    return ""
+            found = pool.map(lambda shard, day=day: list(islice(_newest(wb, day, shard), each)), events.shards())
+            if rows := [row for shard in found for row in shard]:
+                return sorted(rows, key=lambda row: (row["ingest_time"], row["event_id"]), reverse=True)
+    return []
 
 
 def _newest(wb: Workbench, day: str, shard: int) -> Iterator[dict[str, Any]]:

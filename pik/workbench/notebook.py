@@ -7,16 +7,15 @@ table is plain HTML, long ones cut with a word about the rest.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from pik.runbooks.headless import headless
 from pik.text import printable
+from pik.workbench.cells import cell_text, live_cell, plain_cell, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 100  # of a plain table, so that a report stays small
 MOST_CLICKABLE = 2_000  # of one in the browser, so that it stays quick
-_LONG_ID = 40
-_LONG_SENTENCE = 160
+_WORDY = 24  # characters of a text that may be broken into lines
 _PLACEHOLDER = "let dt_args = {};"
 _LINK = re.compile(r"<a href=https?://[^>]*>(.*?)</a>", re.DOTALL)  # to the library's help pages
 
@@ -73,27 +71,27 @@ class Table:
     def interactive(self) -> str:
         """Return the table for a browser; without scripts its first rows are still there.
 
-        itables escapes cells and column names. It takes the caption for HTML, so the caption is escaped here.
+        itables takes names, cells and the caption for HTML here, so all of them are escaped before.
         """
         from itables import to_html_datatable
 
-        texts = self.texts().head(MOST_CLICKABLE)
-        if any(_PLACEHOLDER in text for text in (self.caption, *_texts(texts))):
+        cells = self.cells()
+        if any(_PLACEHOLDER in text for text in (self.caption, *_texts(cells))):
             return self.plain()  # itables fills its template in by this text and would refuse
         html = to_html_datatable(
-            texts,
+            cells,
             caption=_escaped(self._caption) or None,
             connected=False,
             showIndex=False,
             classes="display compact",
-            allow_html=False,
-            columnDefs=[{"className": "dt-left", "targets": "_all"}],
+            allow_html=True,
+            columnDefs=self._columns(),
             lengthMenu=[10, 25, 100],
             style="width:auto;margin-left:0",
             display_logo_when_loading=False,
             maxBytes=0,  # no limit but that on rows
         )
-        return _LINK.sub(r"\1", str(html))
+        return '<div class="pik-table">' + _LINK.sub(r"\1", str(html)) + "</div>"
 
     @property
     def _caption(self) -> str:
@@ -102,73 +100,46 @@ class Table:
             f"{self.caption} (the first {MOST_CLICKABLE:,} of {len(self.frame):,} rows)" if left > 0 else self.caption
         )
 
-    def texts(self) -> pd.DataFrame:
-        """Return the frame with every value as a person reads it; numbers stay numbers."""
+    def cells(self) -> pd.DataFrame:
+        """Return the frame as HTML: every value as a person reads it, escaped."""
         import pandas as pd
 
-        shown = {}
-        for position, name in enumerate(self.frame.columns):
+        names = [str(name) for name in self.frame.columns]
+        rows = self.frame.head(MOST_CLICKABLE).itertuples(index=False, name=None)
+        return pd.DataFrame([list(map(live_cell, row, names)) for row in rows], columns=list(map(_escaped, names)))
+
+    def _columns(self) -> list[dict[str, Any]]:
+        """How columns are laid out: numbers to the right, sentences in several lines, all else in one."""
+        import pandas as pd
+
+        kinds: dict[str, list[int]] = {"dt-right": [], "dt-left pik-words": [], "dt-left": []}
+        for position in range(len(self.frame.columns)):
             column = self.frame.iloc[:, position]
             numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-            shown[printable(str(name))] = column.round(2) if numeric else [cell_text(value) for value in column]
-        return pd.DataFrame(shown)
+            wordy = not numeric and any(len(shortened(cell_text(value))) > _WORDY for value in column.head(MOST_ROWS))
+            kinds["dt-right" if numeric else "dt-left pik-words" if wordy else "dt-left"].append(position)
+        return [{"className": name, "targets": columns} for name, columns in kinds.items() if columns]
 
     def plain(self) -> str:
         """Return the table as plain HTML, cut after :data:`MOST_ROWS` rows."""
         rows = self.frame.head(MOST_ROWS)
-        head = "".join(f'<th style="text-align:left">{_escaped(str(name))}</th>' for name in rows.columns)
+        names = [str(name) for name in rows.columns]
+        head = "".join(f'<th style="text-align:left">{_escaped(name)}</th>' for name in names)
         body = "".join(
-            "<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows.itertuples(index=False, name=None)
+            "<tr>" + "".join(map(plain_cell, row, names)) + "</tr>" for row in rows.itertuples(index=False, name=None)
         )
         left = len(self.frame) - len(rows)
         more = f"<p><em>… and {left:,} more rows</em></p>" if left else ""
         caption = f"<caption>{_escaped(self.caption)}</caption>" if self.caption else ""
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f'<div class="pik-table" style="overflow:auto;max-width:100%">{table}</div>{more}'
 
 
 def _texts(frame: pd.DataFrame) -> Iterator[str]:
     yield from map(str, frame.columns)
-    for name in frame.columns:
-        yield from (value for value in frame[name] if isinstance(value, str))
-
-
-def cell_text(value: Any) -> str:
-    """Return a value as a table shows it.
-
-    >>> cell_text(None), cell_text(1234567), cell_text(0.5), cell_text(True)
-    ('', '1,234,567', '0.5', 'yes')
-    """
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return _number(value)
-    if isinstance(value, list | tuple | set):
-        return ", ".join(cell_text(item) for item in value)
-    return time_text(value) if isinstance(value, datetime) else printable(str(value))
+    for row in frame.itertuples(index=False, name=None):
+        yield from row
 
 
 def _escaped(text: str) -> str:
     return escape(printable(text))
-
-
-def _number(value: float) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return "" if math.isnan(value) else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def time_text(moment: datetime) -> str:
-    """Return a UTC time without the digits that say nothing."""
-    text = moment.strftime("%Y-%m-%d %H:%M:%S")
-    return f"{text}.{moment.microsecond // 1000:03d}Z" if moment.microsecond else f"{text}Z"
-
-
-def _cell(value: Any) -> str:
-    text = cell_text(value)
-    align = "right" if isinstance(value, int | float) and not isinstance(value, bool) else "left"
-    too_long = len(text) > (_LONG_SENTENCE if " " in text else _LONG_ID)
-    shown = f"{escape(text[:16])}…{escape(text[-12:])}" if too_long else escape(text)
-    whole = f' title="{escape(text)}"' if too_long else ""
-    return f'<td style="text-align:{align}"{whole}>{shown}</td>'

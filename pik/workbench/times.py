@@ -117,5 +117,5 @@ def span(milliseconds: int) -> str:
     """
     for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
         if abs(milliseconds) >= size:
-            return f"{milliseconds / size:.1f} {unit}"
+            return f"{milliseconds / size:,.1f} {unit}"
     return f"{milliseconds} ms"

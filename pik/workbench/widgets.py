@@ -7,8 +7,9 @@ widgets and no memory: the parameters are what counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
 
@@ -17,13 +18,15 @@ from pik.runbooks.headless import headless
 from pik.text import printable
 
 STATUSES = ("any", "ACCEPTED", "DUPLICATE", "CONFLICT")
+FIXED = ("env", "status")
+CHOSEN = ("source", "event_type", "entity", "event_id", "day")  # from what there is, or typed
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 Values = dict[str, Any]
 # JupyterLab runs the command of a button in the output of a cell that was run here, and of no other, without asking:
 # https://jupyterlab.readthedocs.io/en/stable/user/commands.html#commands-list
 _RUN = (
-    '<p class="pik-asked"><button type="button" class="jp-mod-styled jp-mod-accept" '
-    'data-commandlinker-command="notebook:run-all-cells">Run</button> '
-    "<small>choose, then Run (or Run ▸ Run All Cells)</small></p>"
+    '<button type="button" class="jp-mod-styled jp-mod-accept" data-commandlinker-command="notebook:run-all-cells" '
+    'title="runs all cells again with what is chosen; elsewhere than in JupyterLab: Run All">Run</button>'
 )
 
 
@@ -64,12 +67,15 @@ class Inputs:
         *,
         meanings: Mapping[str, str] | None = None,
         where: Callable[[str], str] | None = None,
+        choices: Callable[[str, Values], Sequence[str]] | None = None,
         memory: Memory = MEMORY,
     ) -> None:
         self._notebook = notebook
         self._parameters = dict(parameters)
         self._meanings = dict(meanings or {})
         self._where = where  # makes the banner (HTML) of an environment that is not the banner's above
+        self._choices = choices  # what a field may hold, beside the other values
+        self._boxes: dict[str, Any] = {}
         self._memory = memory
         self.values = memory.recall(notebook, self._parameters)
 
@@ -95,13 +101,14 @@ class Inputs:
             f"<td style='text-align:left'>{escape(self._meanings.get(name, ''))}</td></tr>"
             for name, value in self.values.items()
         )
-        given = [f"{name} {_said(value)}" for name, value in self.values.items() if name != "env" and value != ""]
+        given = [f"{name} {_said(value)}" for name, value in self.values.items() if name != "env" and value]
         said = escape(" · ".join(given) or "the defaults")
         moved = self._where and self.values.get("env") != self._parameters.get("env")
         banner = self._where(self.values["env"]) if moved and self._where else ""
+        run = "" if headless() else _RUN
         return (
-            f'{banner}<details class="pik-asked"><summary>what this notebook looks at: {said}</summary>'
-            f"<table><tbody>{pairs}</tbody></table></details>"
+            f'{banner}<div class="pik-asked">{run}<details><summary>what this notebook looks at: '
+            f"{said}</summary><table><tbody>{pairs}</tbody></table></details></div>"
         )
 
     def _ipython_display_(self) -> None:
@@ -111,26 +118,53 @@ class Inputs:
             display(HTML(self.echo()))
             return
         display(self.form())
-        self._shown = display(HTML(_RUN + self.echo()), display_id=True)
+        self._shown = display(HTML(self.echo()), display_id=True)
 
     def form(self) -> Any:
-        """Return the widgets, side by side as far as there is room; changing one changes the value and its echo."""
+        """Return the widgets, side by side as far as there is room; changing one changes the value and its echo.
+
+        A text field offers what there is (sources, types, days, entities) and takes anything else as well.
+        """
         import ipywidgets
 
-        boxes = []
+        self._boxes = {}
         for name, value in self.values.items():
             box = _widget(name, value, self._meanings.get(name, ""))
             box.observe(lambda change, name=name: self._changed(name, change["new"]), names="value")
-            boxes.append(box)
-        return ipywidgets.HBox(boxes, layout=ipywidgets.Layout(flex_flow="row wrap", width="100%"))
+            self._boxes[name] = box
+        self._offer()
+        parts = [*self._boxes.values(), *([self._last_day()] if {"start", "end"} <= self.values.keys() else [])]
+        return ipywidgets.HBox(parts, layout=ipywidgets.Layout(flex_flow="row wrap", width="100%"))
+
+    def _offer(self) -> None:
+        """Fill in what may be chosen."""
+        for name, box in self._boxes.items():
+            if hasattr(box, "options") and name not in FIXED and self._choices:
+                box.options = tuple(self._choices(name, self.values))
+
+    def _last_day(self) -> Any:
+        """A button for the window of the last 24 hours."""
+        import ipywidgets
+
+        button = ipywidgets.Button(description="last 24 h", tooltip="start and end: the 24 hours until now (UTC)")
+
+        def choose(_: Any) -> None:
+            now = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+            self._boxes["start"].value = f"{now - timedelta(days=1):{_TIME}}"
+            self._boxes["end"].value = f"{now:{_TIME}}"
+
+        button.on_click(choose)
+        return button
 
     def _changed(self, name: str, value: Any) -> None:
         from IPython.display import HTML
 
         self.choose(name, value)
+        if name in ("env", "source"):
+            self._offer()
         shown = self.__dict__.get("_shown")
         if shown is not None:
-            shown.update(HTML(_RUN + self.echo()))
+            shown.update(HTML(self.echo()))
 
 
 def _widget(name: str, value: Any, meaning: str) -> Any:
@@ -142,10 +176,11 @@ def _widget(name: str, value: Any, meaning: str) -> Any:
         "style": {"description_width": "80px"},
         "layout": ipywidgets.Layout(width="270px"),  # three side by side on a screen of 1280 pixels
     }
-    if name == "env":
-        return ipywidgets.Dropdown(options=config.names(), value=value, **shared)
-    if name == "status":
-        return ipywidgets.Dropdown(options=STATUSES, value=value, **shared)
+    if name in FIXED:
+        options = config.names() if name == "env" else STATUSES
+        return ipywidgets.Dropdown(options=options, value=value, **shared)
+    if name in CHOSEN:
+        return ipywidgets.Combobox(value=str(value), placeholder=meaning, continuous_update=False, **shared)
     if isinstance(value, bool):
         return ipywidgets.Checkbox(value=value, **shared)
     if isinstance(value, int):

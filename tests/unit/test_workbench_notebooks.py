@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from pik.results import Verdict
+from pik.results import RESULT_STYLE, Verdict
+from pik.rollout import figures
 from pik.runbooks.headless import HEADLESS
 from pik.workbench import charts
+from pik.workbench.cells import live_cell, plain_cell
 from pik.workbench.findings import Finding, nothing_yet, result
 from pik.workbench.notebook import MOST_ROWS, Table
 from pik.workbench.widgets import Inputs, Memory
+from tests.unit.test_results import contrast
 
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
 EVIL = "<script>alert(1)</script>"
@@ -55,7 +60,7 @@ def test_a_table_in_a_run_shortens_ids_and_leaves_sentences_whole() -> None:
 
     html = Table(pd.DataFrame({"id": ["a" * 64], "says": [sentence], "log": ["a line " * 40]})).plain()
 
-    assert f'title="{"a" * 64}">{"a" * 16}…{"a" * 12}<' in html
+    assert f'title="{"a" * 64}">{"a" * 12}…<' in html
     assert f">{sentence}<" in html
     assert html.count("…") == 2
 
@@ -69,6 +74,75 @@ def test_a_table_in_the_lab_is_clickable_escaped_and_loads_nothing(monkeypatch: 
     assert "<td" in html.split("<script")[0]  # the rows stand in the page, also without scripts
     assert "new ITable(" in html
     assert "http" not in html
+
+
+def test_a_table_in_the_lab_shortens_ids_and_says_numbers_as_people_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(HEADLESS, raising=False)
+    frame = pd.DataFrame({"event_id": ["ab" * 32], "lag_ms": [25_861_581], "seen": [1_234_567], "s3_key": ["k" * 90]})
+
+    shown = re.sub(r'<span class="pik-rest">.*?</span>', "", "".join(Table(frame).cells().iloc[0]))
+    html = Table(frame)._repr_html_()
+
+    assert ">abababababab…<" in shown
+    assert f'title="{"ab" * 32}' in shown
+    assert f"pik explain {'ab' * 32}" in shown
+    assert "investigate/explain_event.ipynb" in shown
+    assert "7.2 h" in shown
+    assert "1,234,567" in shown
+    assert f'title="{"k" * 90}">{"k" * 16}…{"k" * 12}<' in shown
+    assert html.startswith('<div class="pik-table">')  # which scrolls by itself
+
+
+def test_durations_are_sorted_by_their_length_and_ids_found_whole() -> None:
+    lags = [-90_000, -1, 0, 59_000, 7_200_000, 86_400_000 * 400]
+
+    assert sorted(live_cell(lag, "lag_ms") for lag in lags) == [live_cell(lag, "lag_ms") for lag in lags]
+    assert re.sub("<.*?>", "", live_cell("ab" * 32, "event_id")).endswith("ab" * 32)
+
+
+@pytest.mark.parametrize("value", [EVIL, "a" * 50 + EVIL, f"a sentence {EVIL}", "x" * 200 + " " + EVIL])
+@pytest.mark.parametrize("cell", [live_cell, plain_cell])
+def test_no_cell_holds_markup_from_outside(cell: Callable[[Any, str], str], value: str) -> None:
+    assert "<script" not in cell(value, "event_id")
+
+
+def test_what_is_shortened_in_a_result_has_the_whole_in_its_tooltip() -> None:
+    digest = "c" * 64
+    finding = Finding(Verdict.FAILED, f"{digest} came twice.", {"id": digest}, f"pik explain {digest}")
+    html = result("Twice", [finding, Finding(Verdict.FAILED, "Again.")]).to_html()
+
+    assert f'title="{digest}">{"c" * 12}…<' in html
+    assert f"do this: pik explain {digest}<" in html  # a command is copied as it stands
+    assert re.sub(r'title="[^"]*"|pik explain \w+', "", html).count(digest) == 0
+
+
+def test_a_long_title_is_broken_into_lines_and_long_names_are_whole() -> None:
+    long = "MQ-sim-dropped-window-4 was silent from 2013-01-06 12:10:00Z to 2013-01-06 17:05:00Z, " * 3
+
+    chart = charts.counts({"a" * 60: 3}, long, what="reason", unit="messages").to_dict()
+
+    assert len(chart["title"]["text"]) > 2
+    assert max(map(len, chart["title"]["text"])) <= 92
+    assert " ".join(chart["title"]["text"]) == long.strip()
+    assert chart["config"]["axis"]["labelLimit"] >= 400
+
+
+def turned(colour: str) -> str:
+    """A colour behind ``invert(.89) hue-rotate(180deg)``: https://www.w3.org/TR/filter-effects-1/#feColorMatrixElement."""
+    red, green, blue = (0.89 - 0.78 * int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    grey = 0.213 * red + 0.715 * green + 0.072 * blue
+    return "#" + "".join(f"{round(255 * min(max(2 * grey - part, 0), 1)):02x}" for part in (red, green, blue))
+
+
+@pytest.mark.parametrize(
+    "colour", sorted({charts.PLAIN, *charts.VERDICT_COLOURS.values(), *charts.STATUS_COLOURS.values()})
+)
+def test_a_chart_is_seen_on_a_light_and_on_a_dark_ground(colour: str) -> None:
+    """It has no ground of its own; JupyterLab's dark one is #111111. WCAG wants 3:1 for what is drawn."""
+    assert figures.nothing("n").to_dict()["config"]["background"] == "transparent"
+    assert "invert(.89) hue-rotate(180deg)" in RESULT_STYLE
+    assert contrast(colour, "#ffffff") >= 3
+    assert contrast(turned(colour), "#111111") >= 3
 
 
 def test_a_choice_is_kept_until_the_parameters_change_and_never_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +169,39 @@ def test_a_widget_changes_the_value_and_the_echo(monkeypatch: pytest.MonkeyPatch
     assert (inputs.source, inputs.most, inputs.expected) == (EVIL, 9, 4.5)
     assert EVIL not in inputs.echo()
     assert "&lt;script&gt;" in inputs.echo()
+
+
+def test_fields_offer_what_there_is_and_take_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(HEADLESS, raising=False)
+    there = {"source": ["AA", "UA"], "event_type": {"AA": ["a"], "UA": ["u"]}, "day": []}
+
+    def choices(name: str, values: dict[str, Any]) -> list[str]:
+        found: Any = there[name]
+        return list(found[values["source"]] if isinstance(found, dict) else found)
+
+    inputs = Inputs("n", {**PARAMETERS, "event_type": "", "day": ""}, choices=choices, memory=Memory())
+    boxes = {box.description: box for box in inputs.form().children}
+    assert boxes["source"].options == ("AA", "UA")
+    assert boxes["event_type"].options == ("u",)
+
+    boxes["source"].value = "AA"
+    boxes["day"].value = "1999-01-01"
+
+    assert boxes["event_type"].options == ("a",)
+    assert inputs.day == "1999-01-01"
+
+
+def test_the_last_day_is_one_click(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(HEADLESS, raising=False)
+    inputs = Inputs("n", {**PARAMETERS, "start": "", "end": ""}, memory=Memory())
+    buttons = {box.description: box for box in inputs.form().children}
+
+    buttons["last 24 h"].click()
+
+    start, end = (datetime.fromisoformat(text) for text in (inputs.start, inputs.end))
+    assert end - start == timedelta(days=1)
+    assert timedelta(0) <= end - datetime.now(UTC) <= timedelta(minutes=1)
+    assert "last 24 h" not in {box.description for box in Inputs("n", PARAMETERS).form().children}
 
 
 def test_the_banner_follows_the_environment() -> None:

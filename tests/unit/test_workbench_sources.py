@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from pik import events
+from pik.errors import NotDeployed
 from pik.pipeline import ingest
 from pik.pipeline.http import Request
 from pik.pipeline.settings import Settings
 from pik.workbench import Workbench, frames
+from pik.workbench.choices import Choices
 from pik.workbench.sources import source_names, streams
 from tests.unit.moto_workbench import workbench
 
@@ -105,6 +107,32 @@ def test_a_busy_day_is_not_counted_through(wb: Workbench) -> None:
 
     assert rows(found)[0][-1] is None
     assert found.attrs["requests"] == 4
+
+
+def test_what_may_be_chosen(wb: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(wb, "s", "2025-01-01")
+    put(wb, "s", "2025-01-09")
+    late = [{"entity_id": entity, "event_id": event_id} for entity, event_id in ("2c", "1b", "2a")]
+    monkeypatch.setattr("pik.workbench.choices.latest_rows", lambda *_, **__: late)
+    connected = list[str]()
+
+    def connect(env: str) -> Workbench:
+        connected.append(env)
+        if env == "prod":
+            raise NotDeployed("prod has no stack")
+        return wb
+
+    choices = Choices(connect, lambda _: "s")
+    empty = {"env": "dev", "source": ""}
+
+    assert choices.of("source", empty) == ["s"]
+    assert choices.of("event_type", empty) == ["t"]
+    assert choices.of("day", empty) == ["2025-01-09", "2025-01-01"]
+    assert choices.of("day", {**empty, "source": "nobody"}) == []
+    assert choices.of("entity", empty) == ["2", "1"]
+    assert choices.of("event_id", empty) == ["c", "b", "a"]
+    assert connected == ["dev"]
+    assert choices.of("source", {**empty, "env": "prod"}) == []  # one types then
 
 
 def test_it_lists_and_reads_nothing(wb: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:

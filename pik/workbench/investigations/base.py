@@ -14,6 +14,7 @@ from pik.errors import PikError, UsageError
 from pik.results import StepResult, Verdict
 from pik.rollout.banner import Banner
 from pik.workbench import findings, times
+from pik.workbench.choices import Choices
 from pik.workbench.findings import Finding
 from pik.workbench.notebook import banner
 from pik.workbench.widgets import Inputs
@@ -45,7 +46,11 @@ class Investigation:
     def __init__(self, env: str, **parameters: Any) -> None:
         environment(env)  # a wrong name is said here, not in the third cell
         self.inputs = Inputs(
-            self.title, {"env": env, **parameters}, meanings={**MEANINGS, **self.meanings}, where=_where
+            self.title,
+            {"env": env, **parameters},
+            meanings={**MEANINGS, **self.meanings},
+            where=_where,
+            choices=Choices(connect, lambda env: SAMPLE_SOURCE if env == "local" else "").of,
         )
         self._answers: dict[str, Any] = {}
 

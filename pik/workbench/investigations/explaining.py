@@ -101,7 +101,7 @@ class ExplainEvent(Investigation):
     def _says(told: Explanation) -> str:
         if told.problems:
             return told.problems[0].rstrip(".")
-        return told.lines[-1].detail.rstrip(".") if told.lines else told.headline
+        return (told.became or told.headline).rstrip(".")
 
     def facts(self) -> dict[str, Any]:
         """Figures for the summary."""
