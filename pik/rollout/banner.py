@@ -9,10 +9,12 @@ from html import escape
 from pik.aws import stack
 from pik.aws.stack import aws_errors
 from pik.environments import Environment
+from pik.results import RESULT_STYLE
 from pik.runbooks.headless import headless
 
 COLOURS = {"local": "#3b6ea5", "dev": "#2e7d5b", "staging": "#9a6700", "prod": "#c62828"}
 ALIKE = {"open": "dev", "guarded": "staging"}  # an environment of one's own has the colour of what is as well guarded
+CHANGES = "#b45309"  # of a notebook that does more than read
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Banner:
     headless: bool
     embedded: bool = False
     protection: str = ""
+    changes: str = ""  # what the notebook changes, in words; empty: it only reads
 
     def __repr__(self) -> str:
         return " · ".join(self._words)
@@ -36,17 +39,22 @@ class Banner:
     def _words(self) -> list[str]:
         account = "embedded AWS" if self.environment == "local" else f"account {self.account}"
         account += " (embedded AWS)" if self.embedded and self.environment != "local" else ""
-        mode = "headless run" if self.headless else "interactive"
+        mode = ["headless run"] if self.headless else []
         when = f"{self.when:%Y-%m-%d %H:%M:%S} UTC"
-        return [self.environment, account, self.region, self.stack, f"phase {self.phase}", when, mode]
+        does = f"CHANGES AWS: {self.changes}" if self.changes else "reads only"
+        return [self.environment, account, self.region, self.stack, f"phase {self.phase}", when, *mode, does]
 
     def _repr_html_(self) -> str:
         colour = COLOURS.get(self.environment) or COLOURS[ALIKE.get(self.protection, "prod")]
-        name, *rest = (escape(word) for word in self._words)
+        name, *rest, does = (escape(word) for word in self._words)
+        frame, word = "", does
+        if self.changes:
+            frame = f"border:2px solid {CHANGES};"
+            word = f'<strong style="background:{CHANGES};color:#fff;padding:2px 8px;border-radius:3px">{does}</strong>'
         return (
-            f'<div style="border-left:8px solid {colour};padding:6px 12px;margin:4px 0">'
+            f'<div class="pik-banner" style="{frame}border-left:8px solid {colour};padding:6px 12px;margin:4px 0">'
             f'<strong style="background:{colour};color:#fff;padding:2px 8px;border-radius:3px">{name}</strong> '
-            f"{' · '.join(rest)}</div>"
+            f"{' · '.join(rest)} · {word}</div><style>{RESULT_STYLE}</style>"
         )
 
 

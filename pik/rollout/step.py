@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -16,6 +16,7 @@ from pik.environments import environment
 from pik.errors import Refused
 from pik.results import Check, Proof, StepResult
 from pik.rollout.banner import Banner, banner
+from pik.rollout.confirm import confirm
 from pik.rollout.deploy import deploy
 from pik.rollout.deployed import Deployed, deployed
 from pik.rollout.promote import promote
@@ -47,12 +48,24 @@ class Step:
         self.changes: list[str] = []
         self.moved: Moved | None = None
         self._began: Deployed | None = None
+        self._agreed = False
 
     @property
     def banner(self) -> Banner:
         """Where this is; refused when what answers is another environment."""
         guard(self.environment)
-        return banner(self.environment)
+        return replace(banner(self.environment), changes=self.does)
+
+    def agree(self) -> None:
+        """Have the person at the notebook agree, once, before anything is changed; see :func:`confirm`."""
+        if not self._agreed:
+            confirm(self.environment.name, self.does)
+            self._agreed = True
+
+    @property
+    def does(self) -> str:
+        """What this changes, in words."""
+        return f"deploys phase {self.phase.label} and tries it" if self.deploys else f"tries phase {self.phase.label}"
 
     def deploy(self) -> pd.DataFrame:
         """Bring the environment to this step's phase; return what changed.
@@ -61,6 +74,7 @@ class Step:
         (``from_start``); elsewhere that is refused. A step that only verifies (``deploy`` false) deploys nothing and
         wants the environment to be at its phase.
         """
+        self.agree()
         if not self.deploys:
             return self._as_it_is()
         self._step_back()

@@ -54,6 +54,7 @@ class IngestStep(Step):
 
     def ingest(self) -> pd.DataFrame:
         """Send the events; return what became of them."""
+        self.agree()
         if not self.events:
             return facts_frame({"events": "none were asked for (parameter events); the probes below are sent anyway"})
         source = open_source(self.events, environment=self.environment)
@@ -71,6 +72,7 @@ class IngestStep(Step):
 
     def probe(self) -> pd.DataFrame:
         """Send the probes; return what was sent and answered."""
+        self.agree()
         self.checks = IngestChecks(self.environment, self.patience)
         return pd.DataFrame(
             [
@@ -114,6 +116,7 @@ class ReplayStep(Step):
 
     def replay(self) -> pd.DataFrame:
         """Replay the busiest entities; return for each what was listed, planned and sent."""
+        self.agree()
         self.checks = ReplayChecks(self.environment, entities=self.entities, patience=self.patience)
         self.sent = self.checks.replay()
         self.changes.append(f"{self.sent.sent} messages sent to the queue in {len(self.sent.replays)} replays")
@@ -183,6 +186,7 @@ class ProcessorStep(Step):
 
     def deploy(self) -> pd.DataFrame:
         """Switch the processor on, and watch the queue meanwhile."""
+        self.agree()
         with self.checks.watching():
             return super().deploy()
 
@@ -198,6 +202,7 @@ class ProcessorStep(Step):
 
     def result(self) -> StepResult:
         """Answer the checklist of the phase."""
+        self.agree()  # it sends a few messages twice, and one that cannot be processed
         if self.prediction is None:
             self.predict()
         if self.drained is None:
@@ -232,8 +237,14 @@ class RollbackStep(Step):
         self.checks = RollbackChecks(self.environment, to, Rehearsal(messages) if rehearse else None)
         self.done: Rollback | None = None
 
+    @property
+    def does(self) -> str:
+        """What this changes, in words."""
+        return f"stops what is on and takes the stack back to phase {self.phase.label}"
+
     def roll_back(self) -> pd.DataFrame:
         """Roll back; return what happened, and when."""
+        self.agree()
         self.done = self.checks.roll_back()
         self.changes.append(self.done.sentence)
         return facts_frame(
