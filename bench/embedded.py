@@ -18,7 +18,7 @@ def embedded(phase: str = "processor") -> Iterator[Environment]:
     """Start it, deploy up to a phase, and take it down again."""
     from pik import local
     from pik.environments import environment
-    from pik.rollout.deploy import deploy
+    from pik.rollout.deploy.deploy import deploy
 
     before = os.environ.get(local.STATE_VARIABLE)
     with tempfile.TemporaryDirectory(prefix="pik-bench-") as folder:

@@ -93,10 +93,10 @@ def _row(kind: str, measured: list[dict[str, float]], calls: dict[str, int]) -> 
 
 def _age(env: Any, plan: Plan, say: Callable[[str], None]) -> tuple[dict[str, str], float]:
     """Let the handlers leave the events, and put the replays of others beside theirs; return ids and the time."""
-    from pik.aws import mapping
+    from pik.aws import event_source_mapping
 
     outputs = env.outputs()
-    mapping.switch(env, outputs, on=False)  # the messages are counted with the clock of then
+    event_source_mapping.switch(env, outputs, on=False)  # the messages are counted with the clock of then
     window = {"start_time": f"{DAY}T00:00:00Z", "end_time": f"{DAY}T01:00:00Z"}
     with tempfile.TemporaryDirectory() as folder:
         order = {

@@ -19,9 +19,9 @@ from bench import report
 from bench.embedded import embedded
 from bench.sources import edited, replaced
 from pik.environments import Environment
-from pik.rollout import sam
-from pik.rollout.plan import plan
-from pik.rollout.planned import Plan
+from pik.rollout.plan import sam
+from pik.rollout.plan.plan import plan
+from pik.rollout.plan.planned import Plan
 
 DOCS = Path(__file__).parent.parent / "docs" / "plan.md"
 DAY = "2024-02-29"
@@ -101,7 +101,7 @@ def stage() -> Iterator[Environment]:
     """An embedded AWS of our own: a stack at phase 2, and messages waiting."""
     from pik import producer
     from pik.aws.reading import Stores
-    from pik.rollout.replaying import replay_all, select
+    from pik.rollout.checks.replaying import replay_all, select
 
     with embedded("replay") as env:
         producer.send([_event(number) for number in range(EVENTS)], env)

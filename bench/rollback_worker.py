@@ -6,6 +6,7 @@ what is used here is in both. An order is a line of JSON on stdin, the answer a 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,16 @@ PIK = Path(sys.executable).with_name("pik")
 TABLES = ("EventsTable", "DedupeTable")
 EXPIRE_RATE = 20  # rows of each table that expire in a second: what came with 20 events a second, a retention later
 BATCH = 25
+
+
+def _imported(name: str, *modules: str) -> Any:
+    """Return a function from the first of the modules that this checkout has it in."""
+    for module in modules:
+        with suppress(ImportError):
+            found = getattr(importlib.import_module(module), name, None)
+            if callable(found):
+                return found
+    raise ImportError(f"{name} is in none of {', '.join(modules)}")
 
 
 class Worker:
@@ -37,7 +48,8 @@ class Worker:
         """Start it, deploy, and send the events of a day."""
         from pik import local, producer
         from pik.environments import environment
-        from pik.rollout.deploy import deploy
+
+        deploy = _imported("deploy", "pik.rollout.deploy.deploy", "pik.rollout.deploy")
 
         local.up(self.folder, owner=os.getpid())
         self.env = environment("local")
@@ -87,13 +99,13 @@ class Worker:
 
     def round(self, number: int, copies: int) -> dict[str, Any]:
         """Roll back from a processor at work, once, while rows expire; return what was seen."""
-        from pik.aws import mapping
-        from pik.rollout.deploy import deploy
+        switch = _imported("switch", "pik.aws.event_source_mapping", "pik.rollout.mapping")
+        deploy = _imported("deploy", "pik.rollout.deploy.deploy", "pik.rollout.deploy")
 
         deploy(self.env, "processor")
-        mapping.switch(self.env, self.env.outputs(), on=False)
+        switch(self.env, self.env.outputs(), on=False)
         sent = self._fill(f"bench-{number}", copies)
-        mapping.switch(self.env, self.env.outputs(), on=True)
+        switch(self.env, self.env.outputs(), on=True)
         time.sleep(1.0)  # it is in the middle of its work
         with self._expiry() as expired:
             # The interpreter keeps what it compiled, as on anybody's machine.
@@ -145,11 +157,12 @@ class Worker:
 
     def _fill(self, replay: str, copies: int) -> int:
         """Put the day's events into the queue, ``copies`` times, each time as another replay; return the number."""
-        from pik.aws.reading import Stores
         from pik.pipeline import queue
-        from pik.rollout.replaying import busiest
 
-        stores, bodies = Stores(self.env), list[str]()
+        reader = _imported("Stores", "pik.aws.reading", "pik.rollout.reading")
+        busiest = _imported("busiest", "pik.rollout.checks.replaying", "pik.rollout.replaying")
+
+        stores, bodies = reader(self.env), list[str]()
         for selection in busiest(stores, 1000):
             ids = {"entity_id": selection.entity_id, "bucket": stores.outputs["RawBucket"]}
             bodies += [

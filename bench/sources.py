@@ -9,7 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from pik import project
-from pik.rollout.sam import SOURCES
+from pik.rollout.plan.sam import SOURCES
 
 LIBRARIES = Path(".aws-sam") / "pik-libraries"  # what the artifact's libraries are kept in, once for each lock
 

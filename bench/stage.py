@@ -22,7 +22,7 @@ from bench.embedded import handler_variables
 from pik import local, producer, project
 from pik.environments import Environment, environment
 from pik.errors import AwsError
-from pik.rollout.deploy import deploy
+from pik.rollout.deploy.deploy import deploy
 
 NAIVE_STACK = "bench-naive"
 _NAIVE = Path(__file__).parent / "naive"

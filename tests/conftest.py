@@ -50,7 +50,7 @@ def deployed(embedded_env: Environment) -> Deploy:
     A stack only ever goes up here: tests of a later phase find the earlier ones' resources, and a test that rolls back
     deploys what it needs itself afterwards.
     """
-    from pik.rollout.deploy import deploy
+    from pik.rollout.deploy.deploy import deploy
 
     order = ("ingest", "replay", "processor")
 

@@ -1,6 +1,6 @@
 """SAM templates as data: which types hold data, and a template read with every function in its long form.
 
-What a template makes of its parameters is :mod:`pik.rollout.evaluation`'s.
+What a template makes of its parameters is :mod:`pik.aws.evaluation`'s.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def checks(
     rollout and rollback.
     """
     from pik.errors import UsageError
-    from pik.rollout import checks as known
+    from pik.rollout.checks import catalog as known
 
     if step and step not in known.STEPS:
         raise UsageError(f"no such step: {step}", next_step=f"one of {', '.join(known.STEPS)}")

@@ -35,7 +35,7 @@ def doctor(
 
     Exit codes: 0 nothing is wrong, 2 pik.toml is wrong, 4 something is where it does not belong.
     """
-    from pik.rollout.doctor import doctor as examine
+    from pik.rollout.deploy.doctor import doctor as examine
 
     if policy:
         _policy(env or [])
@@ -51,7 +51,8 @@ def _policy(names: list[str]) -> None:
     from pik.aws.guard import look
     from pik.environments import environment
     from pik.errors import UsageError
-    from pik.rollout import deployer, sam
+    from pik.rollout.deploy import deployer
+    from pik.rollout.plan import sam
 
     if len(names) != 1:
         raise UsageError("--policy is about one environment", next_step="pik doctor --env prod --policy")

@@ -31,7 +31,7 @@ def leftovers(
     """
     from pik.environments import environment
     from pik.errors import Refused
-    from pik.rollout import leftovers as of
+    from pik.rollout.deploy import leftovers as of
 
     where = environment(env)
     found = of.leftovers(where)

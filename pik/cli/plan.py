@@ -47,7 +47,7 @@ def plan(
     Exit code 0 also when there are changes, or when applying the plan would be refused, which it says.
     """
     from pik.environments import environment
-    from pik.rollout import plan as make
+    from pik.rollout.plan.plan import plan as make
 
     found = make(
         environment(env),

@@ -12,8 +12,8 @@ from pik.cli.output import ENVIRONMENTS, EnvOption, JsonOption, console, emit, l
 
 if TYPE_CHECKING:
     from pik.environments import Environment
-    from pik.rollout.plan import Plan
-    from pik.rollout.promote import Promotion
+    from pik.rollout.deploy.promote import Promotion
+    from pik.rollout.plan.plan import Plan
 
 OverrideOption = Annotated[
     str,
@@ -56,7 +56,7 @@ def promote(
     """
     from pik.environments import environment
     from pik.errors import UsageError
-    from pik.rollout.plan import Plan
+    from pik.rollout.plan.plan import Plan
 
     given = Plan.read(plan) if plan else None
     if given and (to not in ("", given.phase) or env not in (None, given.environment)):
@@ -69,7 +69,7 @@ def promote(
 
 def run(where: Environment, to: str, *, seen: Plan | None, override: str, as_json: bool) -> None:
     """Promote, and say what came of it."""
-    from pik.rollout.promote import promote as raise_phase
+    from pik.rollout.deploy.promote import promote as raise_phase
 
     reason = confirmed(where.name, override)
     done = raise_phase(where, to, seen=seen, override=reason, on_progress=_say)
@@ -121,8 +121,8 @@ def approve(
     Exit codes: 0 recorded, 3 you are no approver.
     """
     from pik.environments import environment
-    from pik.rollout.approve import approve as say_yes
-    from pik.rollout.plan import Plan
+    from pik.rollout.gates.approve import approve as say_yes
+    from pik.rollout.plan.plan import Plan
 
     where = environment(env)
     entry = say_yes(where, to, comment=comment, plan=Plan.read(plan) if plan else None)

@@ -12,7 +12,7 @@ from pik.cli.promote import OverrideOption, confirmed
 from pik.cli.promote import run as run_promotion
 
 if TYPE_CHECKING:
-    from pik.rollout import Plan
+    from pik.rollout.plan.plan import Plan
 
 PhaseOption = Annotated[str | None, typer.Option("--phase", "-p", help="ingest (1), replay (2) or processor (3).")]
 MaybeEnvOption = Annotated[
@@ -73,8 +73,9 @@ def deploy(
 
     from pik.environments import environment
     from pik.errors import UsageError
-    from pik.rollout import Plan, apply
-    from pik.rollout import deploy as run
+    from pik.rollout.deploy.deploy import apply
+    from pik.rollout.deploy.deploy import deploy as run
+    from pik.rollout.plan.plan import Plan
 
     parameters = parse_parameters(set_ or [])
     if plan:
@@ -143,7 +144,7 @@ def rollback(
     from pik.errors import CheckFailed
 
     where = environment(env)
-    from pik.rollout import rollback as run
+    from pik.rollout.deploy.rollback import rollback as run
 
     done = run(where, to or "replay", on_progress=say)
     emit(done.as_dict() | {"rehearsal": where.rehearsal}, as_json=as_json, text=labelled(where, done.sentence))
@@ -160,7 +161,7 @@ def _take_back(env: str, to: str | None, deploy_: str, as_json: bool) -> None:
 
     from pik.environments import environment
     from pik.errors import UsageError
-    from pik.rollout.takeback import take_back
+    from pik.rollout.deploy.revert_deploy import take_back
 
     if to:
         raise UsageError("--to and --deploy are two ways back", next_step="one after the other")
@@ -176,7 +177,7 @@ def status(env: EnvOption = "local", as_json: JsonOption = False) -> None:
     from pik.environments import environment
 
     where = environment(env)  # refuses before anything heavy is imported
-    from pik.rollout import status as look
+    from pik.rollout.deploy.status import status as look
 
     found = look(where)
     emit(found.as_dict(), as_json=as_json, text=found.to_text())

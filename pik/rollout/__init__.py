@@ -1,26 +1,6 @@
-"""Roll out an environment phase by phase: plan, deploy, status, checks with evidence, rollback."""
+"""Roll out an environment phase by phase: plan, deploy, status, checks with evidence, rollback.
 
-from __future__ import annotations
-
-from pik.aws.inventory import Inventory, inventory
-from pik.rollout.deploy import Deployment, apply, deploy
-from pik.rollout.plan import Plan, plan
-from pik.rollout.promote import Promotion, promote
-from pik.rollout.rollback import Rollback, rollback
-from pik.rollout.status import Status, status
-
-__all__ = [
-    "Deployment",
-    "Inventory",
-    "Plan",
-    "Promotion",
-    "Rollback",
-    "Status",
-    "apply",
-    "deploy",
-    "inventory",
-    "plan",
-    "promote",
-    "rollback",
-    "status",
-]
+Import from the modules: what changes an environment is in :mod:`pik.rollout.deploy`, what it would change in
+:mod:`pik.rollout.plan`, what must be proven in :mod:`pik.rollout.checks`, and who may go on in
+:mod:`pik.rollout.gates`.
+"""

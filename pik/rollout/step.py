@@ -17,10 +17,10 @@ from pik.errors import Refused
 from pik.results import Check, Proof, StepResult
 from pik.rollout.banner import Banner, banner
 from pik.rollout.confirm import confirm
-from pik.rollout.deploy import deploy
-from pik.rollout.deployed import Deployed, deployed
-from pik.rollout.promote import promote
-from pik.rollout.rollback import rollback
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.promote import promote
+from pik.rollout.deploy.rollback import rollback
+from pik.rollout.gates.deployed import Deployed, deployed
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from pik import phases
 from pik.aws.reading import Stores
 from pik.producer import Summary, open_source, send
 from pik.results import Check, StepResult, Verdict
-from pik.rollout import figures
-from pik.rollout.phase1 import IngestChecks
-from pik.rollout.phase2 import ReplayChecks, Sent
-from pik.rollout.phase3 import Drain, ProcessorChecks
-from pik.rollout.rollback import Rollback
+from pik.rollout.checks import figures
+from pik.rollout.checks.ingest import IngestChecks
+from pik.rollout.checks.processor import Drain, ProcessorChecks
+from pik.rollout.checks.replay import ReplayChecks, Sent
+from pik.rollout.checks.trials import Prediction
+from pik.rollout.checks.verdicts import check, completed
+from pik.rollout.deploy.rollback import Rollback
+from pik.rollout.deploy.rollback_checks import Rehearsal, RollbackChecks
 from pik.rollout.step import Step, facts_frame
-from pik.rollout.trials import Prediction
-from pik.rollout.undo import Rehearsal, RollbackChecks
-from pik.rollout.verdicts import check, completed
 
 AUTOMATIC = "auto"
 SAMPLE = "flights:2013-01-01"

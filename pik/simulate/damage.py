@@ -92,7 +92,7 @@ def _bad_message(arrived: Arrived, code: str, bucket: str, replay_id: str) -> st
 
 def _replay_half(where: Environment, outputs: Outputs, incident: Incident) -> dict[str, Any]:
     """Replay an entity's events up to a limit, and never continue."""
-    from pik.rollout.probe import exchange
+    from pik.rollout.checks.probe import exchange
 
     asked = {
         "entity_id": incident.facts["entity"],

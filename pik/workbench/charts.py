@@ -12,7 +12,7 @@ from typing import Any
 import altair
 import pandas as pd
 
-from pik.rollout.figures import BAD, GOOD, nothing, styled
+from pik.rollout.checks.figures import BAD, GOOD, nothing, styled
 from pik.workbench.times import shifted
 
 PLAIN = "#3b6ea5"

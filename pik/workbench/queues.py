@@ -1,7 +1,7 @@
 """The replay queue and the dead-letter queue: looking without touching, a live look on request, and redrive.
 
 ``peek()`` reads tables, logs and the queue's attributes, and receives nothing. ``peek(live=True)`` receives messages
-and returns every one before it answers (:mod:`pik.aws.peek`): each such look raises the receive count, which is
+and returns every one before it answers (:mod:`pik.aws.queue_peek`): each such look raises the receive count, which is
 said, and refused once messages are half way to the dead-letter queue. Nothing here deletes a message but ``redrive``,
 after it has sent it to the queue.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pik.aws import peek as looking
+from pik.aws import queue_peek as looking
 from pik.aws.inventory import queue_counts
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError

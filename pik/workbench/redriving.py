@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pik import events, project
-from pik.aws import peek as looking
+from pik.aws import queue_peek as looking
 from pik.aws.stack import aws_errors
 from pik.errors import Refused, UsageError
 from pik.workbench import frames, messages

@@ -23,7 +23,7 @@ from pik.errors import AwsError
 from pik.events import CONFLICT, epoch, now
 from pik.pipeline.aws import cancellation_codes, error_code, to_item
 from pik.pipeline.rows import arrival_row, compact
-from pik.rollout import records
+from pik.rollout.plan import records
 from pik.text import printable
 from pik.workbench.snapshot import PARALLEL, Kept, Progress, Row, Snapshot, take
 from pik.workbench.times import moment

@@ -15,8 +15,8 @@ from pik.aws import stack
 from pik.aws.inventory import Inventory, inventory
 from pik.environments import Environment, environment
 from pik.ledger import Entry, Kind
-from pik.rollout.deployed import deployed
-from pik.rollout.recording import about
+from pik.rollout.gates.deployed import deployed
+from pik.rollout.gates.recording import about
 
 STAGING, PROD = "111122223333", "444455556666"
 # Whoever calls the embedded AWS with an account's id is its root; these are what pik.toml may name as approvers.

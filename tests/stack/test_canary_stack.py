@@ -19,10 +19,12 @@ from pik.aws.reading import Stores, eventually
 from pik.environments import Environment
 from pik.errors import CheckFailed
 from pik.ledger import Kind
-from pik.rollout import deploy, promote, rollback
-from pik.rollout.canary import Limits
-from pik.rollout.phase2 import ReplayChecks
-from pik.rollout.phase3 import ProcessorChecks, _different
+from pik.rollout.checks.processor import ProcessorChecks, _different
+from pik.rollout.checks.replay import ReplayChecks
+from pik.rollout.deploy.canary import Limits
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.promote import promote
+from pik.rollout.deploy.rollback import rollback
 from pik.workbench import connect
 from tests.stack.rehearsal import named, toml, verified
 
@@ -43,7 +45,7 @@ def staging(embedded_env: Environment, tmp_path: Path, monkeypatch: pytest.Monke
     """Phase 1 with a day of flights."""
     monkeypatch.setenv(config.CONFIG_VARIABLE, str(toml(tmp_path / "pik.toml")))
     # What is being processed here takes milliseconds; what failed stays in flight, and is not waited for anyway.
-    monkeypatch.setattr(importlib.import_module("pik.rollout.rollback"), "DRAIN_SECONDS", 3.0)
+    monkeypatch.setattr(importlib.import_module("pik.rollout.deploy.rollback"), "DRAIN_SECONDS", 3.0)
     env = named("staging")
     if stack.read(env) is None:
         deploy(env, "ingest", parameters={"ReplayRateLimit": "200", "ReplayBurstLimit": "400"})

@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 
 from pik import ledger, phases, producer
-from pik.aws import mapping, stack
-from pik.aws.watching import patiently
+from pik.aws import event_source_mapping, stack
+from pik.aws.retry import patiently
 from pik.environments import Environment
 from pik.ledger import Kind
-from pik.rollout import deploy, promote, rollback, status
-from pik.rollout.phase2 import ReplayChecks
+from pik.rollout.checks.replay import ReplayChecks
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.promote import promote
+from pik.rollout.deploy.rollback import rollback
+from pik.rollout.deploy.status import status
 
 pytestmark = pytest.mark.slow
 PIK = Path(sys.executable).with_name("pik")
@@ -121,7 +124,7 @@ def test_a_rollback_that_was_killed_is_finished_by_the_next(env: Environment, at
     deploy(env, "processor")
     ended(started("rollback", "--env", "local"), at, signal.SIGKILL)
     found = quiet(env)
-    assert all(one.state == "Disabled" for one in mapping.find(env, found.outputs))  # that came first
+    assert all(one.state == "Disabled" for one in event_source_mapping.find(env, found.outputs))  # that came first
     assert rollback(env, "replay").mappings_left == 0
     assert stack.require(env).phase is phases.REPLAY
 

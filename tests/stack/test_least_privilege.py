@@ -19,7 +19,10 @@ from pik import producer, runbooks
 from pik.aws.guard import guard
 from pik.environments import EMBEDDED_KEYS, Environment, environment
 from pik.errors import PikError
-from pik.rollout import deploy, deployer, promote, rights, rollback
+from pik.rollout.deploy import deployer, rights
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.promote import promote
+from pik.rollout.deploy.rollback import rollback
 
 pytestmark = pytest.mark.slow
 ACCOUNT = "000000000000"

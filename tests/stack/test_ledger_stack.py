@@ -21,14 +21,14 @@ from pik.config import CONFIG_VARIABLE
 from pik.environments import Environment, environment
 from pik.ledger import Entry, Flaw, Kind
 from pik.ledger.entry import key
-from pik.rollout.deploy import deploy
+from pik.rollout.deploy.deploy import deploy
 from tests.conftest import Deploy
 
 REHEARSAL = "111122223333"
 PROVES = """
 from pik.environments import environment
 from pik.results import Check, Proof, StepResult
-from pik.rollout import stack
+from pik.aws import stack
 now = stack.digests(environment(env))
 StepResult(
     title="1 ingest",

@@ -14,9 +14,11 @@ import pytest
 from pik import config, producer
 from pik.environments import Environment
 from pik.errors import Refused
-from pik.rollout import deploy, promote, rollback
-from pik.rollout.approve import approve
-from pik.rollout.doctor import doctor
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.doctor import doctor
+from pik.rollout.deploy.promote import promote
+from pik.rollout.deploy.rollback import rollback
+from pik.rollout.gates.approve import approve
 from tests.stack.rehearsal import PROD, STAGING, State, calls, named, toml, verified
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,12 @@ from pik import config, connect, producer, runbooks
 from pik.aws.inventory import inventory
 from pik.environments import EMBEDDED_KEYS, Environment
 from pik.errors import PikError, Refused
-from pik.rollout import deploy, deployer, promote, rollback, status
-from pik.rollout.doctor import doctor
+from pik.rollout.deploy import deployer
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.doctor import doctor
+from pik.rollout.deploy.promote import promote
+from pik.rollout.deploy.rollback import rollback
+from pik.rollout.deploy.status import status
 from tests.stack.rehearsal import named
 
 pytestmark = pytest.mark.slow

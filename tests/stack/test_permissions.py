@@ -23,7 +23,7 @@ from pik.aws import signed, stack
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.results import Verdict
-from pik.rollout.permissions import permissions
+from pik.rollout.checks.permissions import permissions
 from tests.conftest import Deploy
 
 Outputs = dict[str, str]

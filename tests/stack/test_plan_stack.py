@@ -14,8 +14,9 @@ from pik.aws.inventory import inventory
 from pik.aws.reading import Stores, eventually
 from pik.environments import Environment
 from pik.errors import Refused
-from pik.rollout import Plan, apply, deploy, plan
-from pik.rollout.replaying import replay_all, select
+from pik.rollout.checks.replaying import replay_all, select
+from pik.rollout.deploy.deploy import apply, deploy
+from pik.rollout.plan.plan import Plan, plan
 from tests.notebooks.offline import active_parts
 
 DAY = "2024-02-29"

@@ -14,11 +14,16 @@ from pik.aws import stack
 from pik.environments import Environment
 from pik.errors import AwsError, NotDeployed, Refused, UsageError
 from pik.ledger import Kind
-from pik.rollout import deploy, plan, promote, rollback, sam, takeback
-from pik.rollout.approve import approve
-from pik.rollout.deployed import deployed
-from pik.rollout.recording import about
-from pik.rollout.takeback import take_back
+from pik.rollout.deploy import revert_deploy
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.promote import promote
+from pik.rollout.deploy.revert_deploy import take_back
+from pik.rollout.deploy.rollback import rollback
+from pik.rollout.gates.approve import approve
+from pik.rollout.gates.deployed import deployed
+from pik.rollout.gates.recording import about
+from pik.rollout.plan import sam
+from pik.rollout.plan.plan import plan
 from tests.stack.rehearsal import ROOT_OF_PROD, State, named, overwrite, toml, verified
 
 pytestmark = pytest.mark.slow
@@ -164,7 +169,7 @@ def test_a_deploy_is_taken_back_with_one_call(
     assert (now.template, now.parameters) != (before.template, before.parameters)
 
     with monkeypatch.context() as patch:
-        patch.setattr(takeback, "converge", stuck)
+        patch.setattr(revert_deploy, "converge", stuck)
         with pytest.raises(AwsError, match="does not move"):
             take_back(staging)
     failed = ledger.read(staging).entries[-1]

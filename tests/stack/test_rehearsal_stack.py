@@ -13,7 +13,8 @@ from pik.environments import Environment
 from pik.errors import Refused
 from pik.ledger import Kind
 from pik.local.metrics import extract_metrics
-from pik.rollout import deploy, promote
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.promote import promote
 from tests.stack.rehearsal import named
 
 pytestmark = pytest.mark.slow

@@ -24,7 +24,9 @@ from pik.environments import Environment, environment
 from pik.errors import PikError
 from pik.local.realism import Settings, only
 from pik.partitions import partition
-from pik.rollout import deploy, deployer, sam
+from pik.rollout.deploy import deployer
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.plan import sam
 
 pytestmark = pytest.mark.slow
 PIK = Path(sys.executable).with_name("pik")

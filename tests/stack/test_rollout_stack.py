@@ -21,12 +21,14 @@ from pik.errors import AwsError, Refused, UsageError
 from pik.pipeline import queue
 from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.results import Check, Verdict
-from pik.rollout import deploy, rollback, status
-from pik.rollout.phase1 import IngestChecks
-from pik.rollout.phase2 import ReplayChecks
-from pik.rollout.phase3 import ProcessorChecks
-from pik.rollout.replaying import replay_all, select
-from pik.rollout.undo import Rehearsal, RollbackChecks
+from pik.rollout.checks.ingest import IngestChecks
+from pik.rollout.checks.processor import ProcessorChecks
+from pik.rollout.checks.replay import ReplayChecks
+from pik.rollout.checks.replaying import replay_all, select
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.rollback import rollback
+from pik.rollout.deploy.rollback_checks import Rehearsal, RollbackChecks
+from pik.rollout.deploy.status import status
 
 DAY = "2024-02-29"
 
@@ -131,7 +133,7 @@ def test_what_cloudformation_refuses_is_told_with_its_reason(
     bring(embedded_env, "ingest")
     with pytest.raises(UsageError, match="LogRetentionDays=12345"):  # no need to ask CloudFormation
         deploy(embedded_env, "ingest", parameters={"LogRetentionDays": "12345"})
-    planning = importlib.import_module("pik.rollout.plan")  # the package has a function of that name
+    planning = importlib.import_module("pik.rollout.plan.plan")  # the package has a function of that name
     monkeypatch.setattr(planning, "refuse_wrong", lambda *_, **__: None)
     with pytest.raises(AwsError) as error:
         deploy(embedded_env, "ingest", parameters={"LogRetentionDays": "12345"})
@@ -216,13 +218,13 @@ def test_a_rollback_from_the_lowest_phase_changes_nothing(embedded_env: Environm
 
 
 def test_a_deploy_opens_the_tap_that_an_interrupted_rollback_closed(embedded_env: Environment) -> None:
-    from pik.aws import mapping
+    from pik.aws import event_source_mapping
 
     bring(embedded_env, "processor")
     outputs = stack.require(embedded_env).outputs
-    mapping.switch(embedded_env, outputs, on=False)
+    event_source_mapping.switch(embedded_env, outputs, on=False)
     assert deploy(embedded_env, "processor").changed
-    assert [m.state for m in mapping.find(embedded_env, outputs)] == ["Enabled"]
+    assert [m.state for m in event_source_mapping.find(embedded_env, outputs)] == ["Enabled"]
 
 
 def test_a_deployment_wide_dry_run_proves_nothing_and_consumes_nothing(embedded_env: Environment) -> None:

@@ -23,7 +23,9 @@ from pik.environments import Environment
 from pik.ledger import Kind
 from pik.producer import Delivery, Outcome, Retries
 from pik.results import StepResult
-from pik.rollout import deploy, promote, rollback
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.promote import promote
+from pik.rollout.deploy.rollback import rollback
 from pik.rollout.steps import IngestStep, ProcessorStep, ReplayStep
 from pik.workbench import connect
 from tests.stack.rehearsal import named, toml

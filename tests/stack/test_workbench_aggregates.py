@@ -12,7 +12,7 @@ from pik import producer
 from pik.aws.inventory import inventory
 from pik.aws.reading import Stores, eventually
 from pik.environments import Environment
-from pik.rollout.replaying import replay_all, select
+from pik.rollout.checks.replaying import replay_all, select
 from pik.workbench import Workbench
 from pik.workbench.aggregates import aggregate_drift
 from tests.conftest import Deploy

@@ -16,8 +16,9 @@ from pik.aws.inventory import inventory
 from pik.aws.reading import Stores, eventually
 from pik.environments import Environment
 from pik.errors import Refused
-from pik.rollout import deploy, rollback
-from pik.rollout.replaying import replay_all, select
+from pik.rollout.checks.replaying import replay_all, select
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.rollback import rollback
 from pik.workbench import Workbench
 
 DAY = "2024-03-01"

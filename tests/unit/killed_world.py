@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pik import ledger, phases
-from pik.aws import mapping, stack
+from pik.aws import event_source_mapping, stack
 from pik.aws.artifact import Digests
 from pik.aws.guard import Place
 from pik.aws.stack import Stack
@@ -27,18 +27,20 @@ from pik.errors import NotDeployed
 from pik.ledger import Entry, Kind, Ledger
 from pik.ledger.entry import FIRST
 from pik.results import Verdict
-from pik.rollout import intact, records, sam, standing
-from pik.rollout.canary import Outcome
-from pik.rollout.deployed import Deployed
-from pik.rollout.gates import Gate, Requirement
-from pik.rollout.planned import Plan
+from pik.rollout.checks import intact
+from pik.rollout.deploy.canary import Outcome
+from pik.rollout.gates import evidence_status
+from pik.rollout.gates.decide import Gate, Requirement
+from pik.rollout.gates.deployed import Deployed
+from pik.rollout.plan import records, sam
+from pik.rollout.plan.planned import Plan
 from tests.unit.ledger_world import entry
 from tests.unit.plan_world import a_plan, resource
 
-promote_module: Any = import_module("pik.rollout.promote")  # the package has functions of these names
-deploy_module: Any = import_module("pik.rollout.deploy")
-rollback_module: Any = import_module("pik.rollout.rollback")
-unfinished_module: Any = import_module("pik.rollout.unfinished")
+promote_module: Any = import_module("pik.rollout.deploy.promote")  # the package has functions of these names
+deploy_module: Any = import_module("pik.rollout.deploy.deploy")
+rollback_module: Any = import_module("pik.rollout.deploy.rollback")
+unfinished_module: Any = import_module("pik.rollout.deploy.unfinished")
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
 NEW_CODE: Plan = a_plan(
     phases.REPLAY, phases.REPLAY, lambda d: resource(d, "IngestFunction")["Properties"].update(MemorySize=999)
@@ -154,8 +156,8 @@ class World:
         monkeypatch.setattr(promote_module, "about", lambda _: {})
         monkeypatch.setattr(stack, "require", self.look)
         monkeypatch.setattr(stack, "read", self.look)
-        monkeypatch.setattr(mapping, "find", self._find)
-        monkeypatch.setattr(mapping, "switch", self._switch)
+        monkeypatch.setattr(event_source_mapping, "find", self._find)
+        monkeypatch.setattr(event_source_mapping, "switch", self._switch)
         monkeypatch.setattr(intact, "stores", lambda *_: {})
         monkeypatch.setattr(intact, "compare", lambda *_: ())
         monkeypatch.setattr(rollback_module, "messages", lambda *_: 7)
@@ -181,9 +183,9 @@ class World:
         self.enabled = on
         return 0.1
 
-    def _find(self, *_: Any) -> list[mapping.Mapping]:
+    def _find(self, *_: Any) -> list[event_source_mapping.Mapping]:
         consumes = self.parameters["EnableProcessor"] == "true"
-        return [mapping.Mapping("u", "Enabled" if self.enabled else "Disabled", "f")] if consumes else []
+        return [event_source_mapping.Mapping("u", "Enabled" if self.enabled else "Disabled", "f")] if consumes else []
 
     def _capture(self, *_: Any) -> dict[str, Any]:
         there = self.look()
@@ -215,7 +217,7 @@ class World:
 
         monkeypatch.setattr(promote_module, "Canary", Canary)
         monkeypatch.setattr(promote_module, "foresee", foresee)
-        monkeypatch.setattr(standing, "promotion", gate)
+        monkeypatch.setattr(evidence_status, "promotion", gate)
         monkeypatch.setattr(promote_module, "plan", lambda *_, **__: a_plan(phases.REPLAY, phases.PROCESSOR))
 
     def _install_deploy(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pik import phases, project
+from pik.aws.evaluation import Evaluator
 from pik.aws.guard import Place
 from pik.aws.stack import Stack
 from pik.aws.template import parse
 from pik.environments import Environment
-from pik.rollout.effects import Situation
-from pik.rollout.evaluation import Evaluator
-from pik.rollout.planned import Plan
-from pik.rollout.planning import Template, compare
-from pik.rollout.prediction import Prediction, Version
+from pik.rollout.plan.effects import Situation
+from pik.rollout.plan.planned import Plan
+from pik.rollout.plan.planning import Template, compare
+from pik.rollout.plan.prediction import Prediction, Version
 
 DOCUMENT = parse(project.TEMPLATE.read_text(encoding="utf-8"))
 DEV = Environment("dev", region="eu-west-1")

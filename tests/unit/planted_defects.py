@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pik import events
 from pik.results import Verdict
-from pik.rollout.intact import Comparison
+from pik.rollout.checks.intact import Comparison
 from tests.unit.planted_parts import (
     aggregate_cannot_be_read,
     alarm_rings,

@@ -15,7 +15,7 @@ from pik.pipeline.http import Request, answer
 from pik.pipeline.selection import Selection
 from pik.replays import reading as replay_table
 from pik.results import Check, Verdict
-from pik.rollout import replaying
+from pik.rollout.checks import replaying
 from tests.unit.planted_steps import Plant, Run, rolled_back
 from tests.unit.rollout_world import READING, RolloutWorld
 
@@ -74,13 +74,15 @@ def ingest_fails(run: Run) -> None:
         return answer(500, {"code": "internal"}) if function == "ingest" else run.world.really(function, request)
 
     run.world.answer = answered
-    run.patch.setattr("pik.rollout.common.ANSWERS_SECONDS", 0)
+    run.patch.setattr("pik.rollout.checks.common.ANSWERS_SECONDS", 0)
 
 
 def replay_fails(run: Run) -> None:
     run.world.answer = lambda *_: answer(500, {"code": "internal"})
-    run.patch.setattr("pik.rollout.probe.FRESH_SECONDS", 0)
-    run.patch.setattr("pik.rollout.undo.common.ingest_answers", lambda _: passed("ingest still answers"))
+    run.patch.setattr("pik.rollout.checks.probe.FRESH_SECONDS", 0)
+    run.patch.setattr(
+        "pik.rollout.deploy.rollback_checks.common.ingest_answers", lambda _: passed("ingest still answers")
+    )
 
 
 def passed(name: str) -> Check:

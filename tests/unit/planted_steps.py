@@ -9,15 +9,15 @@ from typing import Any
 from pik import phases
 from pik.producer import Summary
 from pik.results import Check, Verdict
-from pik.rollout import common, verdicts
-from pik.rollout.intact import Comparison
-from pik.rollout.phase1 import IngestChecks
-from pik.rollout.phase2 import ReplayChecks
-from pik.rollout.phase3 import ProcessorChecks
-from pik.rollout.rollback import Rollback
+from pik.rollout.checks import common, verdicts
+from pik.rollout.checks.ingest import IngestChecks
+from pik.rollout.checks.intact import Comparison
+from pik.rollout.checks.processor import ProcessorChecks
+from pik.rollout.checks.replay import ReplayChecks
+from pik.rollout.checks.verdicts import completed
+from pik.rollout.deploy.rollback import Rollback
+from pik.rollout.deploy.rollback_checks import RollbackChecks
 from pik.rollout.steps import _all_safe
-from pik.rollout.undo import RollbackChecks
-from pik.rollout.verdicts import completed
 from tests.unit.rollout_world import RolloutWorld
 
 ENTITIES = {"busy": 3, "quiet": 2}

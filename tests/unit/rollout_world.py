@@ -332,12 +332,12 @@ class RolloutWorld:
 
 def in_place(world: RolloutWorld, patch: Any) -> None:
     """Put the world where the checks look for one; ``patch`` is pytest's monkeypatch."""
-    from pik.aws import peek, signed
+    from pik.aws import queue_peek, signed
     from pik.local import metrics as extractor
 
     patch.setattr(signed, "request", world.request)
     patch.setattr(extractor, "extract_metrics", lambda _: None)
-    patch.setattr(peek, "WAIT_SECONDS", 0)
+    patch.setattr(queue_peek, "WAIT_SECONDS", 0)
     for name, module in {"ingest": ingest, "replay": replay, "processor": processor}.items():
         patch.setattr(module, "logger", world.logs[name])
         patch.setattr(module, "metrics", world.logs[name])

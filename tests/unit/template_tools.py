@@ -1,4 +1,4 @@
-"""Questions that tests ask of template.yaml, evaluated by :mod:`pik.rollout.evaluation` as a plan evaluates it."""
+"""Questions that tests ask of template.yaml, evaluated by :mod:`pik.aws.evaluation` as a plan evaluates it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pik import project
+from pik.aws.evaluation import Evaluator
 from pik.aws.template import STATELESS, STORES, parse
-from pik.rollout.evaluation import Evaluator
 
 __all__ = ["STATELESS", "STORES", "Stack", "load", "phases"]
 

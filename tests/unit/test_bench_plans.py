@@ -8,10 +8,10 @@ import pytest
 
 from bench import plans, report, sources
 from pik import project
+from pik.aws.evaluation import evaluate
 from pik.aws.template import parse
-from pik.rollout import sam
-from pik.rollout.diff import changes
-from pik.rollout.evaluation import evaluate
+from pik.rollout.plan import sam
+from pik.rollout.plan.diff import changes
 
 BEGIN, END = report.marks("comparison")
 TEMPLATE = project.TEMPLATE.read_text(encoding="utf-8")

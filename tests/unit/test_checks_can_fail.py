@@ -11,7 +11,7 @@ import pytest
 from pik import project
 from pik.pipeline.settings import Settings
 from pik.results import Check, Verdict
-from pik.rollout.checks import BY_NAME, STEPS, of_step
+from pik.rollout.checks.catalog import BY_NAME, STEPS, of_step
 from tests.unit.planted_defects import DEFECTS, WITHOUT
 from tests.unit.planted_steps import Defect, Run, ask, ask_common, nothing
 from tests.unit.rollout_world import RolloutWorld, in_place, indexed

@@ -12,7 +12,7 @@ import pytest
 from pik import project
 from pik.pipeline.settings import Settings
 from pik.results import Verdict
-from pik.rollout.checks import BY_NAME, STEPS
+from pik.rollout.checks.catalog import BY_NAME, STEPS
 from tests.unit.habits import Habits
 from tests.unit.planted_defects import DEFECTS
 from tests.unit.planted_steps import Defect, Run, ask, ask_common

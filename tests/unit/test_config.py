@@ -12,7 +12,7 @@ from pik.config import DEFAULTS, EnvironmentConfig
 from pik.environments import environment
 from pik.errors import UsageError
 from pik.local.instance import Instance
-from pik.rollout import naming
+from pik.rollout.plan import naming
 from tests.unit import template_tools as tools
 
 

@@ -16,8 +16,8 @@ from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.ledger import Kind, subjects
 from pik.results import StepResult
-from pik.rollout import standing
-from pik.rollout.deployed import Deployed
+from pik.rollout.gates import evidence_status
+from pik.rollout.gates.deployed import Deployed
 from pik.runbooks.headless import HEADLESS
 from pik.workbench import Workbench
 from pik.workbench.investigations import base
@@ -41,7 +41,7 @@ def env(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
         monkeypatch.setattr(base, "environment", lambda name: there)
         monkeypatch.setattr(base, "connect", lambda name: wb)
         monkeypatch.setattr(investigation, "guard", guard.guard)
-        monkeypatch.setattr(standing, "deployed", lambda env, found: DEPLOYED)
+        monkeypatch.setattr(evidence_status, "deployed", lambda env, found: DEPLOYED)
         yield there
 
 

@@ -13,12 +13,13 @@ import pytest
 
 from pik import ledger, phases, project
 from pik.aws import stack
+from pik.aws.evaluation import pseudo
 from pik.aws.guard import Place
 from pik.environments import Environment
 from pik.partitions import partition
-from pik.rollout import permissions, takeback
-from pik.rollout.evaluation import pseudo
-from pik.rollout.recording import BEFORE
+from pik.rollout.checks import permissions
+from pik.rollout.deploy import revert_deploy
+from pik.rollout.gates.recording import BEFORE
 from tests.unit import template_tools as tools
 from tests.unit.plan_world import DOCUMENT, a_stack
 
@@ -33,7 +34,7 @@ HERE = pytest.mark.parametrize(("region", "name", "suffix"), [(r, *p) for r, p i
 # Not addresses of a deployed stack: what a message gives as an example, and inputs of things that imitate AWS.
 # A namespace of error types, and names of services in IAM, which are no hosts and the same in every partition.
 _SAME_EVERYWHERE = re.compile(r"com\.amazonaws\.|\b(lambda|sso)\.amazonaws\.com(?![.\w])")
-EXAMPLES = {"pik/config.py", "pik/simulate/memory.py", "pik/rollout/evaluation.py", "pik/local/gateway.py"}
+EXAMPLES = {"pik/config.py", "pik/simulate/memory.py", "pik/aws/evaluation.py", "pik/local/gateway.py"}
 IMITATES = {"pik/local/realism/partition.py"}  # it makes other partitions of the emulator's `aws`
 
 
@@ -109,7 +110,7 @@ def test_a_template_from_before_is_fetched_from_the_partitions_s3(
     where: Any = SimpleNamespace(get=lambda _: body, bucket="pik-evidence")
     monkeypatch.setattr(ledger, "locate", lambda _: where)
     entry: Any = SimpleNamespace(number=3, links=[link])
-    _, url = takeback._kept(Environment("dev", region=region), entry)
+    _, url = revert_deploy._kept(Environment("dev", region=region), entry)
     assert url == f"https://s3.{region}.{suffix}/pik-evidence/evidence/1/before.json"
 
 

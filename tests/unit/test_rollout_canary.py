@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pik.results import Verdict
-from pik.rollout.canary import _FAILURES, Limits, Outcome, Sample, _failed, _set_aside, _some, _wrong, judge
-from pik.rollout.replaying import Raws
-from pik.rollout.trials import Prediction
+from pik.rollout.checks.replaying import Raws
+from pik.rollout.checks.trials import Prediction
+from pik.rollout.deploy.canary import _FAILURES, Limits, Outcome, Sample, _failed, _set_aside, _some, _wrong, judge
 
 LIMITS = Limits(least=10, settle=5, patience=60, every=1)
 

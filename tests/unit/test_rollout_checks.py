@@ -13,17 +13,17 @@ from pik.environments import Environment
 from pik.errors import AwsError
 from pik.pipeline.parsing import parse_event
 from pik.results import StepResult, Verdict
-from pik.rollout.checks import BY_NAME, CHECKS, STEPS, of_step
-from pik.rollout.intact import Comparison
-from pik.rollout.phase1 import IngestChecks
-from pik.rollout.phase2 import ReplayChecks, Sent
-from pik.rollout.phase3 import Drain, ProcessorChecks, _different, _emptying
-from pik.rollout.probe import Exchange, Probe
-from pik.rollout.replaying import Raws, Replay, Selection, _compare
-from pik.rollout.rollback import Rollback
-from pik.rollout.trials import Prediction, Trials
-from pik.rollout.undo import RollbackChecks
-from pik.rollout.verdicts import LONGEST_EVIDENCE, check, completed, every, run
+from pik.rollout.checks.catalog import BY_NAME, CHECKS, STEPS, of_step
+from pik.rollout.checks.ingest import IngestChecks
+from pik.rollout.checks.intact import Comparison
+from pik.rollout.checks.probe import Exchange, Probe
+from pik.rollout.checks.processor import Drain, ProcessorChecks, _different, _emptying
+from pik.rollout.checks.replay import ReplayChecks, Sent
+from pik.rollout.checks.replaying import Raws, Replay, Selection, _compare
+from pik.rollout.checks.trials import Prediction, Trials
+from pik.rollout.checks.verdicts import LONGEST_EVIDENCE, check, completed, every, run
+from pik.rollout.deploy.rollback import Rollback
+from pik.rollout.deploy.rollback_checks import RollbackChecks
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
 NOTHING = Raws({}, {})
@@ -311,7 +311,7 @@ def test_messages_must_be_kept(
     blocking: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pik.rollout.undo.eventually", lambda look, *_, **__: look())
+    monkeypatch.setattr("pik.rollout.deploy.rollback_checks.eventually", lambda look, *_, **__: look())
     done = a_rollback(a_store("Queue", same=same), queue=queue, mappings=mappings)
     found = RollbackChecks(LOCAL).kept(done)
     assert (found.verdict, found.blocking) == (verdict, blocking)

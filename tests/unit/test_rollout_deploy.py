@@ -16,14 +16,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import clock, phases, project
-from pik.aws import mapping, stack
+from pik.aws import event_source_mapping, stack
 from pik.aws.stack import Follower, Stack, StackEvent
 from pik.config import LONGEST_STACK, EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
-from pik.rollout import sam
-from pik.rollout.deploy import _deploy_sources, _failure, _protect
-from pik.rollout.forward import refuse_unless_forward, wanted
+from pik.rollout.deploy.deploy import _deploy_sources, _failure, _protect
+from pik.rollout.plan import sam
+from pik.rollout.plan.preconditions import refuse_unless_forward, wanted
 from tests.unit.plan_world import DOCUMENT, a_plan
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
@@ -210,7 +210,7 @@ def test_the_sources_digest_sees_every_kind_of_source(tmp_path: Path) -> None:
         path.write_text("x")
         seen.add(sam.sources_digest(tmp_path))
     (tmp_path / "pik/rollout").mkdir()
-    (tmp_path / "pik/rollout/deploy.py").write_text("not part of the artifact")
+    (tmp_path / "pik/rollout/deploy/deploy.py").write_text("not part of the artifact")
     assert sam.sources_digest(tmp_path) in seen
     assert len(seen) == 6
 
@@ -285,7 +285,7 @@ def test_ctrl_c_leaves_no_sam_behind(fake_sam: Path) -> None:
 def test_a_sam_that_a_killed_command_left_is_not_joined_by_another(fake_sam: Path) -> None:
     """kill -9 of the command leaves its sam at work: it has the lock until it ends."""
     script = (
-        "import sys; from pathlib import Path; from pik import project; from pik.rollout import sam;"
+        "import sys; from pathlib import Path; from pik import project; from pik.rollout.plan import sam;"
         "from pik.environments import Environment;"
         f"project.SAM = Path({str(project.SAM)!r}); project.STATE = Path({str(project.STATE)!r});"
         f"sam.run(Environment('local', 'us-east-1', 'http://127.0.0.1:1'), ['deploy', 'stay'], Path({str(fake_sam)!r}))"
@@ -396,13 +396,13 @@ def tapped(monkeypatch: pytest.MonkeyPatch, taps: Taps) -> Environment:
 
 def test_the_tap_is_closed_once_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     taps = Taps("Enabled", "Disabling", "Disabled")
-    mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False)
+    event_source_mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False)
     assert taps.updates == [False]
 
 
 def test_a_mapping_that_is_still_being_made_is_not_updated_before_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     taps = Taps("Creating", "Enabled", "Disabling", "Disabled")
-    mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False)
+    event_source_mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False)
     assert taps.updates == [False]
 
 
@@ -410,7 +410,7 @@ def test_a_tap_that_does_not_close_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     taps = Taps("Enabled", "Disabling")
     started = time.monotonic()
     with pytest.raises(AwsError, match="still Disabling"):
-        mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False, patience=0.2)
+        event_source_mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False, patience=0.2)
     assert time.monotonic() - started < 5
 
 
@@ -429,7 +429,7 @@ def test_tables_are_protected_once_they_are_created(
     monkeypatch.setattr(stack, "Follower", lambda *_: lambda: None)
     monkeypatch.setattr(stack, "require", lambda _: a_stack(phases.INGEST))
     monkeypatch.setattr(
-        sys.modules["pik.rollout.deploy"], "converge", lambda _, __, settings, ___: given.append(settings)
+        sys.modules["pik.rollout.deploy.deploy"], "converge", lambda _, __, settings, ___: given.append(settings)
     )
     assert _deploy_sources(env, planned, None, tmp_path / "log", print)
     assert [one["DeletionProtection"] for one in given] == ["false", "true"][2 - steps :]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pik import project
-from pik.rollout import deployer
-from pik.rollout.deployer import RIGHTS
-from pik.rollout.evaluation import pseudo
+from pik.aws.evaluation import pseudo
+from pik.rollout.deploy import deployer
+from pik.rollout.deploy.deployer import RIGHTS
 from tests.unit import template_tools as tools
 from tests.unit.template_tools import phases
 

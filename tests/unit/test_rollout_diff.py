@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pik import project
+from pik.aws.evaluation import evaluate
 from pik.aws.template import Evaluated, Resource, parse
-from pik.rollout.diff import Change, PropertyChange, changes, outputs, same, values
-from pik.rollout.evaluation import evaluate
+from pik.rollout.plan.diff import Change, PropertyChange, changes, outputs, same, values
 
 DOCUMENT = parse(project.TEMPLATE.read_text(encoding="utf-8"))
 ON = {"EnableReplay": "true", "EnableProcessor": "true"}

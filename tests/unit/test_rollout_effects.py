@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from pik import project
+from pik.aws.evaluation import evaluate
 from pik.aws.template import STORES, Evaluated, Resource, parse
-from pik.rollout.access import access
-from pik.rollout.diff import changes
-from pik.rollout.effects import Situation, effects
-from pik.rollout.evaluation import evaluate
+from pik.rollout.plan.access import access
+from pik.rollout.plan.diff import changes
+from pik.rollout.plan.effects import Situation, effects
 
 DOCUMENT = parse(project.TEMPLATE.read_text(encoding="utf-8"))
 OFF: dict[str, str] = {}

@@ -12,9 +12,9 @@ from pik.config import EnvironmentConfig
 from pik.events import format_time
 from pik.ledger import Entry, Flaw, Kind, Ledger, Problem
 from pik.ledger.statement import statement
-from pik.rollout import gates
-from pik.rollout.deployed import Deployed
-from pik.rollout.gates import Book, Gate, Wanted
+from pik.rollout.gates import decide as gates
+from pik.rollout.gates.decide import Book, Gate, Wanted
+from pik.rollout.gates.deployed import Deployed
 
 A, B, CODE, OTHER, PARAMETERS = ("a" * 64, "b" * 64, "c" * 64, "d" * 64, "e" * 64)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -11,8 +11,8 @@ from pik.aws.guard import guard, look
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
-from pik.rollout.doctor import doctor, shared
-from pik.rollout.verdicts import check
+from pik.rollout.checks.verdicts import check
+from pik.rollout.deploy.doctor import doctor, shared
 
 ACCOUNT, OTHER = "111122223333", "444455556666"
 STACK_ID = f"arn:aws:cloudformation:eu-west-1:{ACCOUNT}:stack/pik-staging/1"
@@ -206,7 +206,7 @@ def patched(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Environment 
                 raise found
             return found
 
-        monkeypatch.setattr("pik.rollout.doctor.environment", environment)
+        monkeypatch.setattr("pik.rollout.deploy.doctor.environment", environment)
 
     return patch
 

@@ -17,8 +17,8 @@ from pik.aws import stack
 from pik.aws.stack import Stack
 from pik.environments import Environment
 from pik.pipeline import settings
-from pik.rollout import intact
-from pik.rollout.intact import Comparison
+from pik.rollout.checks import intact
+from pik.rollout.checks.intact import Comparison
 from tests.stack.rehearsal import calls
 
 ENV = Environment("dev", region="us-east-1")

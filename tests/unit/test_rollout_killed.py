@@ -11,9 +11,13 @@ import pytest
 from pik import phases
 from pik.errors import CheckFailed, PikError, Refused
 from pik.ledger import Kind
-from pik.rollout import deploy, promote, rollback, step, unfinished
-from pik.rollout.deployed import Deployed
-from pik.rollout.forward import refuse_unless_forward
+from pik.rollout import step
+from pik.rollout.deploy import unfinished
+from pik.rollout.deploy.deploy import deploy
+from pik.rollout.deploy.promote import promote
+from pik.rollout.deploy.rollback import rollback
+from pik.rollout.gates.deployed import Deployed
+from pik.rollout.plan.preconditions import refuse_unless_forward
 from pik.signals import Terminated, ended_in_order, undisturbed, unfailing
 from tests.unit.killed_world import NEW_CODE, Killed, World
 

@@ -15,7 +15,7 @@ from moto import mock_aws
 from pik import project
 from pik.aws import stack
 from pik.environments import Environment
-from pik.rollout import leftovers
+from pik.rollout.deploy import leftovers
 
 NAME = "pik-dev"
 NEVER, ONCE = (f"arn:aws:cloudformation:eu-west-1:1:stack/{NAME}/{n}" for n in ("never", "once"))

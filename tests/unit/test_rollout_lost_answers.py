@@ -7,8 +7,8 @@ from unittest.mock import Mock
 import pytest
 
 from pik.errors import AwsError
-from pik.rollout import probe
-from pik.rollout.probe import Exchange, repeated
+from pik.rollout.checks import probe
+from pik.rollout.checks.probe import Exchange, repeated
 
 LOST = AwsError("local: no answer", reason="RemoteProtocolError: Server disconnected without sending a response.")
 

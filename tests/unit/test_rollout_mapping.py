@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from pik.aws import mapping
+from pik.aws import event_source_mapping
 from pik.environments import Environment
 from pik.errors import AwsError
 
@@ -67,24 +67,24 @@ def test_the_emergency_stop_does_not_give_up(
     on: Callable[[Lambda], Environment], script: list[str], answers: list[str], asked: int
 ) -> None:
     client = Lambda(script, answers)
-    mapping.switch(on(client), OUTPUTS, on=False)
+    event_source_mapping.switch(on(client), OUTPUTS, on=False)
     assert client.asked == [False] * asked
 
 
 def test_a_refusal_is_told_at_once(on: Callable[[Lambda], Environment]) -> None:
     client = Lambda(["Enabled"], ["AccessDeniedException"])
     with pytest.raises(AwsError, match="could not switch the event source mapping"):
-        mapping.switch(on(client), OUTPUTS, on=False)
+        event_source_mapping.switch(on(client), OUTPUTS, on=False)
     assert client.asked == [False]
 
 
 def test_what_stays_busy_is_an_error_that_names_the_state(on: Callable[[Lambda], Environment]) -> None:
     client = Lambda(["Enabled"], ["ResourceInUseException"] * 1_000_000)
     with pytest.raises(AwsError, match="is still Enabled"):
-        mapping.switch(on(client), OUTPUTS, on=False, patience=0.05)
+        event_source_mapping.switch(on(client), OUTPUTS, on=False, patience=0.05)
 
 
 def test_a_mapping_that_is_gone_cannot_be_enabled(on: Callable[[Lambda], Environment]) -> None:
     client = Lambda(["Disabled"], ["ResourceNotFoundException"])
     with pytest.raises(AwsError):
-        mapping.switch(on(client), OUTPUTS, on=True)
+        event_source_mapping.switch(on(client), OUTPUTS, on=True)

@@ -16,13 +16,15 @@ from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.results import Check, StepResult, Verdict
-from pik.rollout import converge as converging
-from pik.rollout import permissions
-from pik.rollout.gates import Gate, Requirement
+from pik.rollout.checks import permissions
+from pik.rollout.deploy import converge as converging
+from pik.rollout.gates.decide import Gate, Requirement
 from pik.runbooks.record import State
 from pik.runbooks.runner import _judge
 
-promoting: Any = importlib.import_module("pik.rollout.promote")  # the package exports the function of the same name
+promoting: Any = importlib.import_module(
+    "pik.rollout.deploy.promote"
+)  # the package exports the function of the same name
 ENV = Environment("staging", "eu-west-1", "http://127.0.0.1:9", EnvironmentConfig(protection="open"))
 
 

@@ -11,10 +11,10 @@ from pik import phases
 from pik.aws.guard import Place
 from pik.errors import UsageError
 from pik.pipeline.aggregators import AGGREGATORS
-from pik.rollout.parameters import refuse_wrong
+from pik.rollout.plan.parameters import refuse_wrong
 from tests.unit.plan_world import DEV, DOCUMENT, a_stack
 
-planning: Any = import_module("pik.rollout.plan")  # the package has a function of that name
+planning: Any = import_module("pik.rollout.plan.plan")  # the package has a function of that name
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from pik.environments import Environment
 from pik.local.instance import Instance
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings
 from pik.results import Verdict
-from pik.rollout import common
-from pik.rollout.canary import Limits
-from pik.rollout.phase2 import ReplayChecks, Sent
-from pik.rollout.phase3 import Drain, ProcessorChecks
-from pik.rollout.replaying import Raws
-from pik.rollout.trials import Prediction
-from pik.rollout.verdicts import patience
+from pik.rollout.checks import common
+from pik.rollout.checks.processor import Drain, ProcessorChecks
+from pik.rollout.checks.replay import ReplayChecks, Sent
+from pik.rollout.checks.replaying import Raws
+from pik.rollout.checks.trials import Prediction
+from pik.rollout.checks.verdicts import patience
+from pik.rollout.deploy.canary import Limits
 from tests.unit.rollout_world import RolloutWorld, in_place, indexed
 
 AWS = Environment("staging", "eu-west-1")
@@ -258,7 +258,7 @@ def test_what_is_not_counted_yet_is_not_taken_for_a_redelivery(world: RolloutWor
 def test_a_queue_is_empty_when_its_counts_say_so_for_long_enough(
     monkeypatch: pytest.MonkeyPatch, slow_counts: list[float]
 ) -> None:
-    monkeypatch.setattr("pik.rollout.phase3.settling", lambda _: SETTLE_SECONDS)
+    monkeypatch.setattr("pik.rollout.checks.processor.settling", lambda _: SETTLE_SECONDS)
     monkeypatch.setattr(ProcessorChecks, "dry", False)
     monkeypatch.setattr(Stores, "outputs", {"AggregatesTable": "aggregates"})
     monkeypatch.setattr(Stores, "versions", lambda *_: {})

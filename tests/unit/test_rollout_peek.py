@@ -10,13 +10,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import project
-from pik.aws import peek
+from pik.aws import queue_peek
 from pik.aws.reading import Stores
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.results import Verdict
-from pik.rollout.phase2 import ReplayChecks, Sent
-from pik.rollout.replaying import Raws
+from pik.rollout.checks.replay import ReplayChecks, Sent
+from pik.rollout.checks.replaying import Raws
 
 LOCAL = Environment("local", "us-east-1", endpoint="http://127.0.0.1:1")
 
@@ -57,9 +57,9 @@ class FakeQueue:
         return {}
 
 
-def peek_at(queue: FakeQueue, monkeypatch: pytest.MonkeyPatch, limit: int = 30) -> peek.Look:
+def peek_at(queue: FakeQueue, monkeypatch: pytest.MonkeyPatch, limit: int = 30) -> queue_peek.Look:
     monkeypatch.setattr(Environment, "client", lambda *_: queue)
-    return peek.look(LOCAL, "url", limit)
+    return queue_peek.look(LOCAL, "url", limit)
 
 
 def test_a_look_returns_every_message_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,9 +121,9 @@ def test_on_aws_one_count_of_zero_is_not_an_empty_queue(monkeypatch: pytest.Monk
     aws, now = Environment("dev", region="eu-west-1"), [1000.0]
     monkeypatch.setattr("time.time", lambda: now[0])
 
-    def look(queue: FakeQueue) -> peek.Look:
+    def look(queue: FakeQueue) -> queue_peek.Look:
         monkeypatch.setattr(Environment, "client", lambda *_: queue)
-        return peek.look(aws, "url")
+        return queue_peek.look(aws, "url")
 
     assert look(FakeQueue(1, receive_count=10)).cut_short
     for seconds, messages in ((0, 0), (30, 0), (30, 1), (30, 0), (80, 0)):  # empty without a break for 80 s at the most
@@ -146,7 +146,7 @@ def test_a_queue_without_redrive_may_be_looked_at_without_end(monkeypatch: pytes
 def test_what_is_marked_gone_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = FakeQueue(3)
     monkeypatch.setattr(Environment, "client", lambda *_: queue)
-    with peek.held(LOCAL, "url", 10) as found:
+    with queue_peek.held(LOCAL, "url", 10) as found:
         found.gone.add("1")
     assert sorted(queue.returned) == ["0", "2"]
 

@@ -10,9 +10,9 @@ import pytest
 from pik import phases
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
-from pik.rollout.diff import Change, PropertyChange
-from pik.rollout.effects import Situation
-from pik.rollout.planned import OBSERVED, Plan, Side
+from pik.rollout.plan.diff import Change, PropertyChange
+from pik.rollout.plan.effects import Situation
+from pik.rollout.plan.planned import OBSERVED, Plan, Side
 from tests.unit.plan_world import FORETOLD, Edit, a_plan, rename, resource
 
 PROD = Environment("prod", region="eu-west-1", config=EnvironmentConfig(account="1" * 12, protection="guarded"))

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from pik import cli, phases
 from pik.aws.guard import Place
 from pik.errors import Refused, UsageError
-from pik.rollout.deploy import apply
-from pik.rollout.diff import Change, PropertyChange
-from pik.rollout.planned import Plan
+from pik.rollout.deploy.deploy import apply
+from pik.rollout.plan.diff import Change, PropertyChange
+from pik.rollout.plan.planned import Plan
 from tests.unit.plan_world import DEV, FORETOLD, a_plan, a_stack, rename
 
 TOGGLE = a_plan()
-deploying: Any = import_module("pik.rollout.deploy")  # the package has a function of that name
+deploying: Any = import_module("pik.rollout.deploy.deploy")  # the package has a function of that name
 
 
 # --- the file -------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_options_that_contradict_the_plan_are_wrong_usage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], says: str
 ) -> None:
     path = a_plan().write(tmp_path / "plan.json")
-    with patch("pik.rollout.apply") as applied:
+    with patch("pik.rollout.deploy.deploy.apply") as applied:
         assert call("deploy", "--plan", str(path), *words) == 2
     assert says in capsys.readouterr().err
     applied.assert_not_called()
@@ -168,7 +168,10 @@ def test_options_that_agree_with_the_plan_are_allowed(tmp_path: Path) -> None:
     plan = a_plan(BatchSize="7")
     path = plan.write(tmp_path / "plan.json")
     words = ("--env", "dev", "--phase", "2", "--set", "BatchSize=7", "--no-dry-run")
-    with patch("pik.rollout.apply", side_effect=Refused("reached")) as applied, patch("pik.environments.environment"):
+    with (
+        patch("pik.rollout.deploy.deploy.apply", side_effect=Refused("reached")) as applied,
+        patch("pik.environments.environment"),
+    ):
         assert call("deploy", "--plan", str(path), *words) == 3
     assert applied.call_args.args[1] == plan
 
@@ -179,7 +182,7 @@ def test_planning_succeeds_also_when_applying_it_would_not(
 ) -> None:
     plan = replace(a_plan(), refusals=("no",) * refused)
     out = tmp_path / "plan.json"
-    with patch("pik.rollout.plan", return_value=plan), patch("pik.environments.environment"):
+    with patch("pik.rollout.plan.plan.plan", return_value=plan), patch("pik.environments.environment"):
         assert call("plan", "--out", str(out)) == 0
         shown = capsys.readouterr().out
         assert call("plan", "--json") == 0

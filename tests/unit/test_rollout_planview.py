@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pik import phases
-from pik.rollout import planview
-from pik.rollout.diff import Change, PropertyChange
-from pik.rollout.planned import Plan
-from pik.rollout.prediction import Prediction, Version
+from pik.rollout.plan import planview
+from pik.rollout.plan.diff import Change, PropertyChange
+from pik.rollout.plan.planned import Plan
+from pik.rollout.plan.prediction import Prediction, Version
 from tests.unit.plan_world import FORETOLD, a_plan, rename, resource
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e[bold]&"

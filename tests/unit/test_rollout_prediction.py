@@ -14,7 +14,7 @@ from pik.aws.stack import silent
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.settings import Settings
-from pik.rollout.prediction import Prediction, Version, predict
+from pik.rollout.plan.prediction import Prediction, Version, predict
 from pik.workbench import Workbench
 from tests.unit.moto_workbench import DAY, ingested, replayed, workbench
 from tests.unit.world import World

@@ -18,8 +18,9 @@ from pik.aws.guard import Place
 from pik.config import LONGEST_STACK, EnvironmentConfig
 from pik.environments import Environment
 from pik.results import Check, Verdict
-from pik.rollout import naming, preflight, rights
-from pik.rollout.preflight import CHECKS, Subject
+from pik.rollout.deploy import preflight, rights
+from pik.rollout.deploy.preflight import CHECKS, Subject
+from pik.rollout.plan import naming
 from tests.unit.plan_world import DOCUMENT
 
 ACCOUNT = "111122223333"

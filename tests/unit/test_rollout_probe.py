@@ -12,11 +12,11 @@ from pik.errors import AwsError
 from pik.pipeline.http import Request, error
 from pik.pipeline.settings import Settings
 from pik.results import Verdict
-from pik.rollout import common, probe
-from pik.rollout.phase1 import IngestChecks
-from pik.rollout.phase2 import ReplayChecks
-from pik.rollout.trials import Trials
-from pik.rollout.undo import RollbackChecks
+from pik.rollout.checks import common, probe
+from pik.rollout.checks.ingest import IngestChecks
+from pik.rollout.checks.replay import ReplayChecks
+from pik.rollout.checks.trials import Trials
+from pik.rollout.deploy.rollback_checks import RollbackChecks
 from tests.unit.rollout_world import RolloutWorld, in_place, indexed
 
 
@@ -169,7 +169,7 @@ def test_messages_that_a_batch_did_not_take_are_sent_again(
 
 
 def test_an_api_that_throttles_for_long_is_not_accused(world: RolloutWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pik.rollout.common.ANSWERS_SECONDS", 0)
+    monkeypatch.setattr("pik.rollout.checks.common.ANSWERS_SECONDS", 0)
     world.answer = lambda *_: error(429, "busy", "not now", "again")
     assert RollbackChecks(world.environment).replay_api(world.stores).verdict is Verdict.INCONCLUSIVE
     assert common.ingest_answers(world.stores).verdict is Verdict.INCONCLUSIVE

@@ -9,8 +9,8 @@ import pytest
 
 from pik.environments import Environment
 from pik.results import Verdict
-from pik.rollout import undo
-from pik.rollout.undo import Rehearsal, RollbackChecks
+from pik.rollout.deploy import rollback_checks
+from pik.rollout.deploy.rollback_checks import Rehearsal, RollbackChecks
 from tests.unit.planted_steps import rolled_back
 
 LOCAL = Environment("local", "us-east-1", "http://127.0.0.1:9")
@@ -43,10 +43,10 @@ def test_messages_sent_are_looked_for_when_the_counts_are_old(
     monkeypatch.setattr("pik.clock.lateness", lambda _: 1.0)
     monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr("time.monotonic", lambda: float(next(ticks)))
-    monkeypatch.setattr(undo, "Stores", Late)
-    monkeypatch.setattr(undo, "busiest", lambda *_: [SimpleNamespace(rows=range(5))])
-    monkeypatch.setattr(undo, "replay_all", lambda *_, **__: [SimpleNamespace(sent=5)])
-    monkeypatch.setattr(undo, "rollback", rolls_back)
+    monkeypatch.setattr(rollback_checks, "Stores", Late)
+    monkeypatch.setattr(rollback_checks, "busiest", lambda *_: [SimpleNamespace(rows=range(5))])
+    monkeypatch.setattr(rollback_checks, "replay_all", lambda *_, **__: [SimpleNamespace(sent=5)])
+    monkeypatch.setattr(rollback_checks, "rollback", rolls_back)
     checks = RollbackChecks(LOCAL, rehearsal=Rehearsal(messages=5))
     checks.roll_back()
     assert checks.kept(rolled_back(queue_before=before, queue_after=after)).verdict is verdict

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pik import project
+from pik.aws.evaluation import evaluate
 from pik.aws.template import STATELESS, STORES, parse
-from pik.rollout.evaluation import evaluate
-from pik.rollout.replacement import RULES, SAM, Replacement, replacement
+from pik.rollout.plan.replacement import RULES, SAM, Replacement, replacement
 
 FOUND = sorted(project.TOOLS.glob("*/lib/python3*/site-packages/cfnlint/data/schemas"))
 TYPES = sorted({*RULES})

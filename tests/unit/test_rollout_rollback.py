@@ -18,10 +18,13 @@ from pik.aws.guard import Place
 from pik.aws.stack import Stack, StackEvent
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
-from pik.rollout import intact, rollback
-from pik.rollout.intact import Comparison, Store
+from pik.rollout.checks import intact
+from pik.rollout.checks.intact import Comparison, Store
+from pik.rollout.deploy.rollback import rollback
 
-module: Any = importlib.import_module("pik.rollout.rollback")  # the package exports the function of the same name
+module: Any = importlib.import_module(
+    "pik.rollout.deploy.rollback"
+)  # the package exports the function of the same name
 OUTPUTS = {"QueueUrl": "queue", "QueueArn": "arn:queue", "DeadLetterQueueUrl": "dead"}
 
 

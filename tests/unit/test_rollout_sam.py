@@ -8,7 +8,7 @@ import pytest
 
 from pik import project
 from pik.environments import Environment
-from pik.rollout import sam
+from pik.rollout.plan import sam
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 
 from pik.errors import UsageError
 from pik.ledger import Entry, Kind, Ledger
-from pik.rollout.takeback import _deploy
+from pik.rollout.deploy.revert_deploy import _deploy
 from tests.unit.ledger_world import entry
 
 BEFORE: dict[str, Any] = {"parameters": {}}

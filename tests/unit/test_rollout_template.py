@@ -12,9 +12,9 @@ import yaml
 
 from pik import project
 from pik.aws.artifact import Digests, checksum, digests
+from pik.aws.evaluation import Evaluator, evaluate
 from pik.aws.template import parse
 from pik.errors import UsageError
-from pik.rollout.evaluation import Evaluator, evaluate
 
 TEMPLATE = """
 Resources:

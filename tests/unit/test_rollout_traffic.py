@@ -10,9 +10,9 @@ import pytest
 from pik import events, phases, project
 from pik.pipeline.settings import Settings
 from pik.results import Check, Verdict
-from pik.rollout import replaying
-from pik.rollout.phase2 import ReplayChecks
-from pik.rollout.phase3 import ProcessorChecks
+from pik.rollout.checks import replaying
+from pik.rollout.checks.processor import ProcessorChecks
+from pik.rollout.checks.replay import ReplayChecks
 from tests.unit.rollout_world import DAY, RolloutWorld, in_place, indexed
 
 

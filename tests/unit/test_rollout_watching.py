@@ -10,11 +10,11 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from pik import clock
 from pik.aws import stack
+from pik.aws.retry import patiently, transient
 from pik.aws.stack import Follower, Stack, StackEvent, aws_errors
-from pik.aws.watching import patiently, transient
 from pik.environments import Environment
 from pik.errors import AwsError, NotDeployed
-from pik.rollout.converge import converge
+from pik.rollout.deploy.converge import converge
 
 START = datetime(2026, 11, 27, 8, tzinfo=UTC)
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")

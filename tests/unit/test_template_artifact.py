@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pik import project
-from pik.rollout import sam
+from pik.rollout.plan import sam
 from scripts import build_lambda
 from tests.unit import template_tools as tools
 

@@ -17,7 +17,7 @@ from pik import cli, errors, project
 from pik.cli import output
 from pik.ledger.text import printable as in_the_ledger
 from pik.results import Check, StepResult, Verdict
-from pik.rollout import figures
+from pik.rollout.checks import figures
 from pik.runbooks import runbook
 from pik.runbooks.record import write_atomically
 from pik.text import printable

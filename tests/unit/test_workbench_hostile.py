@@ -18,8 +18,8 @@ from IPython.core.formatters import DisplayFormatter
 
 from pik.replays.records import Replay
 from pik.results import Check, Evidence, StepResult, Verdict
-from pik.rollout import figures
 from pik.rollout.banner import Banner
+from pik.rollout.checks import figures
 from pik.runbooks import export
 from pik.runbooks.headless import HEADLESS
 from pik.workbench import aggregates, charts, duplicates, frames, gaps, lateness, messages, reconcile, replays, versions

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pik.results import RESULT_STYLE, Verdict
-from pik.rollout import figures
+from pik.rollout.checks import figures
 from pik.runbooks.headless import HEADLESS
 from pik.workbench import charts
 from pik.workbench.cells import live_cell, plain_cell

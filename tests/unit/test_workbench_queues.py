@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import project
-from pik.aws import peek
+from pik.aws import queue_peek
 from pik.errors import Refused, UsageError
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
@@ -29,7 +29,7 @@ RequestOf = Callable[..., Any]
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where looks and redrives are recorded, of this test only."""
     monkeypatch.setattr(project, "STATE", tmp_path)
-    monkeypatch.setattr(peek, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(queue_peek, "WAIT_SECONDS", 0)
     return tmp_path
 
 

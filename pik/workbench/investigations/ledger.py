@@ -14,9 +14,9 @@ from pik.events import parse_time
 from pik.ledger import CHANGES, Entry, Kind, Ledger, read
 from pik.ledger.text import who
 from pik.results import Verdict
-from pik.rollout import standing
-from pik.rollout.deployed import Deployed
-from pik.rollout.gates import Book, Requirement
+from pik.rollout.gates import evidence_status
+from pik.rollout.gates.decide import Book, Requirement
+from pik.rollout.gates.deployed import Deployed
 from pik.workbench import charts
 from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import Investigation, plural
@@ -100,7 +100,9 @@ class LedgerHistory(Investigation):
     def _standing(self) -> tuple[Deployed, Requirement]:
         """What is deployed, and whether that has fresh, passing evidence."""
         where = self.wb.environment
-        return self.once("standing", lambda: standing.evidence(where, guard(where), Book(where.name, self.ledger)))
+        return self.once(
+            "standing", lambda: evidence_status.evidence(where, guard(where), Book(where.name, self.ledger))
+        )
 
     @property
     def _empty(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pik.results import Verdict
-from pik.rollout.status import Status, status
+from pik.rollout.deploy.status import Status, status
 from pik.units import size
 from pik.workbench.findings import Finding
 from pik.workbench.investigations.base import Investigation

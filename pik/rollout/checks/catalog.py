@@ -1,0 +1,291 @@
+"""The checks, defined once: what each asks, in which steps, how patiently, and what to do when it does not pass.
+
+How a check looks is code (:mod:`pik.rollout.checks.ingest` and the like); everything else is here. ``pik checks``
+lists them, and docs/checks.md is made of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pik import phases
+
+INGEST, REPLAY, PROCESSOR = phases.INGEST.name, phases.REPLAY.name, phases.PROCESSOR.name
+ROLLBACK = "rollback"
+STEPS = (INGEST, REPLAY, PROCESSOR, ROLLBACK)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One check.
+
+    Attributes:
+        name: what it is called everywhere; unique.
+        question: what it asks, in a sentence.
+        steps: the steps of a rollout that ask it.
+        remedy: what to do when it does not pass; ``{env}`` is the environment.
+        investigate: the runbook that looks into a failure, with its parameters; empty: the remedy says all.
+        blocking: whether the gate stays closed unless it passes; an advisory one is only shown.
+        patience: seconds that what comes late is waited for on AWS, at the least; ``-p patience`` makes it longer.
+    """
+
+    name: str
+    question: str
+    steps: tuple[str, ...]
+    remedy: str
+    investigate: str = ""
+    blocking: bool = True
+    patience: float = 0.0
+
+    def command(self, env: str) -> str:
+        """Return the command that looks into a failure in an environment; empty when there is none."""
+        if not self.investigate:
+            return ""
+        runbook, _, more = self.investigate.partition(" ")
+        return f"pik run {runbook} --env {env}{' ' + more if more else ''}"
+
+
+CHECKS = (
+    # ------------------------------------------------------------------------------------------------ phase 1: ingest
+    Spec(
+        "every event sent is safe",
+        "Was each event that this run sent accepted, or known already?",
+        (INGEST,),
+        "sending again is safe; what was accepted answers DUPLICATE",
+        "conflicting-payloads",
+    ),
+    Spec(
+        "API answers",
+        "Is a signed request answered, and an unsigned one refused?",
+        (INGEST,),
+        "read the ingest log group; 403 on the signed request means the caller lacks the producer policy",
+    ),
+    Spec(
+        "dry run writes nothing",
+        "Does a dry run answer as the real thing would, and leave no trace in any store?",
+        (INGEST,),
+        "do not go on: a dry run that writes breaks every later preview",
+    ),
+    Spec(
+        "raw bytes stored are the bytes sent",
+        "Is what lies in the raw bucket what was sent, byte for byte?",
+        (INGEST,),
+        "the API must take every media type as binary (BinaryMediaTypes */*)",
+        "stores-reconciliation",
+    ),
+    Spec(
+        "metadata, dedupe row and raw object agree",
+        "Do all three name the same event, hash and key?",
+        (INGEST,),
+        "send the event again: ingest completes what an earlier arrival left undone",
+        "stores-reconciliation",
+    ),
+    Spec(
+        "duplicates are detected",
+        "Is the same event again a duplicate with a row of its own, and the first one unchanged?",
+        (INGEST,),
+        "do not go on: duplicates would be counted twice, or overwrite what was first",
+        "duplicate-storm",
+    ),
+    Spec(
+        "a conflict keeps both payloads",
+        "Is the same key with another payload refused, and are both payloads kept?",
+        (INGEST,),
+        "read the ingest log group for this event id",
+        "conflicting-payloads",
+    ),
+    Spec(
+        "a rejected body is kept",
+        "Is what is no event refused with a reason, and found again by the id in the answer?",
+        (INGEST,),
+        "read the ingest log group for this request id",
+    ),
+    # ------------------------------------------------------------------------------------------------ phase 2: replay
+    Spec(
+        "replay API answers",
+        "Is every replay request answered, and an unsigned one refused?",
+        (REPLAY,),
+        "read the replay log group",
+    ),
+    Spec(
+        "replay plan = replay sent = expected",
+        "For each replay: are listed by the metadata, planned by the dry run and sent the same number?",
+        (REPLAY,),
+        "DRY_RUN on the deployment sends nothing; else read the replay log group",
+        "aggregate-drift",
+    ),
+    Spec(
+        "limit and cursor lose nothing",
+        "Is a replay in several requests as whole as one in a single request?",
+        (REPLAY,),
+        "do not go on: a long replay would be partial",
+    ),
+    Spec(
+        "the queue holds what was sent",
+        "Did the queue grow by the number of messages sent?",
+        (REPLAY,),
+        "somebody else reads the queue, or it was purged: list its event source mappings and consumers",
+        "queue-and-dlq",
+        patience=180,
+    ),
+    Spec(
+        "messages resolve to raw objects",
+        "Does each message looked at name a raw object that is what the message says?",
+        (REPLAY,),
+        "do not go on: the processor would set these messages aside",
+        "queue-and-dlq",
+    ),
+    Spec(
+        "every raw object's hash matches",
+        "Has every event that was replayed its raw object, with the bytes and identity the metadata says?",
+        (REPLAY,),
+        "every version is kept; docs/template.md, Restore a raw object, says how the first one comes back",
+        "stores-reconciliation",
+    ),
+    Spec(
+        "aggregates are predicted",
+        "Are the aggregates that phase 3 must write known before it is switched on?",
+        (REPLAY,),
+        "see the raw objects' check",
+    ),
+    # --------------------------------------------------------------------------------------------- phase 3: processor
+    Spec(
+        "the queue drains",
+        "Is nothing left in the queue?",
+        (PROCESSOR,),
+        "read the processor's log group; what failed comes back after the visibility timeout",
+        "queue-and-dlq",
+        patience=300,
+    ),
+    Spec(
+        "aggregates written = predicted",
+        "Has each entity, day and replay exactly the state that was predicted from the raw objects?",
+        (PROCESSOR,),
+        "pik rollback --env {env}, then compare the versions",
+        "aggregate-drift",
+        patience=120,
+    ),
+    Spec(
+        "every input is counted",
+        "Do the counts of each replay add up to what was sent: complete, and nothing twice?",
+        (PROCESSOR,),
+        "wait for the queue to drain, then run the step again",
+        "aggregate-drift",
+    ),
+    Spec(
+        "redelivery changes nothing",
+        "Do messages that are sent again leave every sum as it was?",
+        (PROCESSOR,),
+        "pik rollback --env {env}: something is counted twice",
+        "aggregate-drift",
+        patience=300,
+    ),
+    Spec(
+        "a poison message is set aside with its reason",
+        "Does a message that can never be processed reach the dead-letter queue with its reason?",
+        (PROCESSOR,),
+        "read the processor's log group; the probe may come later: look into the dead-letter queue",
+        "queue-and-dlq",
+        patience=120,
+    ),
+    Spec(
+        "a processor's dry run predicts the same",
+        "Does a dry run of the processor predict what was predicted here, write nothing and consume nothing?",
+        (PROCESSOR,),
+        "pik rollback --env {env}; the caller needs lambda:InvokeFunction on the processor",
+    ),
+    # ------------------------------------------------------------------------------------------------------- rollback
+    Spec(
+        "nothing consumes the queue",
+        "Is the event source mapping gone?",
+        (ROLLBACK,),
+        "pik rollback --env {env} again",
+    ),
+    Spec(
+        "the queue's messages are kept",
+        "Is the queue the same one, does nothing read it, and does what waited in it still wait?",
+        (ROLLBACK,),
+        "replay the window again: raw objects and metadata are the truth, messages only refer to them",
+        "queue-and-dlq",
+    ),
+    Spec(
+        "every store is untouched",
+        "Is every table, bucket and queue the same one as before, with what was sampled of it?",
+        (ROLLBACK,),
+        "bucket versions and point-in-time recovery of the tables hold what was there",
+        "stores-reconciliation",
+    ),
+    Spec(
+        "aggregates are still readable",
+        "Is an aggregate that was written before read as before?",
+        (ROLLBACK,),
+        "bucket versions and point-in-time recovery of the tables hold what was there",
+        "aggregate-drift",
+    ),
+    Spec(
+        "the replay API is as the phase says",
+        "Does the replay API answer in phase 2, and is it gone in phase 1?",
+        (ROLLBACK,),
+        "read the replay log group",
+    ),
+    # ---------------------------------------------------------------------------------------------- more than one step
+    Spec(
+        "ingest still answers",
+        "Does the ingest API take events at the address that producers have?",
+        (REPLAY, PROCESSOR, ROLLBACK),
+        "pik status --env {env}; then the ingest log group",
+    ),
+    Spec(
+        "logs exist",
+        "Is what this step did in the log group of the function that did it?",
+        (INGEST, REPLAY, PROCESSOR),
+        "CloudWatch may be late: run the step again; then look at the function's LoggingConfig",
+        patience=300,
+    ),
+    Spec(
+        "metrics arrive",
+        "Do the pipeline's own metrics count what this step did?",
+        (INGEST, REPLAY, PROCESSOR),
+        "CloudWatch may take minutes: run the step again",
+        patience=300,
+    ),
+    Spec(
+        "dead-letter queue is empty",
+        "Is no message set aside?",
+        (REPLAY, PROCESSOR),
+        "read why they were set aside before going on",
+        "queue-and-dlq",
+    ),
+    Spec(
+        "no alarm",
+        "Is none of the stack's alarms ringing?",
+        (INGEST, REPLAY, PROCESSOR),
+        "pik status --env {env}, then the alarm's own description",
+        "daily-health",
+        patience=240,
+    ),
+    Spec(
+        "permissions are as declared",
+        "Has every role and policy of the stack exactly the statements that the deployed template gives it?",
+        (INGEST, REPLAY, PROCESSOR),
+        "somebody changed a role by hand: deploy again (CloudFormation's drift detection shows where), or change the "
+        "template",
+    ),
+    Spec(
+        "only this phase is on",
+        "Is what runs exactly what the phase says: functions, APIs and mappings?",
+        (INGEST, REPLAY, PROCESSOR, ROLLBACK),
+        "pik rollback --env {env} if something runs that must not",
+        patience=120,
+    ),
+)
+BY_NAME = {spec.name: spec for spec in CHECKS}
+
+
+def of_step(step: str) -> tuple[Spec, ...]:
+    """Return the checks of one step: a phase's name, or ``rollback``.
+
+    >>> [spec.name for spec in of_step("rollback")][:2]
+    ['nothing consumes the queue', "the queue's messages are kept"]
+    """
+    return tuple(spec for spec in CHECKS if step in spec.steps)

@@ -1,0 +1,1 @@
+"""What changes an environment: deploy, promote, roll back, revert; and what is the case before and after."""

@@ -1,0 +1,368 @@
+"""Raise the phase of what is deployed, on evidence: gate, plan, capture, move, watch, record.
+
+A promotion sets the toggles and nothing else: template and code stay those that were verified. The processor comes as a
+canary, which takes itself back when something is wrong. Every step is in the ledger, refusals too.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from pik import ledger, phases
+from pik.aws.guard import Place, guard
+from pik.aws.retry import FIRST, patiently
+from pik.aws.stack import Say, Stack
+from pik.environments import Environment
+from pik.errors import AwsError, CheckFailed, PikError, Refused
+from pik.events import parse_time
+from pik.ledger import Entry, Kind, Ledger
+from pik.phases import Phase
+from pik.rollout.deploy.canary import Canary, Limits, Outcome, foresee
+from pik.rollout.deploy.converge import converge
+from pik.rollout.deploy.deploy import as_seen
+from pik.rollout.deploy.rollback import rollback
+from pik.rollout.deploy.unfinished import beginning, close
+from pik.rollout.gates import evidence_status
+from pik.rollout.gates.decide import Gate
+from pik.rollout.gates.deployed import Deployed, deployed
+from pik.rollout.gates.recording import about, capture, enter, moved, record, refusals
+from pik.rollout.plan import records
+from pik.rollout.plan.plan import Plan, plan
+from pik.rollout.plan.preconditions import refuse_unless_ready
+from pik.signals import ended_in_order, undisturbed, unfailing
+
+UNWATCHED = timedelta(hours=6)  # of a canary that was left alone, log lines are read for so long
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What a promotion did.
+
+    ``gate``: what was asked and found; ``canary``: how the processor came out, None for other phases; ``recorded``:
+    receipts of what is in the ledger, or why it is not.
+    """
+
+    changed: bool
+    environment: str
+    phase: str
+    previous: str
+    seconds: float
+    plan_digest: str = ""
+    gate: Gate | None = field(default=None, repr=False)
+    canary: Outcome | None = None
+    recorded: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What happened, in one sentence."""
+        where = f"{self.environment} is at phase {phases.phase(self.phase).label}"
+        if not self.changed:
+            return f"{where}; nothing to promote"
+        watched = f"; canary: {self.canary.sentence}" if self.canary else ""
+        return f"{where}, before: {self.previous}{watched} ({self.seconds:.1f} s)"
+
+    @property
+    def next_step(self) -> str:
+        """The command that supplies the evidence for what is on now."""
+        return f"pik run verify-{self.phase} --env {self.environment}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as one JSON-able object."""
+        return {
+            "changed": self.changed,
+            "environment": self.environment,
+            "phase": self.phase,
+            "previous": self.previous,
+            "seconds": self.seconds,
+            "plan_digest": self.plan_digest,
+            "canary": self.canary.as_dict() if self.canary else None,
+            "recorded": list(self.recorded),
+            "next": self.next_step,
+        }
+
+
+def promote(
+    environment: Environment,
+    to: str,
+    *,
+    seen: Plan | None = None,
+    override: str = "",
+    limits: Limits | None = None,
+    on_progress: Say | None = None,
+) -> Promotion:
+    """Raise ``environment`` to phase ``to``, the next one, with what is deployed.
+
+    ``seen``: a plan that somebody has looked at: exactly that is done, or nothing. ``override``: a person's reason to
+    go on although the gate is closed; it is recorded before anything is done, and does not help against the guard, a
+    skipped phase, or a plan that would touch a data store. ``limits``: how the canary is judged, by default
+    :meth:`Limits.of`.
+
+    Raises:
+        Refused: the gate is closed, or the phase is not the next one; nothing was changed, and that is recorded.
+        CheckFailed: the canary failed; the environment is back where it was, by itself.
+        AwsError: CloudFormation did not get there.
+
+    >>> promote(environment("staging"), "processor").sentence          # doctest: +SKIP
+    'staging is at phase 3 processor, before: replay; canary: 120 of 120 messages counted as predicted, 0 failed …'
+    """
+    with ended_in_order():
+        return _promote(environment, phases.phase(to), seen, override, limits, unfailing(on_progress))
+
+
+def _promote(
+    environment: Environment, target: Phase, seen: Plan | None, override: str, limits: Limits | None, say: Say
+) -> Promotion:
+    place = patiently(environment, lambda: guard(environment), say=say, silence=FIRST)
+    with refusals(environment, place, f"promote --to {target.name}", target.name):
+        found = _ready(environment, place, target)
+        now = deployed(environment, found)
+        book = close(environment, found, now, say)
+        if found.phase is target and not found.canary:
+            return Promotion(False, environment.name, target.name, target.name, 0.0)
+        if found.phase is target:
+            move = _Move(environment, found, target, None, None, limits, say, _begun(environment, found, now, book))
+        else:
+            gate = evidence_status.promotion(environment, place, target)
+            enter(environment, gate, override, say)
+            planned = _planned(environment, place, target, seen, say)
+            move = _Move(environment, found, target, gate, planned, limits, say)
+    return move.go() if move.planned else move.finish()
+
+
+def _planned(environment: Environment, place: Place, target: Phase, seen: Plan | None, say: Say) -> Plan:
+    if seen:
+        planned = as_seen(environment, place, seen, say)
+    else:
+        planned = plan(environment, target.name, deployed=True, predict=False, on_progress=say)
+    if planned.refusals:
+        raise Refused(
+            f"the plan for {environment.name} is refused",
+            reason="; ".join(planned.refusals),
+            next_step=f"pik plan --env {environment.name} --phase {target.name} --deployed",
+        )
+    return planned
+
+
+def _begun(environment: Environment, found: Stack, now: Deployed, book: Ledger | None) -> Entry | None:
+    """Return the entry of the promotion that was left as a canary; refuse when what is on is not what it promoted.
+
+    Its gate was passed then. Where nobody is refused anything, a canary that nobody recorded is finished as well.
+    """
+    entry = beginning(book, found.phase.name)
+    same = entry is not None and entry.is_about(now.template, now.code)
+    if same or environment.config.protection == "open":
+        return entry if same else None
+    raise Refused(
+        f"{environment.name} has the processor on as a canary, and no promotion of what is deployed led there",
+        reason="its gate was never passed" if entry is None else "template or code are others than then",
+        next_step=f"pik rollback --env {environment.name}",
+    )
+
+
+def _ready(environment: Environment, place: Place, target: Phase) -> Stack:
+    """Return the stack when it may go to ``target`` as far as phases and CloudFormation are concerned."""
+    name, found = environment.name, place.stack
+    if found is None:
+        raise Refused(
+            f"nothing is deployed in {name}",
+            reason="a promotion raises the phase of what is deployed",
+            next_step=f"pik deploy --env {name} --phase ingest",
+        )
+    refuse_unless_ready(environment, found)
+    if target.number < found.phase.number:
+        raise Refused(
+            f"{name} is at phase {found.phase.label}; {target.label} is a step back",
+            next_step=f"pik rollback --env {name} --to {target.name}",
+        )
+    if target.number > found.phase.number + 1:
+        step = phases.PHASES[found.phase.number + 1]
+        raise Refused(
+            f"{name} is at phase {found.phase.label}; {target.label} would skip {step.label}",
+            reason=f"before it: {'; '.join(step.proof)}",
+            next_step=f"pik promote --env {name} --to {step.name}",
+        )
+    return found
+
+
+@dataclass
+class _Move:
+    """One promotion that was let through: capture, converge, watch, record; or one whose canary is to be finished."""
+
+    environment: Environment
+    found: Stack
+    target: Phase
+    gate: Gate | None
+    planned: Plan | None
+    limits: Limits | None
+    say: Say
+    begun: Entry | None = None
+    recorded: list[str] = field(default_factory=list)
+    before: dict[str, Any] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+
+    def go(self) -> Promotion:
+        """Do it."""
+        with self._ending():
+            outcome = self._with_canary() if self._watched else self._at_once()
+        return self._done(outcome, self.found.phase)
+
+    def finish(self) -> Promotion:
+        """Watch a canary to its end that an interrupted promotion left, and let it go on, or take it back."""
+        self.before = dict(self.begun.predicate.get("before") or {}) if self.begun else {}
+        came = f" of ledger entry {self.begun.number}" if self.begun else ""
+        self.say(f"finishing the promotion{came}: the processor is on as a canary, and is watched to its end")
+        with self._ending():
+            try:
+                canary = Canary(self.environment, foresee(self.environment, self.say), self.limits)
+                self._since_it_began(canary)
+            except BaseException:
+                self._back("the canary could not be watched to its end")
+                raise
+            outcome = self._watch(canary, self.found)
+        return self._done(outcome, phases.phase(str(self.before.get("phase") or phases.REPLAY.name)))
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Record how far it got when it does not get there, and whether that changed anything."""
+        try:
+            yield
+        except BaseException as error:
+            why = getattr(error, "message", "") or (
+                "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+            )
+            with undisturbed():
+                changed = bool(self.before) and moved(self.environment, self.before)
+                sentence = f"did not reach phase {self.target.label}: {why}"
+                self._record(sentence, state="failed", changed=changed)
+            raise
+
+    def _done(self, outcome: Outcome | None, previous: Phase) -> Promotion:
+        with undisturbed():
+            self._record(f"phase {previous.label} -> {self.target.label}", state="done")
+        result = Promotion(
+            changed=True,
+            environment=self.environment.name,
+            phase=self.target.name,
+            previous=previous.name,
+            seconds=round(time.monotonic() - self.began, 2),
+            plan_digest=self.planned.digest if self.planned else "",
+            gate=self.gate,
+            canary=outcome,
+            recorded=tuple(self.recorded),
+        )
+        records.write(records.new(self.environment, "promote"), self.environment, "promote", result.as_dict())
+        return result
+
+    @property
+    def _watched(self) -> bool:
+        """Whether the processor is new and will really consume (a dry run keeps the mapping disabled)."""
+        return self.target.processor and self.found.parameters.get("DryRun") != "true"
+
+    def _begin(self) -> None:
+        """Record what is going to be done, from which state: that is what one would go back to."""
+        now = deployed(self.environment, self.found)
+        before = capture(self.environment, self.found, now)
+        sentence = f"phase {self.found.phase.label} -> {self.target.label} begins"
+        gate = self.gate.requirements if self.gate else ()
+        predicate = {
+            "sentence": sentence,
+            "phase": self.target.name,
+            "state": "begun",
+            "before": before,
+            "plan": self.planned.digest if self.planned else "",
+            "gate": [{"name": one.name, "met": one.met, "found": one.sentence} for one in gate],
+        }
+        plan_file = json.dumps(self.planned.as_dict() if self.planned else {}, indent=1).encode()
+        file = ("plan.json", plan_file, "application/json")
+        write = ledger.append if self.gate and self.gate.enforced else ledger.record
+        entry = write(self.environment, Kind.PROMOTION, subjects=about(now), predicate=predicate, evidence=[file])
+        self.before, self.begun = before, entry if isinstance(entry, Entry) else None
+        self._note(entry)
+
+    def _record(self, sentence: str, **more: Any) -> None:
+        predicate = more | ({"begun": self.begun.number} if self.begun else {})
+        self._note(record(self.environment, Kind.PROMOTION, sentence, phase=self.target.name, **predicate))
+
+    def _note(self, entry: object) -> None:
+        self.recorded.append(str(entry))
+        self.say(str(entry))
+
+    def _at_once(self) -> Outcome | None:
+        self._begin()
+        self.say(f"CloudFormation takes {self.environment.stack} to phase {self.target.label}")
+        converge(self.environment, self.found, self.target.parameters, self.say)
+        return None
+
+    def _with_canary(self) -> Outcome:
+        """Switch the processor on for two at once, watch it, then let it go on; or take it back."""
+        canary = Canary(self.environment, foresee(self.environment, self.say), self.limits)
+        self._begin()
+        self.say(f"{self.target.label} as a canary: {canary.expected} messages are foreseen to be counted")
+        try:
+            now = converge(self.environment, self.found, {**self.target.parameters, "Canary": "true"}, self.say)
+        except BaseException:
+            self._back("the canary could not be watched to its end")
+            raise
+        return self._watch(canary, now)
+
+    def _since_it_began(self, canary: Canary) -> None:
+        """Have a canary count what happened while nobody watched: failures, dead letters, what is counted already.
+
+        Log lines are read for the last :data:`UNWATCHED` at most; dead letters and aggregates tell of all the time.
+        """
+        if self.begun:
+            canary.since = max(parse_time(self.begun.time), canary.since - UNWATCHED)
+        canary.dead_before = min(canary.dead_before, int(self.before.get("dead_letters", canary.dead_before)))
+        canary.expected += sum(canary.before.values())
+        canary.before = {}
+
+    def _watch(self, canary: Canary, now: Stack) -> Outcome:
+        try:
+            outcome = canary.watch(self.say)
+        except BaseException:
+            self._back("the canary could not be watched to its end")
+            raise
+        seen = {name: value for name, value in outcome.as_dict().items() if name != "sentence"}
+        sentence = f"canary: {outcome.sentence}"
+        with undisturbed():
+            self._note(record(self.environment, Kind.CANARY, sentence, phase=self.target.name, **seen))
+        if not outcome.passed:
+            raise self._failed(outcome, self._back(outcome.sentence))
+        self.say("the canary passed; more processors may work at once")
+        try:
+            converge(self.environment, now, {"Canary": "false"}, self.say)
+        except PikError as error:
+            env = self.environment.name
+            raise AwsError(
+                f"the canary passed, and stays limited to two processors at once: {error.message}",
+                reason=error.reason,
+                next_step=f"pik promote --env {env} --to {self.target.name} finishes it; pik rollback --env {env} "
+                "takes it back",
+            ) from error
+        return outcome
+
+    def _back(self, why: str) -> str:
+        """Take the processor back, whatever happened; return what came of it."""
+        self.say(f"rolling back: {why}")
+        back = self.before.get("phase") or phases.REPLAY.name
+        try:
+            with undisturbed():
+                return rollback(self.environment, str(back), on_progress=self.say).sentence
+        except PikError as error:
+            self.say(f"the rollback did not get there: {error.message}; {error.next_step}")
+            return f"{error.message}; {error.next_step}"
+
+    def _failed(self, outcome: Outcome, came: str) -> CheckFailed:
+        env, back = self.environment.name, str(self.before.get("phase") or phases.REPLAY.name)
+        return CheckFailed(
+            f"the canary failed: {outcome.sentence}",
+            reason=f"rolled back by itself: {came}",
+            next_step=f"pik run queue-and-dlq --env {env}; mend the processor, pik deploy --env {env} --phase "
+            f"{back}, pik run verify-{back} --env {env}, then promote again",
+        )

@@ -1,0 +1,103 @@
+"""A change that was begun and whose end nobody recorded: what is the case, and what finishes or undoes it.
+
+Whoever makes a change may be killed at any moment. The ledger has its beginning, the stack what came of it, and the
+next command puts the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pik import ledger, phases
+from pik.aws.stack import Stack
+from pik.environments import Environment
+from pik.errors import PikError
+from pik.ledger import Entry, Kind, Ledger
+from pik.rollout.gates.deployed import Deployed
+from pik.rollout.gates.recording import moved, record
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What was left in the middle: a sentence, and the commands that finish it and that undo it."""
+
+    sentence: str
+    finish: str
+    undo: str
+
+
+def look(environment: Environment, found: Stack, book: Ledger | None) -> Unfinished | None:
+    """Return what was left in the middle in an environment, or None. Pure, from its stack and its ledger."""
+    entry = book.unfinished if book else None
+    name, since = environment.name, _since(entry)
+    if found.canary:
+        return Unfinished(
+            f"a promotion is not finished: the processor is on as a canary{since}; unless that command still runs, "
+            "nobody watches it",
+            f"pik promote --env {name} --to {phases.PROCESSOR.name}",
+            f"pik rollback --env {name}",
+        )
+    if entry is None:
+        return None
+    command = "promote" if entry.kind is Kind.PROMOTION else "deploy"
+    to = f"--to {entry.phase}" if entry.kind is Kind.PROMOTION else f"--phase {entry.phase}"
+    undo = f"pik rollback --env {name}" + ("" if entry.kind is Kind.PROMOTION else f" --deploy {entry.number}")
+    return Unfinished(
+        f"a {entry.kind} has no recorded end{since}; unless that command still runs, the next one records it",
+        f"pik {command} --env {name} {to}",
+        undo,
+    )
+
+
+def _since(entry: Entry | None) -> str:
+    return f" (ledger entry {entry.number}, {entry.time[:19]}Z by {entry.user} on {entry.host})" if entry else ""
+
+
+def beginning(book: Ledger | None, phase: str) -> Entry | None:
+    """Return the entry with which the promotion began that led to ``phase``, unless something else came after it."""
+    if book is None:
+        return None
+    for entry in reversed(book.changes):
+        if entry.kind is not Kind.PROMOTION or entry.phase != phase:
+            return None
+        if entry.predicate.get("state") == "begun":
+            return entry
+    return None
+
+
+def close(environment: Environment, found: Stack, now: Deployed, say: Callable[[str], None]) -> Ledger | None:
+    """Record the end of a change that nobody recorded; return the ledger as it is then, None where there is none.
+
+    Nothing is recorded while CloudFormation is at work or a canary waits to be watched to its end.
+    """
+    try:
+        book = ledger.read(environment)
+    except PikError:
+        return None
+    last = book.change
+    if last is None or found.in_progress or found.canary:
+        return book
+    reached = _reached(last, found, now)
+    if last is not book.unfinished and not (_fell_short(last) and reached):
+        return book
+    number = last.predicate.get("begun", last.number)
+    changed = reached or moved(environment, last.predicate.get("before") or {})
+    end = "got there" if reached else ("did not get there" if changed else "changed nothing")
+    sentence = f"the {last.kind} of ledger entry {number} {end}: it was interrupted, and this is recorded afterwards"
+    state = "done" if reached else "failed"
+    say(sentence)
+    say(str(record(environment, last.kind, sentence, phase=last.phase, state=state, begun=number, changed=changed)))
+    return ledger.read(environment)
+
+
+def _fell_short(last: Entry) -> bool:
+    """Whether a promotion says that it did not get there, as one does that was interrupted in its last step."""
+    return last.kind is Kind.PROMOTION and last.predicate.get("state") == "failed"
+
+
+def _reached(entry: Entry, found: Stack, now: Deployed) -> bool:
+    if entry.kind is Kind.PROMOTION:
+        return found.phase.name == entry.phase
+    wanted = entry.predicate.get("target") or {}
+    return found.phase.name == entry.phase and (wanted.get("template"), wanted.get("code")) == (now.template, now.code)

@@ -1,0 +1,1 @@
+"""May this be done? Evidence, approvals, and what is recorded of a decision."""

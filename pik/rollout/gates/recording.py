@@ -1,0 +1,129 @@
+"""What the rollout writes into the ledger: subjects, the state before a change, and what was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pik import ledger
+from pik.aws import event_source_mapping, stack
+from pik.aws.guard import Place
+from pik.aws.inventory import messages
+from pik.aws.stack import Say, Stack, aws_errors
+from pik.environments import Environment
+from pik.errors import Refused
+from pik.ledger import Entry, Kind, NotRecorded
+from pik.ledger.store import File
+from pik.rollout.gates.decide import Gate
+from pik.rollout.gates.deployed import Deployed, deployed
+
+BEFORE = "template-before"  # the file of evidence that holds the template from before a deploy
+FUNCTIONS = ("IngestFunction", "ReplayFunction", "ProcessorFunction")
+
+
+def about(now: Deployed) -> dict[str, dict[str, str]]:
+    """Return what is deployed, and from which checkout that is said, as the subjects of a statement."""
+    from pik.runbooks.where import git  # here: it brings the whole runner
+
+    checkout = git()
+    return ledger.subjects(
+        template=now.template,
+        code=now.code,
+        parameters=now.parameters,
+        commit=checkout.commit if checkout else "",
+    )
+
+
+def capture(environment: Environment, found: Stack, now: Deployed) -> dict[str, Any]:
+    """Return the state that a change starts from: what one would go back to.
+
+    Parameters, digests, the code that each function really runs (as Lambda has it), what reads the queue, and what
+    waits in it.
+    """
+    with aws_errors(environment, "capture the state before the change"):
+        client = environment.client("lambda")
+        functions = {
+            output: client.get_function_configuration(FunctionName=found.outputs[output])["CodeSha256"]
+            for output in FUNCTIONS
+            if found.outputs.get(output)
+        }
+        return {
+            "phase": now.phase.name,
+            "stack_status": found.status,
+            "updated": found.updated.isoformat(),
+            "parameters": found.parameters,
+            "template": now.template,
+            "code": now.code,
+            "functions": functions,
+            "mappings": [
+                {"uuid": one.uuid, "state": one.state} for one in event_source_mapping.find(environment, found.outputs)
+            ],
+            "queue": messages(environment, found.outputs["QueueUrl"]),
+            "dead_letters": messages(environment, found.outputs["DeadLetterQueueUrl"]),
+        }
+
+
+def moved(environment: Environment, before: Mapping[str, Any]) -> bool:
+    """Return whether CloudFormation touched the stack since :func:`capture`; true when that cannot be told."""
+    try:
+        now = stack.require(environment)
+    except Exception:  # what is recorded of a failure must not fail itself
+        return True
+    return (now.updated.isoformat(), now.parameters) != (before.get("updated"), before.get("parameters"))
+
+
+def record(
+    environment: Environment, kind: Kind, sentence: str, *, evidence: Iterable[File] = (), **predicate: Any
+) -> Entry | NotRecorded:
+    """Record something about what is deployed now; never raises, and its text is what to tell a person."""
+    try:
+        subjects: Mapping[str, Mapping[str, str]] = about(deployed(environment))
+    except Exception as error:  # what happened must go on, and be told, whatever becomes of its record
+        return NotRecorded(f"{type(error).__name__}: {error}")
+    said = {"sentence": sentence, **predicate}
+    return ledger.record(environment, kind, subjects=subjects, predicate=said, evidence=evidence)
+
+
+def enter(environment: Environment, gate: Gate, override: str, say: Say) -> None:
+    """Go through a gate, refuse, or go on for a person's reason, which is recorded first."""
+    if not gate.unmet:
+        for one in gate.requirements:
+            say(f"✓ {one.sentence}")
+        return
+    if not gate.enforced:
+        say(f"{environment.name} is open; elsewhere this would be refused: {gate.message}")
+        return
+    if not override:
+        raise Refused(gate.message, reason=gate.reason, next_step=";  ".join(gate.commands))
+    missing = [one.sentence for one in gate.unmet]
+    sentence = f"OVERRIDE: {override}"
+    entry = record(environment, Kind.OVERRIDE, sentence, phase=gate.target.name, reason=override, missing=missing)
+    say(f"!! OVERRIDE by you: {override}  (missing: {'; '.join(missing)})")
+    say(f"!! {entry}")
+
+
+@contextmanager
+def refusals(environment: Environment, place: Place, asked: str, phase: str) -> Iterator[None]:
+    """Record what is refused, and say that nothing was changed.
+
+    Only for environments that are not open: where everybody may do as they like, a refusal is a slip, not an event.
+    """
+    try:
+        yield
+    except Refused as refused:
+        if environment.config.protection == "open":
+            raise
+        told = "nothing was changed"
+        if place.stack:
+            entry = record(
+                environment,
+                Kind.REFUSAL,
+                f"refused: {refused.message}",
+                phase=phase,
+                asked=asked,
+                reason=refused.reason,
+            )
+            told += f"; the refusal is {entry}" if isinstance(entry, Entry) else f"; {entry}"
+        reason = f"{refused.reason}\n{told}" if refused.reason else told
+        raise type(refused)(refused.message, reason=reason, next_step=refused.next_step) from refused
