@@ -13,6 +13,8 @@ from typing import Any
 from pik.producer.delivery import ACCEPTED, CONFLICT, DUPLICATE, FAILED, REJECTED, Outcome
 
 _SHOWN_PROBLEMS = 20
+# Statuses of what failed that say why for certain: sending again would get the same answer.
+_DECIDED = {"401", "403", "404", "too_large"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,14 @@ class Summary:
         """Whether every event read is stored (or, in a dry run that was asked for, would be), exactly once."""
         stored = self.dry_run_asked or not self.dry_run
         return stored and not (self.conflict or self.rejected or self.failed or self.interrupted or self.stopped)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the API dealt with some events, and with those that failed not at all: 429, 5xx, or no answer.
+
+        Such an event may be stored or not: nothing was said of it. Sending it again is safe, and says which.
+        """
+        return 0 < self.failed < self.total and not _DECIDED & self.by_status.keys()
 
     @property
     def exit_code(self) -> int:

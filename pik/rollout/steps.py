@@ -12,7 +12,7 @@ import pandas as pd
 
 from pik import phases
 from pik.aws.reading import Stores
-from pik.producer import Summary, open_source, send
+from pik.producer import Retries, Summary, open_source, send
 from pik.results import Check, StepResult, Verdict
 from pik.rollout.checks import figures
 from pik.rollout.checks.ingest import IngestChecks
@@ -26,6 +26,7 @@ from pik.rollout.step import Step, facts_frame
 
 AUTOMATIC = "auto"
 SAMPLE = "flights:2013-01-01"
+PATIENT = Retries(attempts=20)  # a minute or more for an API that is throttled by everybody else's events
 
 
 class IngestStep(Step):
@@ -58,7 +59,7 @@ class IngestStep(Step):
         if not self.events:
             return facts_frame({"events": "none were asked for (parameter events); the probes below are sent anyway"})
         source = open_source(self.events, environment=self.environment)
-        self.summary = send(source, self.environment, concurrency=self.concurrency)
+        self.summary = send(source, self.environment, concurrency=self.concurrency, retries=PATIENT)
         counts = ("total", "accepted", "duplicate", "conflict", "rejected", "failed", "seconds", "events_per_second")
         return pd.DataFrame([{"events": self.events, **{name: getattr(self.summary, name) for name in counts}}])
 
@@ -297,12 +298,15 @@ class RollbackStep(Step):
 
 def _all_safe(summary: Summary) -> Check:
     problems = [f"{p.status} {p.code}: {p.error}" for p in summary.problems[:3]]
+    waits = summary.undecided and not (summary.conflict or summary.rejected or summary.interrupted or summary.stopped)
     return check(
         "every event sent is safe",
-        summary.safe if summary.total else None,
+        None if not summary.total or waits else summary.safe,
         yes=f"{summary.accepted} accepted, {summary.duplicate} were here before; none refused or failed",
         no=f"{summary.conflict} conflicts, {summary.rejected} rejected, {summary.failed} failed",
-        unknown="there were no events to send",
+        unknown=f"{summary.failed} of {summary.total} events got no verdict (429, 5xx or no answer): send them again"
+        if waits
+        else "there were no events to send",
         evidence={
             "sent": summary.total,
             "answers": ", ".join(f"{status} {count}" for status, count in summary.by_status.items()),

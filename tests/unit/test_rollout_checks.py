@@ -24,6 +24,8 @@ from pik.rollout.checks.trials import Prediction, Trials
 from pik.rollout.checks.verdicts import LONGEST_EVIDENCE, check, completed, every, run
 from pik.rollout.deploy.rollback import Rollback
 from pik.rollout.deploy.rollback_checks import RollbackChecks
+from pik.rollout.steps import _all_safe
+from tests.unit.planted_steps import summary
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")
 NOTHING = Raws({}, {})
@@ -315,3 +317,20 @@ def test_messages_must_be_kept(
     done = a_rollback(a_store("Queue", same=same), queue=queue, mappings=mappings)
     found = RollbackChecks(LOCAL).kept(done)
     assert (found.verdict, found.blocking) == (verdict, blocking)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({"accepted": 2, "failed": 1, "by_status": {"201": 2, "429": 1}}, Verdict.INCONCLUSIVE),
+        ({"accepted": 2, "failed": 1, "by_status": {"201": 2, "timeout": 1}}, Verdict.INCONCLUSIVE),
+        ({"accepted": 2, "failed": 1, "by_status": {"201": 2, "403": 1}}, Verdict.FAILED),
+        ({"accepted": 1, "failed": 1, "conflict": 1, "by_status": {"201": 1, "409": 1, "503": 1}}, Verdict.FAILED),
+        ({"accepted": 0, "failed": 3, "by_status": {"503": 3}}, Verdict.FAILED),
+        ({"accepted": 2, "rejected": 1, "by_status": {"201": 2, "400": 1}}, Verdict.FAILED),
+    ],
+)
+def test_an_event_without_a_verdict_accuses_nobody_while_others_have_one(
+    change: dict[str, Any], verdict: Verdict
+) -> None:
+    assert _all_safe(summary(**change)).verdict is verdict

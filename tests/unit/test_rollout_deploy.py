@@ -209,7 +209,7 @@ def test_the_sources_digest_sees_every_kind_of_source(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
         seen.add(sam.sources_digest(tmp_path))
-    (tmp_path / "pik/rollout").mkdir()
+    (tmp_path / "pik/rollout/deploy").mkdir(parents=True)
     (tmp_path / "pik/rollout/deploy/deploy.py").write_text("not part of the artifact")
     assert sam.sources_digest(tmp_path) in seen
     assert len(seen) == 6

@@ -61,7 +61,7 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def gate(monkeypatch: pytest.MonkeyPatch, *, met: bool, enforced: bool = True) -> None:
     asked = Requirement("evidence", met, "phase 2 replay of staging has no evidence", "pik run verify-replay")
     found = Gate("staging", phases.PROCESSOR, (asked,), enforced)
-    monkeypatch.setattr(promoting.standing, "promotion", lambda *_: found)
+    monkeypatch.setattr(promoting.evidence_status, "promotion", lambda *_: found)
 
 
 def test_a_closed_gate_stops_a_promotion_before_anything_is_planned(

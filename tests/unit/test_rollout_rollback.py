@@ -96,7 +96,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Prepare:
         object.__setattr__(env, "client", aws.client)
 
         def find(_: Any, __: Any) -> list[Any]:
-            return [module.mapping.Mapping("u", aws.mapping, "f")] if aws.mapping else []
+            return [module.event_source_mapping.Mapping("u", aws.mapping, "f")] if aws.mapping else []
 
         def switch(_: Any, __: Any, *, on: bool) -> float:
             assert not on
@@ -108,8 +108,8 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Prepare:
         monkeypatch.setattr(module, "guard", lambda _: Place("000000000000", "arn", aws.stack()))
         monkeypatch.setattr(stack, "require", aws.look)
         monkeypatch.setattr(stack, "events", lambda *_: [_event("ReplayApi", "UPDATE_FAILED", "denied")])
-        monkeypatch.setattr(module.mapping, "find", find)
-        monkeypatch.setattr(module.mapping, "switch", switch)
+        monkeypatch.setattr(module.event_source_mapping, "find", find)
+        monkeypatch.setattr(module.event_source_mapping, "switch", switch)
         monkeypatch.setattr(intact, "stores", lambda *_: {"EventsTable": Store("AWS::DynamoDB::Table", "events")})
         same = (Comparison("EventsTable", "AWS::DynamoDB::Table", True, 25),)
         monkeypatch.setattr(intact, "compare", lambda *_: same)
@@ -232,7 +232,7 @@ def test_the_rollback_goes_on_when_the_mapping_cannot_be_disabled(
     def refuse(*_: Any, **__: Any) -> float:
         raise AwsError("local: could not switch the event source mapping", reason="AccessDenied")
 
-    monkeypatch.setattr(module.mapping, "switch", refuse)
+    monkeypatch.setattr(module.event_source_mapping, "switch", refuse)
     said: list[str] = []
     done = rollback(env, on_progress=said.append)
     assert (done.phase, done.mappings_left, aws.calls) == ("replay", 0, ["update"])
@@ -247,7 +247,7 @@ def test_what_is_still_consumed_is_never_called_stopped(prepared: Prepare, monke
     def refuse(*_: Any, **__: Any) -> float:
         raise AwsError("local: could not switch the event source mapping", reason="AccessDenied")
 
-    monkeypatch.setattr(module.mapping, "switch", refuse)
+    monkeypatch.setattr(module.event_source_mapping, "switch", refuse)
     with pytest.raises(AwsError, match="MAY STILL BE CONSUMED"):
         rollback(env)
 
