@@ -117,13 +117,21 @@ def make(name: str) -> str:
     else:
         shutil.rmtree(place, ignore_errors=True)
         run(uv, "venv", "-q", "--python", sys.executable, place)
-    run(uv, "pip", "install", "-q", "--python", python, "--require-hashes", "-r", LOCKS[name])
+    run(uv, "pip", "install", "-q", *bytecode(), "--python", python, "--require-hashes", "-r", LOCKS[name])
     if name == "workbench":
         run(uv, "pip", "install", "-q", "--python", python, "--no-deps", "--editable", ROOT)
     stamp(name).write_text(digest(name))
     if name == "dev":
         BEGUN.unlink()
     return f"{name} {time.monotonic() - started:.0f} s"
+
+
+def bytecode() -> list[str]:
+    """Compile what is installed where Python is told not to keep what it compiles, as in many containers.
+
+    Otherwise every start of every command and notebook would compile all modules again.
+    """
+    return ["--compile-bytecode"] if os.environ.get("PYTHONDONTWRITEBYTECODE") else []
 
 
 def to_make(names: list[str]) -> list[str]:

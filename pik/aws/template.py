@@ -67,7 +67,11 @@ class Evaluated:
     outputs: dict[str, Any] = field(default_factory=dict)
 
 
-class _Loader(yaml.SafeLoader):
+# libyaml's parser where PyYAML has it (its wheels do): the same result in a fifth of the time.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
     """YAML with CloudFormation's short tags; a date is text, as it is for CloudFormation."""
 
 

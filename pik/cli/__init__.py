@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Any, NoReturn
 
@@ -44,6 +46,9 @@ app = typer.Typer(
     no, 130 interrupted. --json prints one object, also for an error.
     """,
 )
+# A command imports much and makes little garbage. Looking for it after every 700 objects, and once more at the end,
+# took 0.4 of the 1.3 seconds of CPU of `pik status`.
+_GARBAGE = 100_000
 MODULES = (
     local,
     plan,
@@ -75,6 +80,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Show the versio
 
 def main() -> NoReturn:
     """Run the command line; turn our errors into a sentence, a reason, a next step and an exit code."""
+    gc.set_threshold(_GARBAGE)
+    atexit.register(gc.freeze)
     try:
         sys.exit(typer.main.get_command(app).main(standalone_mode=False) or 0)
     except TyperException as error:  # the command line could not be understood

@@ -33,7 +33,7 @@ def ingest(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="WHAT",
+            metavar="WHAT...",
             help="Files, folders or patterns; s3://…; flights, flights:2013-01-01; or - for standard input.",
         ),
     ],

@@ -35,7 +35,10 @@ def explain(
 
     Exit codes: 0 explained, 4 no such event, or something is wrong with it.
     """
-    told = _connect(env).explain(event_id, logs_since=logs_since or None)
+    from pik.ids import an_id
+
+    asked = an_id(event_id)  # before anything heavy is imported
+    told = _connect(env).explain(asked, logs_since=logs_since or None)
     if as_json:
         emit(told.to_dict(), as_json=True, text="")
     else:

@@ -8,7 +8,6 @@ events or that of replays. Ids are whole: no table can be asked for a part of on
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,8 @@ from pik import events
 from pik.aws import batch
 from pik.aws.inventory import messages
 from pik.aws.stack import aws_errors
-from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
+from pik.ids import REJECTED_ID, an_id
 from pik.pipeline.aws import from_item
 from pik.pipeline.rows import expand
 from pik.replays import reading as replay_table
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "explain"]
 
-_EVENT_ID = re.compile(r"[0-9a-f]{64}")
-_REJECTED_ID = re.compile(r"\d{4}-\d\d-\d\d\.[0-9a-f]{64}")
 _LATELY = timedelta(hours=1)
 _serialize = TypeSerializer().serialize
 
@@ -84,27 +81,12 @@ def explain(wb: Workbench, event_id: str, *, logs_since: str | datetime | None =
     Example:
         >>> wb.explain("90fdc0d0…")  # doctest: +SKIP
     """
-    asked = event_id.strip().lower()
+    asked = an_id(event_id)
     since = None if logs_since is None else events.parse_time(moment(logs_since, "logs_since"))
     began = time.monotonic()
     with aws_errors(wb.environment, "explain the event"):
-        if _REJECTED_ID.fullmatch(asked):
-            told = _rejected(wb, asked)
-        elif _EVENT_ID.fullmatch(asked):
-            told = _tell(wb, asked, _gather(wb, asked, since))
-        else:
-            raise _not_an_id(asked)
+        told = _rejected(wb, asked) if REJECTED_ID.fullmatch(asked) else _tell(wb, asked, _gather(wb, asked, since))
     return Explanation(**{**vars(told), "seconds": round(time.monotonic() - began, 3)})
-
-
-def _not_an_id(asked: str) -> UsageError:
-    part = re.fullmatch(r"[0-9a-f]{4,63}", asked)
-    reason = f"it has {len(asked)} of 64 digits, and no table can be asked for a part of an id" if part else ""
-    return UsageError(
-        f"not an event id: {asked or 'nothing'}",
-        reason=reason or "an id is 64 hexadecimal digits; a rejected body's is its day, a dot, and 64 of them",
-        next_step="find the whole id with wb.events(entity=…, start=…, end=…) or wb.logs(text=…)",
-    )
 
 
 def _gather(wb: Workbench, event_id: str, since: datetime | None) -> _Found:

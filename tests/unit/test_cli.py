@@ -91,31 +91,57 @@ def test_version_and_help(call: Call, capsys: pytest.CaptureFixture[str]) -> Non
     assert "Start here" in capsys.readouterr().out
 
 
+HEAVY = {"boto3", "jinja2", "pandas", "polars", "papermill", "pyarrow", "pydantic"}
+
+
 @pytest.mark.parametrize(
-    "words",
+    ("words", "code"),
     [
-        ("run", "rollout", "--env", "nosuch"),
-        ("status", "--env", "nosuch"),
-        ("explain", "x", "--env", "nosuch"),
-        ("status",),
-        ("rollback",),
-        ("explain", "x"),
+        (("run", "rollout", "--env", "nosuch"), 2),
+        (("status", "--env", "nosuch"), 2),
+        (("explain", "ab" * 32, "--env", "nosuch"), 2),
+        (("explain", "12ab"), 2),  # no id: said also where nothing runs
+        (("status",), 5),
+        (("rollback",), 5),
+        (("explain", "ab" * 32), 5),
+        (("--help",), 0),
     ],
 )
-def test_a_refusal_comes_before_anything_heavy_is_imported(words: tuple[str, ...], tmp_path: Path) -> None:
-    code = (
+def test_a_refusal_comes_before_anything_heavy_is_imported(words: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    heavy = HEAVY - {"pydantic"} if "nosuch" in words else HEAVY  # pydantic checks a pik.toml, once it must be read
+    program = (
         f"import sys; sys.argv = {['pik', *words]!r}; from pik.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n"
-        "    print(end.code, *sorted({'boto3', 'pandas', 'polars', 'papermill'} & sys.modules.keys()))"
+        f"    print('ended', end.code, *sorted({heavy} & sys.modules.keys()))"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         env={**os.environ, "PIK_LOCAL_STATE": str(tmp_path)},
         check=False,
     )
-    assert ran.stdout.split() == ["2" if "nosuch" in words else "5"], ran.stderr
+    assert ran.stdout.splitlines()[-1].split() == ["ended", str(code)], ran.stderr
+
+
+def test_looking_at_an_environment_imports_nothing_that_changes_one() -> None:
+    code = "import sys, pik.cli, pik.rollout.deploy.status; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(ran.stdout.split())
+    assert imported & (HEAVY - {"boto3"}) == set()
+    changing = {"deploy", "promote", "rollback", "canary", "converge"}
+    assert imported & {f"pik.rollout.deploy.{name}" for name in changing} == set()
+
+
+def test_a_command_ends_without_a_last_look_for_garbage() -> None:
+    code = "import atexit, gc; from pik.cli import main; atexit.register(lambda: print(gc.get_freeze_count() > 1000))"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; sys.argv = ['pik', '--version']; main()"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.split() == ["pik", "0.1.0", "True"]
 
 
 @pytest.mark.parametrize("words", [("-h",), ("deploy", "-h"), ("local", "up", "-h")])

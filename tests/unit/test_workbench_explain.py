@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from pik.errors import UsageError
-from pik.workbench.explain import _not_an_id
+from pik.ids import an_id
 from pik.workbench.explanation import Explanation, Line
 from pik.workbench.frames import TIMELINE
 
@@ -55,10 +55,10 @@ def test_json_and_frame_hold_the_same_lines() -> None:
 
 @pytest.mark.parametrize(("asked", "why"), [("90fdc0d0", "8 of 64 digits"), ("N14228", "64 hexadecimal digits")])
 def test_what_is_no_id_is_said_with_what_to_do(asked: str, why: str) -> None:
-    error = _not_an_id(asked)
-    assert isinstance(error, UsageError)
-    assert why in error.reason
-    assert "wb.events" in error.next_step
+    with pytest.raises(UsageError) as refused:
+        an_id(asked)
+    assert why in refused.value.reason
+    assert "wb.events" in refused.value.next_step
 
 
 def test_it_needs_no_library_that_takes_a_second_to_load() -> None:

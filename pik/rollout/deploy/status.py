@@ -150,7 +150,7 @@ def status(environment: Environment) -> Status:
     with aws_errors(environment, "read the state of the stores"):
         there = deployed(environment, found)
         own = evidence_status.book(environment, there.template, there.code)
-        _, proven = evidence_status.evidence(environment, place, own)
+        _, proven = evidence_status.evidence(environment, place, own, there)
         left = unfinished.look(environment, found, own.ledger)
         base |= {"template_digest": there.template, "code_digest": there.code}
         base |= {"evidence": proven.sentence, "verified": proven.met, "unfinished": left.sentence if left else None}

@@ -52,13 +52,17 @@ def wanted(of: Environment, place: Place, target: Phase, template: str, code: st
     return Wanted(of.name, of.config, target, template, code, place.caller, datetime.now(UTC))
 
 
-def evidence(of: Environment, place: Place, own: Book | None = None) -> tuple[Deployed, Requirement]:
+def evidence(
+    of: Environment, place: Place, own: Book | None = None, there: Deployed | None = None
+) -> tuple[Deployed, Requirement]:
     """Return what is deployed and whether the phase it is in has fresh, passing evidence for exactly that.
+
+    What has been read already is taken as it is: the ledger (``own``) and what is deployed (``there``).
 
     >>> evidence(env, guard(env))[1].sentence                         # doctest: +SKIP
     'phase 2 replay passed 3 h ago (ledger entry 117)'
     """
-    there = deployed(of, place.stack)
+    there = there or deployed(of, place.stack)
     question = wanted(of, place, there.phase.next or there.phase, there.template, there.code)
     return there, decide.evidence(question, there, own or book(of, there.template, there.code))
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pik.results import StepResult
-from pik.rollout.checks.verdicts import check
 from pik.rollout.plan.planview import counted
 
 if TYPE_CHECKING:
+    from pik.results import StepResult
     from pik.rollout.plan.planned import Plan
 
 
 def result(plan: Plan) -> StepResult:
     """Return the checklist of a plan; a plan that is refused closes the gate."""
+    from pik.results import StepResult  # pydantic's: a plan is read, and status asked, without it
+    from pik.rollout.checks.verdicts import check
+
     foretold = plan.prediction
     checks = [
         check(
