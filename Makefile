@@ -31,9 +31,9 @@ hostile: dev  ## every hostile input, the published lists included (fetched with
 lab: setup  ## JupyterLab on notebooks/, with the embedded AWS running (STATE=.pik/demo: what the demo left)
 	@$(PIK) lab $(if $(STATE),--state "$(STATE)")
 
-lint: dev  ## ruff, mypy, SAM validation, cfn-lint, checkov
+lint: dev  ## ruff, mypy, which package may import which, SAM validation, cfn-lint, checkov
 	@$(PYTHON) scripts/setup.py lint
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-logo --no-cache
 	@scripts/lint_template.sh
 
 format: dev  ## format the code

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pik import events
+from pik import events, provenance
 from pik.environments import Environment
 from pik.errors import AwsError, PikError
 from pik.ledger import store
@@ -63,9 +63,7 @@ def _folder(kind: Kind, said: Mapping[str, Any]) -> str:
 
 
 def _appended(where: Store, kind: Kind, said: dict[str, Any]) -> Entry:
-    from pik.runbooks.where import host, user
-
-    last, name, who, machine = 0, where.environment.name, user(), host()
+    last, name, who, machine = 0, where.environment.name, provenance.user(), provenance.host()
     for attempt in range(_ATTEMPTS):
         last, previous = where.tail(last)
         if last >= LAST_NUMBER:

@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from pik.events import sha256_json
+from pik.items import Item, Record, Trouble, encode
 from pik.mappings import model
 from pik.mappings.expressions import First, Missing, Path, Unusable, as_text
 from pik.mappings.times import rfc3339
 from pik.pipeline.strict_json import Rejected, parse_json, shown
-from pik.producer.items import Item, Record, Trouble, encode
 
 T = TypeVar("T")
 _EXACT = 2**53 - 1

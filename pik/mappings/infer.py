@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pik.errors import UsageError
+from pik.items import Record
 from pik.mappings.catalog import find, recognise
 from pik.mappings.model import Mapping
 from pik.mappings.times import rfc3339
 from pik.pipeline.parsing import MAX_NAME
 from pik.pipeline.strict_json import Rejected, parse_json
-from pik.producer.items import Record
 
 SAMPLE = 500  # records
 _DEEPEST = 3

@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
+from pik.items import Item, encode
 from pik.producer.delivery import Delivery, Outcome, Retries
-from pik.producer.items import Item, encode
 from pik.producer.sending import Sendable, send
 from pik.producer.sources import Reading, Source, load, open_source
 from pik.producer.summary import Problem, Summary, Tally, quantiles

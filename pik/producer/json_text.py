@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
-from pik.producer.items import MAX_TEXT, Record
+from pik.items import MAX_TEXT, Record
 
 _CHUNK = 1 << 20
 # A string ends at its quote, or at the end of the line: JSON has no line end in strings, so one that is not closed

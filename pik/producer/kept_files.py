@@ -14,8 +14,8 @@ from typing import Any
 
 from pik import project
 from pik.errors import UsageError
+from pik.items import Item
 from pik.producer.delivery import Outcome
-from pik.producer.items import Item
 
 _SAVE_SECONDS = 1.0
 

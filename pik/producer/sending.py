@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from pik.environments import Environment, environment
 from pik.errors import UsageError
+from pik.items import Item, encode
 from pik.mappings.catalog import recognise
 from pik.producer.delivery import FAILED, NOT_SENT, REJECTED, Delivery, Outcome, Retries
-from pik.producer.items import Item, encode
 from pik.producer.kept_files import Checkpoint, Lines, one_line, reject_line
 from pik.producer.sources import Source
 from pik.producer.summary import Summary, Tally

@@ -19,11 +19,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from pik.environments import Environment
 from pik.errors import UsageError
+from pik.items import Item, Record, encode
 from pik.pipeline.strict_json import shown
 from pik.producer import inputs, json_text, tables
 from pik.producer.flights import FIRST_DAY, FLIGHT_COLUMNS, LAST_DAY, event_date, flight_event
 from pik.producer.inputs import CSV, FORMATS, JSON, JSON_LINES, PARQUET, Input
-from pik.producer.items import Item, Record, encode
 from pik.project import FLIGHTS
 
 if TYPE_CHECKING:

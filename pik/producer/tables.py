@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import IO, Any
 
 from pik.errors import UsageError
-from pik.producer.items import MAX_TEXT, Record, Trouble
+from pik.items import MAX_TEXT, Record, Trouble
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))

@@ -9,8 +9,8 @@ from html import escape
 from pik.aws import stack
 from pik.aws.stack import aws_errors
 from pik.environments import Environment
+from pik.headless import headless
 from pik.results import RESULT_STYLE
-from pik.runbooks.headless import headless
 
 COLOURS = {"local": "#3b6ea5", "dev": "#2e7d5b", "staging": "#9a6700", "prod": "#c62828"}
 ALIKE = {"open": "dev", "guarded": "staging"}  # an environment of one's own has the colour of what is as well guarded

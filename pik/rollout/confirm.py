@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from pik.errors import Refused
-from pik.runbooks.headless import headless
+from pik.headless import headless
 
 
 def confirm(environment: str, what: str) -> None:

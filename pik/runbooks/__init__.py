@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from pik.runbooks.headless import HEADLESS, headless
+from pik.headless import HEADLESS, headless
 from pik.runbooks.record import Run, State, Step
 from pik.runbooks.runbook import Runbook, catalog, load
 from pik.runbooks.runner import Interrupted, Progress, find, resume, run

@@ -31,8 +31,8 @@ with warnings.catch_warnings():
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 
+from pik.headless import HEADLESS
 from pik.results import RESULT_MEDIA_TYPE, StepResult
-from pik.runbooks.headless import HEADLESS
 from pik.runbooks.kernel import ERROR_MEDIA_TYPE
 from pik.runbooks.notebook import read
 from pik.runbooks.record import State, StepError

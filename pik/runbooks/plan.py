@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pik import project
+from pik import project, provenance
 from pik.errors import UsageError
-from pik.runbooks import notebook, parameters, where
+from pik.runbooks import notebook, parameters
 from pik.runbooks.record import Run, Source, State, Step, utc
 from pik.runbooks.runbook import Runbook
 
@@ -44,15 +44,15 @@ def plan(
             path=str(book.path),
             sha256=book.sha256,
         ),
-        where=where.locate(env),
+        where=provenance.locate(env),
         parameters=values,
         payloads=payloads,
-        user=where.user(),
-        host=where.host(),
+        user=provenance.user(),
+        host=provenance.host(),
         started=utc(),
-        versions=where.versions(),
-        git=where.git(),
-        digests=where.digests(),
+        versions=provenance.versions(),
+        git=provenance.git(),
+        digests=provenance.digests(),
         steps=steps,
     )
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, computed_fi
 
 from pik import project
 from pik.errors import Refused, UsageError
+from pik.provenance import Git, Where
 from pik.results import StepResult
 from pik.runbooks.parameters import Value
 
@@ -114,24 +115,6 @@ class Step(BaseModel):
         if self.state in (State.INTERRUPTED, State.RUNNING):
             return INTERRUPTED_CODE
         return self.error.exit_code if self.error else 4
-
-
-class Where(BaseModel):
-    """Where a run went, and as whom: ``caller`` is the ARN that AWS knows."""
-
-    environment: str
-    stack: str
-    region: str
-    account: str
-    endpoint: str | None = None
-    caller: str = ""
-
-
-class Git(BaseModel):
-    """The checkout a run came from; ``dirty`` when it held uncommitted changes."""
-
-    commit: str
-    dirty: bool
 
 
 class Source(BaseModel):

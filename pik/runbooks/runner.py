@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pik import project
+from pik import project, provenance
 from pik.errors import Refused, UsageError
 from pik.results import StepResult, Verdict
-from pik.runbooks import notebook, where
+from pik.runbooks import notebook
 from pik.runbooks.plan import new_folder, plan
 from pik.runbooks.record import RECORD, Run, State, Step, StepError, lock, sweep, utc
 from pik.runbooks.runbook import Runbook, load
@@ -101,12 +101,12 @@ def resume(run_dir: Path | str, *, force: bool = False, on_progress: OnProgress 
             raise Refused(f"run {record.id} has nothing left to do", next_step=f"pik run {record.runbook.name}")
         if not force:
             _refuse_changed(record)
-        record.where = where.locate(record.where.environment)
+        record.where = provenance.locate(record.where.environment)
         for step in record.steps:
             if not step.state.done:
                 _renew(step)
         record.resumed = [*record.resumed, utc()]
-        record.versions, record.git, record.digests = where.versions(), where.git(), where.digests()
+        record.versions, record.git, record.digests = provenance.versions(), provenance.git(), provenance.digests()
         return _work(record, on_progress)
 
 
@@ -135,7 +135,7 @@ def _refuse_changed(record: Run) -> None:
         path = project.NOTEBOOKS / step.notebook
         if not path.is_file() or notebook.sha256(path) != step.source_sha256:
             changed.append(f"notebook {step.notebook}")
-    if done and record.digests != where.digests():
+    if done and record.digests != provenance.digests():
         changed.append("template.yaml")
     if changed:
         raise Refused(

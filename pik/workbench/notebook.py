@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pik.runbooks.headless import headless
+from pik.headless import headless
 from pik.text import printable
 from pik.workbench.cells import cell_text, live_cell, plain_cell, shortened
 

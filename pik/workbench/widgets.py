@@ -14,7 +14,7 @@ from html import escape
 from typing import Any
 
 from pik import config
-from pik.runbooks.headless import headless
+from pik.headless import headless
 from pik.text import printable
 
 STATUSES = ("any", "ACCEPTED", "DUPLICATE", "CONFLICT")

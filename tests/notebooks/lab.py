@@ -11,9 +11,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from pik import project, runbooks
-from pik.runbooks import where
-from pik.runbooks.record import Where
+from pik import project, provenance, runbooks
+from pik.provenance import Where
 
 NBFORMAT: Any = nbformat  # untyped
 RESULT = """
@@ -84,5 +83,5 @@ def make(root: Path, patch: pytest.MonkeyPatch) -> Lab:
         patch.setattr(project, name.upper(), root / name)
     place = Where(environment="local", stack="pik-local", region="us-east-1", account="000000000000")
     patch.setattr(project, "TEMPLATE", root / "template.yaml")
-    patch.setattr(where, "locate", lambda env: place)
+    patch.setattr(provenance, "locate", lambda env: place)
     return Lab(root)

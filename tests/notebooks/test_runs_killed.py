@@ -78,7 +78,7 @@ class Point(NamedTuple):
 ME = "tests.notebooks.test_runs_killed"
 # Told of each of the two steps: that it starts, its four cells (two are of parameters), its end.
 POINTS = {
-    "planning": Point("pik.runbooks.where", "locate", begun=False),
+    "planning": Point("pik.provenance", "locate", begun=False),
     "its folder is made": Point("pik.runbooks.runner", "new_folder", "after", begun=False),
     "its record is written first": Point("pik.runbooks.record", "os.fsync", begun=False),
     "its page is written first": Point("pik.runbooks.report", "render"),

@@ -14,11 +14,11 @@ from pik import events, ledger, phases
 from pik.aws import guard
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
+from pik.headless import HEADLESS
 from pik.ledger import Kind, subjects
 from pik.results import StepResult
 from pik.rollout.gates import evidence_status
 from pik.rollout.gates.deployed import Deployed
-from pik.runbooks.headless import HEADLESS
 from pik.workbench import Workbench
 from pik.workbench.investigations import base
 from pik.workbench.investigations import ledger as investigation

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pik import events
 from pik.aws import stored
 from pik.errors import UsageError
+from pik.items import Item, Record
 from pik.mappings import catalog
 from pik.mappings.apply import Applied
 from pik.mappings.model import Mapping
 from pik.mappings.times import rfc3339
 from pik.pipeline.parsing import parse_event
-from pik.producer.items import Item, Record
 
 BASE = {"source": "shop", "event_type": "{kind}", "entity_id": "customer.id", "event_time": "at"}
 RECORD = {"id": 7, "kind": "order", "at": "2026-11-20T10:00:00Z", "customer": {"id": "c-1", "vip": True}, "amount": 9.5}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pik import producer
 from pik.aws import stored
+from pik.items import Record
 from pik.mappings import catalog
 from pik.mappings.apply import Applied
 from pik.pipeline import ingest, replay
@@ -25,7 +26,6 @@ from pik.pipeline.rows import compact
 from pik.pipeline.settings import Settings
 from pik.pipeline.strict_json import Rejected
 from pik.producer import Item
-from pik.producer.items import Record
 from pik.workbench import reindex
 from pik.workbench.raw import _describe
 from tests.unit.ingest_world import CASES

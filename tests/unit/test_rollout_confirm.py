@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from pik.errors import Refused
+from pik.headless import HEADLESS
 from pik.rollout import confirm as confirming
 from pik.rollout import step as steps
 from pik.rollout.banner import CHANGES, Banner
 from pik.rollout.confirm import confirm
 from pik.rollout.steps import IngestStep, ProcessorStep, ReplayStep, RollbackStep
-from pik.runbooks.headless import HEADLESS
 from tests.unit.test_results import contrast
 
 BANNER = Banner("dev", "1", "eu-west-1", "pik-dev", "1 ingest", datetime.now(UTC), headless=False)

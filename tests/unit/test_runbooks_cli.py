@@ -14,8 +14,9 @@ from pik import project, runbooks
 from pik.cli import run as command
 from pik.cli.run import Pulse
 from pik.errors import PikError, Refused, UsageError
+from pik.provenance import Where
 from pik.results import StepResult
-from pik.runbooks.record import Recorded, Run, Source, State, Step, Where
+from pik.runbooks.record import Recorded, Run, Source, State, Step
 
 BOOK = """
 name: trial

@@ -11,7 +11,8 @@ import pytest
 
 from pik import runbooks
 from pik.errors import Refused
-from pik.runbooks.record import Run, Source, State, Step, Where, sweep
+from pik.provenance import Where
+from pik.runbooks.record import Run, Source, State, Step, sweep
 
 
 def killed(folder: Path, *states: State) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import nbformat
 import pytest
 
 from pik.errors import Refused, UsageError
+from pik.provenance import Where
 from pik.results import RESULT_MEDIA_TYPE, Check, Evidence, StepResult, Verdict
 from pik.runbooks import report
-from pik.runbooks.record import Recorded, Run, Source, State, Step, Where, is_locked, lock
+from pik.runbooks.record import Recorded, Run, Source, State, Step, is_locked, lock
 from tests.notebooks.offline import active_parts
 
 V4: Any = nbformat.v4
@@ -208,7 +210,7 @@ def test_checks_that_passed_are_folded_and_others_are_not(tmp_path: Path) -> Non
 
 def test_the_report_says_for_which_ticket_as_whom_and_how_it_is_undone(tmp_path: Path) -> None:
     run = a_run(tmp_path, Check(name="c", verdict=Verdict.PASSED, sentence="s"))
-    run.ticket, run.where.caller = "CHG-<7>", "arn:aws:sts::1:assumed-role/ops/ana"
+    run.ticket, run.where = "CHG-<7>", replace(run.where, caller="arn:aws:sts::1:assumed-role/ops/ana")
     first = run.steps[0]
     assert first.result is not None
     changed = first.result.model_copy(update={"changes": ("a stack",), "undo": "pik rollback --env dev --to ingest"})

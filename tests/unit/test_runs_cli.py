@@ -12,7 +12,8 @@ from unittest.mock import patch
 import pytest
 
 from pik import cli
-from pik.runbooks.record import RECORD, REPORT, Run, Source, State, Step, Where, lock
+from pik.provenance import Where
+from pik.runbooks.record import RECORD, REPORT, Run, Source, State, Step, lock
 
 Call = Callable[..., int]
 

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
+from pik.headless import HEADLESS
 from pik.replays.records import Replay
 from pik.results import Check, Evidence, StepResult, Verdict
 from pik.rollout.banner import Banner
 from pik.rollout.checks import figures
 from pik.runbooks import export
-from pik.runbooks.headless import HEADLESS
 from pik.workbench import aggregates, charts, duplicates, frames, gaps, lateness, messages, reconcile, replays, versions
 from pik.workbench.aggregates import AggregateDiff
 from pik.workbench.duplicates import Duplicates

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pik.headless import HEADLESS
 from pik.results import RESULT_STYLE, Verdict
 from pik.rollout.checks import figures
-from pik.runbooks.headless import HEADLESS
 from pik.workbench import charts
 from pik.workbench.cells import live_cell, plain_cell
 from pik.workbench.findings import Finding, nothing_yet, result

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pik import ledger
+from pik import ledger, provenance
 from pik.aws import event_source_mapping, stack
 from pik.aws.guard import Place
 from pik.aws.inventory import messages
@@ -24,9 +24,7 @@ FUNCTIONS = ("IngestFunction", "ReplayFunction", "ProcessorFunction")
 
 def about(now: Deployed) -> dict[str, dict[str, str]]:
     """Return what is deployed, and from which checkout that is said, as the subjects of a statement."""
-    from pik.runbooks.where import git  # here: it brings the whole runner
-
-    checkout = git()
+    checkout = provenance.git()
     return ledger.subjects(
         template=now.template,
         code=now.code,

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from pik import project
 from pik.errors import AwsError
-from pik.runbooks.notebook import sha256
-from pik.runbooks.record import Git, Where
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a run goes, and as whom: ``caller`` is the ARN that AWS knows."""
+
+    environment: str
+    stack: str
+    region: str
+    account: str
+    endpoint: str | None = None
+    caller: str = ""
+
+
+@dataclass(frozen=True)
+class Git:
+    """The checkout a run comes from; ``dirty`` when it holds uncommitted changes."""
+
+    commit: str
+    dirty: bool
 
 
 def locate(env: str) -> Where:
@@ -75,7 +95,9 @@ def git() -> Git | None:
 
 def digests() -> dict[str, str]:
     """Return the digests of what a run relies on besides its runbook and notebooks."""
-    return {project.TEMPLATE.name: sha256(project.TEMPLATE)} if project.TEMPLATE.is_file() else {}
+    if not project.TEMPLATE.is_file():
+        return {}
+    return {project.TEMPLATE.name: hashlib.sha256(project.TEMPLATE.read_bytes()).hexdigest()}
 
 
 def _git(*arguments: str) -> str:
