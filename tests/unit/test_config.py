@@ -10,9 +10,13 @@ import pytest
 from pik import config, project
 from pik.config import DEFAULTS, EnvironmentConfig
 from pik.environments import environment
-from pik.errors import UsageError
+from pik.errors import Refused, UsageError
 from pik.local.instance import Instance
 from pik.rollout.plan import naming
+from pik.runbooks import parameters
+from pik.runbooks.parameters import Parameter
+from pik.simulate.happen import _only_local
+from pik.workbench.widgets import _widget
 from tests.unit import template_tools as tools
 
 
@@ -227,3 +231,15 @@ def test_an_unknown_environment_is_answered_with_what_exists_and_what_to_write(t
         config.config("UAT")
     assert "small letters" in raised.value.reason
     assert "[environments" not in raised.value.next_step
+
+
+def test_one_of_the_users_own_is_taken_wherever_an_environment_is_asked_for(toml: Path) -> None:
+    toml.write_text("[environments.qa]\n")
+    assert _widget("env", "qa", "").options == ("local", "dev", "staging", "prod", "qa")
+    parameter = Parameter(type="environment", default="local")
+    assert parameters.parse({"before": parameter}, "qa", {"before": "qa"}) == {"env": "qa", "before": "qa"}
+    assert parameter.hint("before") == "-p before=local|dev|staging|prod|qa"
+    with pytest.raises(Refused, match="incidents are not simulated in qa"):
+        _only_local("qa")
+    with pytest.raises(UsageError, match="no such environment: uat"):
+        _only_local("uat")
