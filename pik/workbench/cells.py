@@ -48,6 +48,15 @@ def milliseconds(value: Any, column: str) -> int | None:
     return round(value * 1000) if column in ("seconds", "duration") or column.endswith(("_seconds", "_s")) else None
 
 
+def heading(column: str) -> str:
+    """Return the name of a column as a table shows it: a duration is shown with its unit, so the name has none.
+
+    >>> heading("median_lag_ms"), heading("event_id")
+    ('median_lag', 'event_id')
+    """
+    return column.removesuffix("_ms")
+
+
 def _number(value: float) -> str:
     if isinstance(value, int):
         return f"{value:,}"

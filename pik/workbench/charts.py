@@ -162,7 +162,10 @@ def timeline(rows: Sequence[Mapping[str, Any]], finding: str) -> altair.Chart:
     ]
     frame = pd.DataFrame(points)
     # The words stand beside the axis, where there is room for them; beside its point the last one would be cut.
-    frame["label"] = [f"{point['when']}  {point['what']}"[:80] + f" ({point['order']})" for point in points]
+    said = [f"{point['when']}  {point['what']}" for point in points]
+    frame["label"] = [
+        f"{text if len(text) <= 80 else text[:79] + '…'} ({number})" for number, text in enumerate(said, 1)
+    ]
     dots = (
         altair.Chart(frame)
         .mark_point(filled=True, size=90)

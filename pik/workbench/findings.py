@@ -104,14 +104,25 @@ def _evidence(evidence: pd.DataFrame | Mapping[str, Any] | None) -> list[Evidenc
     if evidence is None:
         return []
     if isinstance(evidence, Mapping):
-        return [Evidence(label=str(name), value=words(value)) for name, value in evidence.items()]
+        return [_fact(str(name), value) for name, value in evidence.items()]
     rows = evidence.head(SHOWN).to_dict("records")
     shown = [Evidence(label=f"row {number}", value=_row(row)) for number, row in enumerate(rows, 1)]
     left = len(evidence) - len(rows)
     return shown + ([Evidence(label="more", value=f"{left:,} more rows in the table above")] if left > 0 else [])
 
 
-def _row(row: Mapping[Any, Any]) -> str:
-    from pik.workbench.cells import cell_text
+def _fact(name: str, value: Any) -> Evidence:
+    """A named figure: thousands separated; a duration as people say it, and named without its unit."""
+    from pik.workbench.cells import cell_text, heading
 
-    return " · ".join(f"{name} {text}" for name, value in row.items() if (text := cell_text(value, str(name))))
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return Evidence(label=name, value=words(value))
+    return Evidence(label=heading(name).replace("_", " "), value=cell_text(value, name))
+
+
+def _row(row: Mapping[Any, Any]) -> str:
+    from pik.workbench.cells import cell_text, heading
+
+    return " · ".join(
+        f"{heading(str(name))} {text}" for name, value in row.items() if (text := cell_text(value, str(name)))
+    )

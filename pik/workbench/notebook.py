@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pik.headless import headless
 from pik.text import printable
-from pik.workbench.cells import cell_text, live_cell, plain_cell, shortened
+from pik.workbench.cells import cell_text, heading, live_cell, plain_cell, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +34,14 @@ def banner(environment: Environment) -> Banner:
     """Return where the notebook is at work; interactively, make its tables clickable as well."""
     from pik.rollout.banner import banner as where
 
+    return shown(where(environment))
+
+
+def shown(banner: Banner) -> Banner:
+    """Return the banner; interactively, make the notebook's tables clickable as well."""
     if not headless():
         _clickable()
-    return where(environment)
+    return banner
 
 
 def _clickable() -> None:
@@ -106,7 +111,9 @@ class Table:
 
         names = [str(name) for name in self.frame.columns]
         rows = self.frame.head(MOST_CLICKABLE).itertuples(index=False, name=None)
-        return pd.DataFrame([list(map(live_cell, row, names)) for row in rows], columns=list(map(_escaped, names)))
+        return pd.DataFrame(
+            [list(map(live_cell, row, names)) for row in rows], columns=[_escaped(heading(name)) for name in names]
+        )
 
     def _columns(self) -> list[dict[str, Any]]:
         """How columns are laid out: numbers to the right, sentences in several lines, all else in one."""
@@ -124,7 +131,7 @@ class Table:
         """Return the table as plain HTML, cut after :data:`MOST_ROWS` rows."""
         rows = self.frame.head(MOST_ROWS)
         names = [str(name) for name in rows.columns]
-        head = "".join(f'<th style="text-align:left">{_escaped(name)}</th>' for name in names)
+        head = "".join(f'<th style="text-align:left">{_escaped(heading(name))}</th>' for name in names)
         body = "".join(
             "<tr>" + "".join(map(plain_cell, row, names)) + "</tr>" for row in rows.itertuples(index=False, name=None)
         )

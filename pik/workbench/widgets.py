@@ -20,6 +20,7 @@ from pik.text import printable
 STATUSES = ("any", "ACCEPTED", "DUPLICATE", "CONFLICT")
 FIXED = ("env", "status")
 CHOSEN = ("source", "event_type", "entity", "event_id", "day")  # from what there is, or typed
+_FIELD = 22  # characters that are seen of a field
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 Values = dict[str, Any]
 # JupyterLab runs the command of a button in the output of a cell that was run here, and of no other, without asking:
@@ -180,14 +181,24 @@ def _widget(name: str, value: Any, meaning: str) -> Any:
         options = config.names() if name == "env" else STATUSES
         return ipywidgets.Dropdown(options=options, value=value, **shared)
     if name in CHOSEN:
-        return ipywidgets.Combobox(value=str(value), placeholder=meaning, continuous_update=False, **shared)
+        return ipywidgets.Combobox(value=str(value), placeholder=_hint(meaning), continuous_update=False, **shared)
     if isinstance(value, bool):
         return ipywidgets.Checkbox(value=value, **shared)
     if isinstance(value, int):
         return ipywidgets.IntText(value=value, continuous_update=False, **shared)
     if isinstance(value, float):
         return ipywidgets.FloatText(value=value, continuous_update=False, **shared)
-    return ipywidgets.Text(value=str(value), placeholder=meaning, continuous_update=False, **shared)
+    return ipywidgets.Text(value=str(value), placeholder=_hint(meaning), continuous_update=False, **shared)
+
+
+def _hint(meaning: str) -> str:
+    """What an empty field stands for, where that fits into it; the tooltip has the whole meaning.
+
+    >>> _hint("source of the events; empty: UA on local"), _hint("id of the event")
+    ('UA on local', '')
+    """
+    default = meaning.partition("empty: ")[2]
+    return default if len(default) <= _FIELD else ""
 
 
 def _said(value: Any) -> str:

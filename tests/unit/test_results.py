@@ -72,4 +72,5 @@ def test_a_verdict_can_be_read_in_either_theme(verdict: Verdict, ground: str, pa
 
 
 def test_no_ground_is_painted_white() -> None:
+    assert "--dt-html-background: transparent" in RESULT_STYLE  # what itables paints tables with
     assert not re.search(r"background[^;]*:[^;]*(#fff|white)", RESULT_STYLE)

@@ -106,6 +106,19 @@ def test_no_cell_holds_markup_from_outside(cell: Callable[[Any, str], str], valu
     assert "<script" not in cell(value, "event_id")
 
 
+def test_figures_in_evidence_are_said_as_people_say_them() -> None:
+    rows = pd.DataFrame({"lag_ms": [25_861_581], "count": [1_234_567]})
+    check = Finding(Verdict.PASSED, "s", {"median_lag_ms": 438_725_884_400, "seen": 1_234_567, "live": False}).check()
+
+    assert [(one.label, one.value) for one in check.evidence] == [
+        ("median lag", "5,077.8 d"),
+        ("seen", "1,234,567"),
+        ("live", "no"),
+    ]
+    assert Finding(Verdict.FAILED, "s", rows).check().evidence[0].value == "lag 7.2 h · count 1,234,567"
+    assert "lag_ms" not in Table(rows).plain()
+
+
 def test_what_is_shortened_in_a_result_has_the_whole_in_its_tooltip() -> None:
     digest = "c" * 64
     finding = Finding(Verdict.FAILED, f"{digest} came twice.", {"id": digest}, f"pik explain {digest}")
@@ -125,6 +138,7 @@ def test_a_long_title_is_broken_into_lines_and_long_names_are_whole() -> None:
     assert max(map(len, chart["title"]["text"])) <= 92
     assert " ".join(chart["title"]["text"]) == long.strip()
     assert chart["config"]["axis"]["labelLimit"] >= 400
+    assert chart["config"]["axis"]["maxExtent"] >= 400  # where the axis' own title stands: never upon its names
 
 
 def turned(colour: str) -> str:

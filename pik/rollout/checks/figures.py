@@ -20,6 +20,7 @@ from pik.text import printable
 Versions = Mapping[Group, tuple[dict[str, Any], int]]
 WIDTH, HEIGHT = 640, 220
 _TITLE_PIXELS = 7  # of one character of a title, about
+_SUBTITLE_PIXELS = 6
 _LABEL = 400  # pixels of the longest name beside an axis
 GOOD, BAD = "#2e7d5b", "#c62828"
 MOST_SOURCES = 8
@@ -198,11 +199,13 @@ def styled(chart: Any, title: list[str], height: int = HEIGHT, width: int = WIDT
     What is too long for the width is broken into lines; names beside axes and in legends are shown whole.
     """
     altair.renderers.enable("pik")
-    text, *more = [wrap(line, width // _TITLE_PIXELS, break_on_hyphens=False) or [""] for line in title]
-    below = [line for part in more for line in part]
+    text = wrap(title[0], WIDTH // _TITLE_PIXELS, break_on_hyphens=False) or [""]
+    below = [part for line in title[1:] for part in wrap(line, WIDTH // _SUBTITLE_PIXELS, break_on_hyphens=False)]
     lines = altair.Title(text if len(text) > 1 else text[0], subtitle=below, anchor="start")
     styled = chart.properties(width=width, height=height, title=lines).configure(background="transparent", padding=12)
-    styled = styled.configure_axis(labelLimit=_LABEL).configure_legend(labelLimit=_LABEL, titleLimit=_LABEL)
+    styled = styled.configure_axis(labelLimit=_LABEL, maxExtent=_LABEL).configure_legend(
+        labelLimit=_LABEL, titleLimit=_LABEL
+    )
     return styled.configure_view(strokeOpacity=0)  # type: ignore[no-any-return]
 
 

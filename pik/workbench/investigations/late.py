@@ -80,7 +80,7 @@ class LateData(Investigation):
         if problem:
             return [Finding(Verdict.INCONCLUSIVE, late.sentences[0], {"problem": problem}, question=QUESTION)]
         if not len(late.frame):
-            evidence = {"arrivals": len(self.arrivals), "longest lag": f"{self.arrivals['lag_ms'].max() / 1000:,.1f} s"}
+            evidence = {"arrivals": len(self.arrivals), "longest_lag_ms": int(self.arrivals["lag_ms"].max())}
             return [Finding(Verdict.PASSED, late.sentences[0], evidence, question=QUESTION)]
         day = self.window[0][:10]
         return [

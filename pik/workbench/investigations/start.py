@@ -39,6 +39,12 @@ class Start(Investigation):
         }
         return Table(pd.DataFrame({"what": list(rows), "found": list(rows.values())}))
 
+    def sources(self) -> Table:
+        """Which sources and types there are, and from which days."""
+        if self.status.phase == "off":
+            return Table(pd.DataFrame(), "nothing is deployed yet")
+        return Table(self.once("sources", self.wb.sources), "no event has come yet")
+
     def workbench(self) -> Workbench | str:
         """What a notebook of one's own begins with."""
         return self.wb if self.status.phase != "off" else "nothing is deployed yet"
