@@ -19,7 +19,7 @@ DeployedOption = Annotated[
     typer.Option("--deployed", help="Keep the template and code that are deployed, as a promotion does; no build."),
 ]
 PredictOption = Annotated[
-    bool, typer.Option("--no-predict", help="Do not foretell what the processor will write (reads what was replayed).")
+    bool, typer.Option("--no-predict", help="Do not predict what the processor will write (reads what was replayed).")
 ]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Write the plan file that `pik deploy --plan` executes.", dir_okay=False)

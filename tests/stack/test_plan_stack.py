@@ -1,4 +1,4 @@
-"""Plans on the real stack: foretold exactly, executed exactly or not at all, and refused where data would be lost."""
+"""Plans on the real stack: predicted exactly, executed exactly or not at all, and refused where data would be lost."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_plan_file_of_an_edit_is_executed_exactly_or_refused_when_it_is_out_of
     assert stack.require(embedded_env).updated == found.updated
 
 
-def test_what_the_processor_writes_is_what_was_foretold(embedded_env: Environment) -> None:
+def test_what_the_processor_writes_is_what_was_predicted(embedded_env: Environment) -> None:
     if stack.read(embedded_env) is None or stack.require(embedded_env).phase is phases.INGEST:
         deploy(embedded_env, "replay")
     ingest(embedded_env, 45)
@@ -124,10 +124,10 @@ def test_what_the_processor_writes_is_what_was_foretold(embedded_env: Environmen
     planned = plan(embedded_env, "processor", deployed=True)
     assert planned.kind == "deployed"
     assert planned.effects[0] == "the processor starts consuming 45 waiting messages"
-    foretold = planned.prediction
-    assert foretold is not None
-    assert foretold.exact
-    assert [one.input_count for one in foretold.versions] == [9] * 5
+    predicted = planned.prediction
+    assert predicted is not None
+    assert predicted.exact
+    assert [one.input_count for one in predicted.versions] == [9] * 5
 
     # More is sent: the plan is the same, what it will write is not.
     replay_all(embedded_env, selections[:2])

@@ -53,7 +53,7 @@ def resource(document: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-FORETOLD = Prediction((Version("e<1>", "2025-01-01", "rp", 3, 5),), 3, 3)
+PREDICTED = Prediction((Version("e<1>", "2025-01-01", "rp", 3, 5),), 3, 3)
 
 
 def rename(document: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pik.environments import Environment
 from pik.rollout.plan.diff import Change, PropertyChange
 from pik.rollout.plan.effects import Situation
 from pik.rollout.plan.planned import OBSERVED, Plan, Side
-from tests.unit.plan_world import FORETOLD, Edit, a_plan, rename, resource
+from tests.unit.plan_world import PREDICTED, Edit, a_plan, rename, resource
 
 PROD = Environment("prod", region="eu-west-1", config=EnvironmentConfig(account="1" * 12, protection="guarded"))
 STORE = Change("T", "AWS::DynamoDB::Table", "replace", True, (PropertyChange("TableName", None, "x", "yes"),))
@@ -153,7 +153,7 @@ def test_what_is_off_and_different_is_told() -> None:
 
 
 def test_the_same_situation_planned_twice_is_the_same_plan() -> None:
-    first, second = a_plan(), replace(a_plan(), made="later", by="bob", asked={"a": "b"}, prediction=FORETOLD)
+    first, second = a_plan(), replace(a_plan(), made="later", by="bob", asked={"a": "b"}, prediction=PREDICTED)
     assert first.digest == second.digest
     assert first.digest == replace(first, effects=("told",), refusals=("no",)).digest
     more = a_plan(situation=Situation(waiting=4))

@@ -21,7 +21,7 @@ from pik.errors import Refused, UsageError
 from pik.rollout.deploy.deploy import apply
 from pik.rollout.plan.diff import Change, PropertyChange
 from pik.rollout.plan.planned import Plan
-from tests.unit.plan_world import DEV, FORETOLD, a_plan, a_stack, rename
+from tests.unit.plan_world import DEV, PREDICTED, a_plan, a_stack, rename
 
 TOGGLE = a_plan()
 deploying: Any = import_module("pik.rollout.deploy.deploy")  # the package has a function of that name
@@ -40,7 +40,7 @@ JSON = st.recursive(
 @given(JSON, JSON, st.text(), st.sampled_from(["no", "yes", "may", "unknown"]))
 def test_a_plan_survives_its_file(before: Any, after: Any, name: str, answer: Any) -> None:
     changed = Change(name, name, "replace", True, (PropertyChange(name, before, after, answer),))
-    plan = replace(TOGGLE, changes=(changed,), prediction=FORETOLD, asked={name: name})
+    plan = replace(TOGGLE, changes=(changed,), prediction=PREDICTED, asked={name: name})
     read = Plan.from_dict(json.loads(json.dumps(plan.as_dict())))
     assert read == plan
     assert read.digest == plan.digest

@@ -13,7 +13,7 @@ from pik.rollout.plan import planview
 from pik.rollout.plan.diff import Change, PropertyChange
 from pik.rollout.plan.planned import Plan
 from pik.rollout.plan.prediction import Prediction, Version
-from tests.unit.plan_world import FORETOLD, a_plan, rename, resource
+from tests.unit.plan_world import PREDICTED, a_plan, rename, resource
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e[bold]&"
 
@@ -95,7 +95,7 @@ def test_what_is_not_known_is_never_called_in_place() -> None:
 
 
 def test_text_and_html_tell_the_rest() -> None:
-    plan = replace(a_plan(), prediction=replace(FORETOLD, versions=FORETOLD.versions * 12))
+    plan = replace(a_plan(), prediction=replace(PREDICTED, versions=PREDICTED.versions * 12))
     for shown in (plan.to_text(), plan._repr_html_()):
         assert "1 ingest -&gt; 2 replay" in shown or "1 ingest -> 2 replay" in shown
         assert plan.digest in shown
@@ -167,7 +167,7 @@ def test_only_what_differs_is_set_and_the_phase_always() -> None:
 
 
 def test_as_a_step_a_refused_plan_closes_the_gate_and_an_inexact_prediction_does_not() -> None:
-    found = replace(a_plan(), prediction=replace(FORETOLD, waiting=9)).result()
+    found = replace(a_plan(), prediction=replace(PREDICTED, waiting=9)).result()
     assert (found.verdict, found.headline) == ("passed", "add 6, change in place 3")
     assert [one.verdict for one in found.checks] == ["passed", "failed"]
     assert found.facts["next"] == "pik deploy --env dev --phase replay"
@@ -179,4 +179,4 @@ def test_as_a_step_a_refused_plan_closes_the_gate_and_an_inexact_prediction_does
 
 def test_what_is_predicted_is_a_frame_also_when_nothing_is() -> None:
     assert len(a_plan().predicted) == 0
-    assert list(a_plan().predicted.columns) == list(replace(a_plan(), prediction=FORETOLD).predicted.columns)
+    assert list(a_plan().predicted.columns) == list(replace(a_plan(), prediction=PREDICTED).predicted.columns)

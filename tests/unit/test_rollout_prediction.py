@@ -1,4 +1,4 @@
-"""What the processor will write, foretold from the tables and raw objects alone, against what it then writes."""
+"""What the processor will write, predicted from the tables and raw objects alone, against what it then writes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def waiting(config: Settings) -> list[str]:
 def test_what_is_predicted_is_what_is_written(sent: Workbench, deployed: Settings) -> None:
     predicted = predict(sent.stores, silent)
     assert predicted.exact
-    assert predicted.sentence == "3 aggregates written from 15 events; 15 messages foreseen = 15 waiting"
+    assert predicted.sentence == "3 aggregates written from 15 events; 15 messages predicted = 15 waiting"
     assert predicted.versions == tuple(
         Version(entity, DAY, replay, 5, 5) for entity, replay in (("a", "rp-1"), ("a", "rp-2"), ("b", "rp-3"))
     )
@@ -121,14 +121,14 @@ def test_what_a_limit_leaves_out_is_said(sent: Workbench) -> None:
     predicted = predict(sent.stores, said.append, most=4)
     assert not predicted.complete
     assert not predicted.exact
-    assert "NOT EXACT: 4 messages foreseen, 15 waiting: only the 4 sent last were looked at" in predicted.sentence
+    assert "NOT EXACT: 4 messages predicted, 15 waiting: only the 4 sent last were looked at" in predicted.sentence
     assert said[-1] == "reading the raw objects of 4 messages"
 
 
 def test_without_messages_there_is_nothing_to_predict(wb: Workbench) -> None:
     predicted = predict(wb.stores, silent)
     assert predicted.exact
-    assert predicted.sentence == "0 aggregates written from 0 events; 0 messages foreseen = 0 waiting"
+    assert predicted.sentence == "0 aggregates written from 0 events; 0 messages predicted = 0 waiting"
     assert list(predicted.frame.columns) == ["entity_id", "day", "replay_id", "inputs", "input_count"]
     assert len(predicted.frame) == 0
 
@@ -156,4 +156,4 @@ def test_the_frame_has_a_row_for_each_version(sent: Workbench) -> None:
 def test_a_prediction_that_is_not_exact_says_why_that_may_be(messages: int, found: int, dead: int, why: str) -> None:
     predicted = Prediction((), messages, found, dead_letters=dead)
     assert not predicted.exact
-    assert f"NOT EXACT: {messages} messages foreseen, {found} waiting: {why}" in predicted.sentence
+    assert f"NOT EXACT: {messages} messages predicted, {found} waiting: {why}" in predicted.sentence

@@ -303,7 +303,7 @@ class _Move:
         """Switch the processor on for two at once, watch it, then let it go on; or take it back."""
         canary = Canary(self.environment, foresee(self.environment, self.say), self.limits)
         self._begin()
-        self.say(f"{self.target.label} as a canary: {canary.expected} messages are foreseen to be counted")
+        self.say(f"{self.target.label} as a canary: {canary.expected} messages are predicted to be counted")
         try:
             now = converge(self.environment, self.found, {**self.target.parameters, "Canary": "true"}, self.say)
         except BaseException:

@@ -29,8 +29,7 @@ from pik.rollout.plan.parameters import refuse_wrong
 from pik.rollout.plan.planned import Plan
 from pik.rollout.plan.planning import Template, compare
 from pik.rollout.plan.preconditions import wanted
-from pik.rollout.plan.prediction import Prediction
-from pik.rollout.plan.prediction import predict as foretell
+from pik.rollout.plan.prediction import Prediction, predict
 
 __all__ = ["Plan", "make", "plan"]
 
@@ -54,7 +53,7 @@ def plan(
             otherwise those at hand are built and compared.
         dry_run: the deployment setting; None keeps what is set.
         parameters: other stack parameters; those not named keep their value.
-        predict: when the processor starts to consume, foretell what it writes (reads what was replayed).
+        predict: when the processor starts to consume, predict what it writes (reads what was replayed).
         on_progress: called with a sentence when something takes a while.
 
     Raises:
@@ -113,7 +112,7 @@ def make(
     situation = _situation(environment, found)
     made = compare(environment, place, target, before, after, situation)
     starting = starts(before.evaluated if before else None, after.evaluated, situation)
-    prediction = _foretold(environment, place, say) if predict and starting else None
+    prediction = _predicted(environment, place, say) if predict and starting else None
     return replace(made, asked=asked, prediction=prediction)
 
 
@@ -142,12 +141,12 @@ def _situation(environment: Environment, found: Stack | None) -> Situation:
         return Situation()
     with aws_errors(environment, "look at the queue"):
         waiting = messages(environment, found.outputs["QueueUrl"])
-    taps = event_source_mapping.find(environment, found.outputs) if consumes(found.parameters) else []
-    return Situation(waiting, any(tap.state == "Disabled" for tap in taps))
+    mappings = event_source_mapping.find(environment, found.outputs) if consumes(found.parameters) else []
+    return Situation(waiting, any(one.state == "Disabled" for one in mappings))
 
 
-def _foretold(environment: Environment, place: Place, say: Say) -> Prediction | None:
+def _predicted(environment: Environment, place: Place, say: Say) -> Prediction | None:
     found = place.stack
     if found is None or "QueueUrl" not in found.outputs:
         return None
-    return foretell(Stores(environment, found.outputs), say)
+    return predict(Stores(environment, found.outputs), say)

@@ -78,7 +78,7 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all that will be done and from where; neither who made it when, nor what was foretold."""
+        """SHA-256 over all that will be done and from where; neither who made it when, nor what was predicted."""
         defining = {name: value for name, value in asdict(self).items() if name not in OBSERVED}
         return sha256_json(json.loads(json.dumps({"version": VERSION, **defining})))
 

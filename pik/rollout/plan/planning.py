@@ -57,7 +57,7 @@ def compare(
     after: Template,
     situation: Situation,
 ) -> Plan:
-    """Return the plan that leads from what is deployed (None: nothing) to what is intended, nothing foretold yet."""
+    """Return the plan that leads from what is deployed (None: nothing) to what is intended, nothing predicted yet."""
     was, will = before.evaluated if before else None, after.evaluated
     found = changes(was, will)
     same = before is not None and before.given.document is after.given.document

@@ -1,4 +1,4 @@
-"""A plan as the result of a runbook's step: can it be applied, and is what it foretells exact?"""
+"""A plan as the result of a runbook's step: can it be applied, and is what it predicts exact?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def result(plan: Plan) -> StepResult:
     from pik.results import StepResult  # pydantic's: a plan is read, and status asked, without it
     from pik.rollout.checks.verdicts import check
 
-    foretold = plan.prediction
+    predicted = plan.prediction
     checks = [
         check(
             "it may be applied",
@@ -27,14 +27,18 @@ def result(plan: Plan) -> StepResult:
             remedy=plan.command or "put it back in the template; docs/plan.md says how data is moved on purpose",
         )
     ]
-    if foretold:
+    if predicted:
         checks.append(
             check(
-                "what the processor writes is foretold exactly",
-                foretold.exact,
-                yes=foretold.sentence,
-                no=foretold.sentence,
-                evidence={"foreseen": foretold.messages, "waiting": foretold.waiting, "set aside": foretold.set_aside},
+                "what the processor writes is predicted exactly",
+                predicted.exact,
+                yes=predicted.sentence,
+                no=predicted.sentence,
+                evidence={
+                    "predicted": predicted.messages,
+                    "waiting": predicted.waiting,
+                    "set aside": predicted.set_aside,
+                },
                 remedy=f"pik run queue-and-dlq --env {plan.environment}",
                 blocking=False,
             )

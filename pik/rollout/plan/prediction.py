@@ -1,4 +1,4 @@
-"""What the processor will write once it takes the waiting messages, foretold without receiving one.
+"""What the processor will write once it takes the waiting messages, predicted without receiving one.
 
 Which messages wait follows from the tables: what each replay sent, less what is counted. That is compared with what the
 queue says it holds; where the two differ the prediction says that it is not exact, and why that may be.
@@ -41,9 +41,9 @@ class Version:
 class Prediction:
     """What the processor will write.
 
-    ``messages``: as many are foreseen; ``waiting``: as many are in the queue; ``set_aside``: how many of those foreseen
-    go to the dead-letter queue; ``complete``: whether all that were sent have been looked at; ``dead_letters``: as many
-    are in the dead-letter queue now.
+    ``messages``: as many are predicted; ``waiting``: as many are in the queue; ``set_aside``: how many of the
+    predicted ones go to the dead-letter queue; ``complete``: whether all that were sent have been looked at;
+    ``dead_letters``: as many are in the dead-letter queue now.
     """
 
     versions: tuple[Version, ...]
@@ -55,7 +55,7 @@ class Prediction:
 
     @property
     def exact(self) -> bool:
-        """Whether as many messages are foreseen as wait."""
+        """Whether as many messages are predicted as wait."""
         return self.complete and self.messages == self.waiting
 
     @property
@@ -67,8 +67,8 @@ class Prediction:
             told += f"; {_count(self.set_aside, 'message')} set aside, whose raw object is not what they say"
         messages = _count(self.messages, "message")
         if self.exact:
-            return f"{told}; {messages} foreseen = {self.waiting:,} waiting"
-        return f"{told}; NOT EXACT: {messages} foreseen, {self.waiting:,} waiting: {self._why}"
+            return f"{told}; {messages} predicted = {self.waiting:,} waiting"
+        return f"{told}; NOT EXACT: {messages} predicted, {self.waiting:,} waiting: {self._why}"
 
     @property
     def _why(self) -> str:
@@ -119,7 +119,7 @@ def predict(stores: Stores, say: Say, *, most: int = MOST) -> Prediction:
         AwsError: AWS said no.
     """
     say("reading which messages were sent and not counted yet")
-    with aws_errors(stores.environment, "foretell what the processor writes"):
+    with aws_errors(stores.environment, "predict what the processor writes"):
         rows, complete = outstanding(stores, most)
         if rows:
             say(f"reading the raw objects of {len(rows):,} messages")
