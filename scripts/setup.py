@@ -65,11 +65,12 @@ def is_ready(name: str) -> bool:
 def run(*command: str | Path, attempts: int = 1, hint: str = "") -> None:
     """Run a command; show what it said, and a hint, only when it failed."""
     while True:
+        trusting = "UV_SYSTEM_CERTS" in os.environ  # already, when this attempt begins: two commands run at once
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if not result.returncode:
             return
         said, attempts = f"{result.stdout}{result.stderr}", attempts - 1
-        if UNTRUSTED.search(said) and "UV_SYSTEM_CERTS" not in os.environ:
+        if UNTRUSTED.search(said) and not trusting:
             trust_the_system()
         elif attempts <= 0:
             raise SystemExit(f"setup failed: {' '.join(map(str, command))}\n{said}{next_step(said) or hint}")

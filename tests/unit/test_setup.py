@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,23 @@ def test_an_unknown_certificate_is_tried_with_those_of_the_system(
     tool.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 2\n")
     with pytest.raises(SystemExit, match=r"do this  SSL_CERT_FILE=/path/to/certificates\.pem make setup"):
         setup.run(tool)
+
+
+def test_each_of_two_commands_at_once_is_tried_with_the_certificates_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_SYSTEM_CERTS", "")  # restored afterwards
+    monkeypatch.delenv("UV_SYSTEM_CERTS")
+    monkeypatch.setenv("PIP_CERT", "")
+    tool = tmp_path / "tool"  # fails the first time only after the other has failed too
+    tool.write_text(
+        f'#!/bin/sh\n[ -z "$UV_SYSTEM_CERTS" ] || exit 0\ntouch {tmp_path}/$1\n'
+        f"while [ ! -e {tmp_path}/a ] || [ ! -e {tmp_path}/b ]; do sleep 0.02; done\n"
+        f"[ $1 = a ] || sleep 0.3\necho '{VERIFY_FAILED.replace(chr(39), '')}' >&2; exit 2\n"
+    )
+    tool.chmod(0o755)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda word: setup.run(tool, word), ("a", "b"))) == [None, None]
 
 
 def test_a_network_that_is_not_there_says_what_to_look_at() -> None:
