@@ -83,4 +83,8 @@ def tls(environment: Environment) -> ssl.SSLContext:
 @cache
 def _context(bundle: str) -> ssl.SSLContext:
     # Loading the certificate store takes longer than a local request: once per process.
-    return ssl.create_default_context(cafile=bundle or None)
+    context = ssl.create_default_context(cafile=bundle or None)
+    # From Python 3.13 on a certificate without every extension of RFC 5280 does not do. boto3 still accepts it, and
+    # companies hand out such certificates: https://docs.python.org/3/library/ssl.html#ssl.create_default_context
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
