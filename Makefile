@@ -42,9 +42,9 @@ format: dev  ## format the code
 bench: setup  ## benchmarks, side by side in one run
 	@.venv/bin/python -m bench
 
-docs: dev  ## write docs/cli.md, docs/checks.md, docs/api.md and docs/openapi.json from what they describe
+docs: dev  ## write docs/cli.md, docs/checks.md, docs/cases.md, docs/api.md and docs/openapi.json from what they describe
 	@.venv/bin/python scripts/cli_docs.py && PYTHONPATH=. .venv/bin/python scripts/checks_docs.py
-	@PYTHONPATH=. .venv/bin/python scripts/api_docs.py
+	@PYTHONPATH=. .venv/bin/python scripts/cases_docs.py && PYTHONPATH=. .venv/bin/python scripts/api_docs.py
 
 lock:  ## resolve the lock files anew (after a change of pyproject.toml or requirements/*.in)
 	@$(PYTHON) scripts/setup.py uv && sh scripts/lock.sh

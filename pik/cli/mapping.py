@@ -170,13 +170,15 @@ def _made(item: Item) -> dict[str, Any]:
     """What an item would be: an event, or the reason why it is none."""
     from pik.pipeline.parsing import parse_event
     from pik.pipeline.strict_json import Rejected
+    from pik.producer.sending import known_shape
 
     if item.trouble:
         return {"place": item.where, **item.trouble._asdict()}
     try:
         event = parse_event(item.body, {}, new=True)
     except Rejected as error:
-        return {"place": item.where, "code": error.code, "error": error.message, "do_this": error.do_this}
+        reason = {"place": item.where, "code": error.code, "error": error.message, "do_this": error.do_this}
+        return reason | known_shape(error.code, item.body)
     names = ("source", "event_type", "entity_id", "event_time", "idempotency_key", "payload", "mapping", "event_id")
     return {"place": item.where, "assumed_utc": event.assumed_utc, **{name: getattr(event, name) for name in names}}
 

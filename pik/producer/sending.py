@@ -269,10 +269,15 @@ def _item(ordinal: int, event: Sendable) -> Item:
 
 
 def _recognise(item: Item, outcome: Outcome) -> None:
-    """Add to the answer which mapping takes such a record, when there is one."""
-    if outcome.answer.get("code") in _OTHER_SHAPE and (mapping := recognise(item.body)):
+    outcome.answer.update(known_shape(str(outcome.answer.get("code")), item.body))
+
+
+def known_shape(code: str, body: bytes) -> dict[str, str]:
+    """Return what to do about a record that was refused with ``code``, and the mapping's name, when one takes it."""
+    if code in _OTHER_SHAPE and (mapping := recognise(body)):
         said = f"{mapping.about}: the same command with --mapping {mapping.name}"
-        outcome.answer.update(do_this=said, mapping=mapping.name)
+        return {"do_this": said, "mapping": mapping.name}
+    return {}
 
 
 def _reason(outcome: Outcome) -> str:

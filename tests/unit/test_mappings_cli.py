@@ -45,6 +45,15 @@ def test_the_page_names_every_built_in_mapping() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("file", "name"), [("stripe.jsonl", "stripe"), ("otel_log.jsonl", "otlp-logs"), ("segment.jsonl", "segment")]
+)
+def test_a_first_look_names_the_mapping_that_takes_the_records(file: str, name: str) -> None:
+    told = run("ingest", CASES / file, "--dry-run", "--sample", "1")
+    assert told.exit_code == 4
+    assert f"the same command with --mapping {name}" in told.stdout
+
+
 def test_a_mapping_is_inferred_kept_tried_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
         {"uuid": f"a{n}", "kind": "login", "who": {"user id": f"u{n % 3}"}, "at": 1795600000123 + n, "qty": n}

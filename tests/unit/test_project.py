@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from pik.project import ROOT
-from scripts import checks_docs, cli_docs, environment_yml
+from scripts import cases_docs, checks_docs, cli_docs, environment_yml
 
 LOCKS = {path.stem: path for path in (ROOT / "requirements").glob("*.lock")}
 HEAVY = {"pandas", "pyarrow", "jupyterlab", "papermill", "nbformat", "IPython", "altair", "ipywidgets"}
@@ -83,6 +83,11 @@ def test_make_help_shows_every_target() -> None:
 def test_the_command_reference_is_what_the_commands_say() -> None:
     assert cli_docs.TARGET.read_text() == cli_docs.render(), "run: make docs"
     assert checks_docs.TARGET.read_text() == checks_docs.render(), "run: make docs"
+
+
+def test_the_page_of_cases_is_what_ingest_answers() -> None:
+    assert {path.name for path in cases_docs.CASES.iterdir()} == set(cases_docs.FILES)
+    assert cases_docs.TARGET.read_text() == cases_docs.render(), "run: make docs"
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name)
