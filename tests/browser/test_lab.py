@@ -87,7 +87,7 @@ def page(lab: str, tmp_path: Path) -> Iterator[Page]:
             executable_path=CHROMIUM,
             args=ARGUMENTS,
             headless=True,
-            viewport={"width": 1280, "height": 900},
+            viewport={"width": 1280, "height": 720},
         )
         try:
             tab = browser.pages[0]
@@ -112,11 +112,18 @@ def test_from_the_start_page_to_a_finding(page: Page) -> None:
     panel.locator(".pik-step").wait_for()
     assert "a rhythm takes 3" in panel.locator(".pik-step").inner_text()
 
+    _to_top(panel)
+    answer = panel.locator(".pik-step h3").bounding_box()
+    assert answer
+    assert answer["y"] + answer["height"] < 690
+    assert "UA" in panel.locator("datalist option").evaluate_all("all => all.map(one => one.value)")
+
     expected = panel.get_by_label("expected", exact=True)
     expected.fill("4")
     expected.press("Tab")
+    panel.locator(".pik-asked summary", has_text="expected 4").click()
     panel.locator("tr", has_text="events an hour").get_by_text("4", exact=True).wait_for()
-    _run_all(page)  # what was chosen is kept
+    panel.locator(".pik-asked button").click()  # Run; what was chosen is kept
     panel.locator(".pik-step", has_text="UA was silent").wait_for()
 
     table = panel.locator(".dt-container table").first
@@ -128,6 +135,23 @@ def test_from_the_start_page_to_a_finding(page: Page) -> None:
     panel.locator(".pik-step").scroll_into_view_if_needed()
     page.wait_for_timeout(500)
     _shoot(page, "lab-findings")
+
+
+def test_a_rollout_asks_before_it_changes_anything(page: Page, embedded_env: Environment) -> None:
+    page.goto(page.url.replace("start.ipynb", "rollout/rollback.ipynb"))
+    panel = page.locator(".jp-NotebookPanel:visible")
+    panel.get_by_role("heading", name="Rollback").wait_for()
+    before = embedded_env.outputs()
+
+    _run_all(page)
+    panel.get_by_text("CHANGES AWS").wait_for()
+    question = panel.get_by_text("Type local and press Enter")
+    question.wait_for()
+    _shoot(page, "lab-asks")
+    panel.locator(".jp-Stdin-input").press("Enter")
+
+    panel.get_by_text("nothing was changed").first.wait_for()
+    assert embedded_env.outputs() == before
 
 
 def test_a_heat_map_of_lags(page: Page) -> None:
@@ -142,6 +166,11 @@ def test_a_heat_map_of_lags(page: Page) -> None:
     chart.scroll_into_view_if_needed()
     page.wait_for_timeout(500)
     _shoot(page, "lab-late-data")
+
+
+def _to_top(panel: Locator) -> None:
+    panel.locator(".jp-WindowedPanel-outer").first.evaluate("outer => outer.scrollTop = 0")
+    panel.page.wait_for_timeout(500)
 
 
 def _chart(panel: Locator, says: str) -> Locator:
