@@ -168,7 +168,7 @@ def timeline(rows: Sequence[Mapping[str, Any]], finding: str) -> altair.Chart:
     ]
     dots = (
         altair.Chart(frame)
-        .mark_point(filled=True, size=90)
+        .mark_point(filled=True, size=90, color=PLAIN)  # the colours of a scheme are too pale for one of the grounds
         .encode(
             y=altair.Y("label:N", title="in the order of time (UTC)", sort=list(frame["label"])),
             x=altair.X(
@@ -177,7 +177,6 @@ def timeline(rows: Sequence[Mapping[str, Any]], finding: str) -> altair.Chart:
                 sort=list(dict.fromkeys(frame["source"])),
                 axis=altair.Axis(labelAngle=-30, grid=True),
             ),
-            color=altair.Color("source:N", legend=None),
         )
     )
     return styled(dots, [finding], height=max(80, 24 * len(points)), width=420)
