@@ -32,6 +32,7 @@ sys.path.append(str(Path(__file__).parent))
 import apis
 import compact
 import realism
+import worker_logs
 from gateway import Gateway
 from realism import partition, skew, world
 from snapshots import MOST_BEHIND_SECONDS, Snapshots, pause_after
@@ -77,11 +78,12 @@ def bind(preferred: int) -> socket.socket:
 def load_emulator(state: Path):
     """Import ministack (it reads its configuration from the environment now) and take over where it saves."""
     from ministack import app as emulator
-    from ministack.core import hypercorn_compat
+    from ministack.core import hypercorn_compat, lambda_runtime
     from ministack.services import dynamodb, lambda_svc  # noqa: F401  (it fixes its code directory on import, so now)
 
     hypercorn_compat.install()
     compact.install(dynamodb)
+    worker_logs.install(lambda_runtime)
     snapshots = Snapshots(state, emulator._build_persistence_save_dict)
     snapshots.restore()
     emulator.save_all = lambda services: None  # its own save at the end; ours is consistent
