@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -49,6 +50,7 @@ app = typer.Typer(
 # A command imports much and makes little garbage. Looking for it after every 700 objects, and once more at the end,
 # took 0.4 of the 1.3 seconds of CPU of `pik status`.
 _GARBAGE = 100_000
+_STATE = "PIK_LOCAL_STATE"  # as pik.local.instance has it, whose import a help text does not wait for
 MODULES = (
     local,
     plan,
@@ -82,9 +84,13 @@ def main() -> NoReturn:
     """Run the command line; turn our errors into a sentence, a reason, a next step and an exit code."""
     gc.set_threshold(_GARBAGE)
     atexit.register(gc.freeze)
+    _hold_state()
     try:
         sys.exit(typer.main.get_command(app).main(standalone_mode=False) or 0)
     except TyperException as error:  # the command line could not be understood
+        if type(error).__name__ == "NoArgsIsHelpError":  # and what it says is the help text
+            typer.echo(str(error), err=True)
+            sys.exit(UsageError.exit_code)
         said = error.format_message() if hasattr(error, "format_message") else str(error)  # names the option
         _show(UsageError(said, next_step=f"{_command()} --help"))
         sys.exit(UsageError.exit_code)
@@ -100,6 +106,12 @@ def main() -> NoReturn:
             raise  # a bug: the traceback is what helps
         _show(known)
         sys.exit(known.exit_code)
+
+
+def _hold_state() -> None:
+    """Make the state directory's path absolute: a notebook's kernel is at work in another folder than this command."""
+    if os.environ.get(_STATE):
+        os.environ[_STATE] = os.path.abspath(os.environ[_STATE])
 
 
 def _command() -> str:

@@ -34,7 +34,7 @@ SILENCE = 10.0  # seconds without a line, where there is no terminal
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("run", no_args_is_help=True)(run)
+    app.command("run")(run)
 
 
 def run(
@@ -72,7 +72,7 @@ def run(
         _list(runbooks.catalog(), as_json)
         return
     if bool(runbook) == bool(resume):
-        raise UsageError("name a runbook, or a run to --resume", next_step="pik run --list")
+        raise UsageError("name a runbook, or a run to --resume", reason=_names(), next_step="pik run --list")
     if describe:
         _describe(runbooks.load(runbook), as_json)
         return
@@ -233,6 +233,14 @@ def _summary(done: Run) -> Text:
     if done.next_step:
         text.append(f"\ndo this  {done.next_step}")
     return text
+
+
+def _names() -> str:
+    """Which runbooks there are, in a line."""
+    from pik import runbooks
+    from pik.errors import UsageError
+
+    return "there are " + ", ".join(one.name for one in runbooks.catalog() if not isinstance(one, UsageError))
 
 
 def _list(entries: list[Runbook | UsageError], as_json: bool) -> None:

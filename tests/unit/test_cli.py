@@ -198,3 +198,28 @@ def test_a_run_says_where_it_goes_and_asks_where_much_depends_on_it(
         run_command._guard(name, False)
     assert (f"this run goes to {name}" in capsys.readouterr().err) == bool(asks)
     run_command._guard(name, True)
+
+
+@pytest.mark.parametrize("words", [("explain",), ("promote",), ("ledger", "show")])
+def test_a_command_that_needs_more_shows_its_help_as_it_is(
+    call: Call, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Usage: pik ")
+    assert "\\n" not in told
+
+
+def test_a_run_without_a_name_says_which_runbooks_there_are(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run") == 2
+    assert "missing-window" in capsys.readouterr().err
+
+
+def test_a_relative_state_directory_is_the_same_one_for_a_notebooks_kernel(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIK_LOCAL_STATE", "state/demo")
+
+    assert call("--version") == 0
+    assert os.environ["PIK_LOCAL_STATE"] == str(tmp_path / "state" / "demo")
