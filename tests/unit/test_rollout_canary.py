@@ -59,6 +59,23 @@ def test_one_look_at_an_empty_queue_ends_nothing() -> None:
     assert judged[0] is Verdict.PASSED
 
 
+def test_a_few_failures_on_a_busy_aws_are_waited_for_while_others_are_counted() -> None:
+    """What was throttled comes back later: 3 of 417 failed, and the others went on being counted."""
+    slow = [sample(0, waiting=596), sample(45, waiting=300, counted=296, failed=1)]
+    late = [*slow, sample(61, waiting=182, counted=414, failed=3)]
+    assert judge(late, 596, LIMITS) is None
+
+    drained = judge([*late, sample(80, counted=596, failed=3)], 596, LIMITS)
+    assert drained is not None
+    assert drained[0] is Verdict.PASSED
+
+    stuck = [*late, sample(71, waiting=3, counted=593, failed=3), sample(90, waiting=3, counted=593, failed=3)]
+    judged = judge(stuck, 596, LIMITS)
+    assert judged == (Verdict.FAILED, "3 failed and 593 of 596 are counted after 90 s")
+
+    assert judge([*late, sample(180, waiting=1, counted=595, failed=3)], 596, LIMITS) is not None  # not for ever
+
+
 def test_of_many_messages_some_are_enough() -> None:
     assert judge([sample(counted=1000, waiting=50_000)], 51_000, LIMITS)
 

@@ -126,7 +126,21 @@ def judge(samples: Sequence[Sample], expected: int, limits: Limits) -> tuple[Ver
     done = last.counted >= min(expected, limits.enough) or _drained(samples, limits.settle)
     if last.counted and done and last.seconds >= limits.least:
         return Verdict.PASSED, f"{last.counted} of {_messages(expected)} counted as predicted, {last.failed} failed"
-    return _out_of_patience(last, expected) if last.seconds >= limits.patience else None
+    if last.seconds < limits.patience or _still_getting_there(samples, limits):
+        return None
+    return _out_of_patience(last, expected)
+
+
+def _still_getting_there(samples: Sequence[Sample], limits: Limits) -> bool:
+    """Whether some messages failed, fewer than may, and others are counted all the while: a busy AWS, or a fault.
+
+    What failed comes back after the queue's visibility timeout and tells which of the two, so it is watched on, for
+    three times the patience at most.
+    """
+    last = samples[-1]
+    recent = last.seconds - max(limits.settle, 5 * limits.every)
+    then = next((sample for sample in reversed(samples) if sample.seconds <= recent), samples[0])
+    return bool(last.failed) and then.counted < last.counted and last.seconds < 3 * limits.patience
 
 
 def _drained(samples: Sequence[Sample], settle: float) -> bool:
