@@ -118,7 +118,7 @@ class MissingWindow(Investigation):
         start, end = (gap[name].replace(".000000Z", "Z") for name in ("start", "end"))
         stores = self.commands.run("stores-reconciliation", start=start, end=end)
         return (
-            f"{stores}, to see whether the events are in one store only; if in none, have the producer send them again"
+            f"{stores}; it says whether the events are in one store only. If in none, have the producer send them again"
         )
 
     def facts(self) -> dict[str, Any]:
