@@ -19,7 +19,7 @@ from pik.pipeline.strict_json import Rejected, parse_json
 SAMPLE = 500  # records
 _DEEPEST = 3
 _TIME = re.compile(r"event.?time|timestamp|occurred|created|date|time|(^|[_.])(ts|at|on)$|tstamp", re.IGNORECASE)
-_ID = re.compile(r"(^|[_.\s])(id|uuid|guid|key|no|nr|number)$|Id$|ID$")
+_ID = re.compile(r"(?i:(^|[_.\s])(id|uuid|guid|key|no|nr|number))$|Id$|ID$")
 _OWNER = re.compile(r"customer|user|account|client|device|sensor|machine|order|entity|host|vehicle", re.IGNORECASE)
 _KIND = re.compile(r"(^|[_.])(event.?type|event.?name|event|type|kind|action|operation|category)$", re.IGNORECASE)
 # Day and month first; what a sample allows both ways is not guessed.
@@ -103,10 +103,12 @@ def _proposed(name: str, seen: int, columns: list[_Column], *, table: bool) -> P
     else:
         missing.append("event_time: no member is a time in most records, or its form is unclear (--time-format)")
     others = [column for column in always if column is not time and _is_name(column)]
-    key = next((c for c in others if c.distinct == seen and c.is_id), None) if seen > 1 else None
+    key = next((c for c in others if c.is_id and _tells_apart(c, always)), None) if seen > 1 else None
     if key:
         parts["idempotency_key"] = (key.path,)
-        reasons.append(f"idempotency_key: {key.path} is another in each of {seen:,}")
+        repeated = seen - key.distinct
+        again = f"; {repeated:,} of {seen:,} are repeats of the same record" if repeated else f" in each of {seen:,}"
+        reasons.append(f"idempotency_key: {key.path} is another{again}")
     entity = _entity(others, key)
     if entity:
         parts["entity_id"] = (entity.path,)
@@ -118,7 +120,7 @@ def _proposed(name: str, seen: int, columns: list[_Column], *, table: bool) -> P
     told = f"{kind.path} has {kind.distinct:,} values" if kind else "no member looks like one; a constant"
     reasons.append(f"event_type: {told}")
     parts["source"] = (name,)
-    reasons.append(f"source: {name}, after the file; a constant")
+    reasons.append(f"source: {name}, after the file; a constant{_sources(others, seen, (time, key, entity, kind))}")
     if table and (numbers := _numbers(columns, {c.path for c in (time, key, entity, kind) if c})):
         parts["numbers"] = numbers
         reasons.append(f"numbers: all cells are, in {', '.join(numbers)}")
@@ -133,6 +135,21 @@ def _time(columns: list[_Column]) -> tuple[_Column | None, str]:
         if form and 2 * count > len(column.values) and (is_text or _TIME.search(column.path)):
             return column, form
     return None, ""
+
+
+def _tells_apart(column: _Column, always: list[_Column]) -> bool:
+    """Whether records with one value of it are one record, sent again: equal in every member, and few."""
+    first = dict[str, tuple[str, ...]]()
+    rows = zip(*(other.texts for other in always), strict=True)
+    same = all(first.setdefault(value, row) == row for value, row in zip(column.texts, rows, strict=True))
+    return same and 10 * column.distinct >= 9 * len(column.values)
+
+
+def _sources(columns: list[_Column], seen: int, taken: tuple[_Column | None, ...]) -> str:
+    """Members of few values, which could be the source: an outage is looked for source by source."""
+    few = [c for c in columns if not any(c is one for one in taken) and 2 <= c.distinct <= min(20, seen // 10)]
+    told = ", ".join(f"source = '{{{c.path}}}' ({c.distinct} values)" for c in few if isinstance(c.values[0], str))
+    return f"; to watch each by itself: {told}" if told else ""
 
 
 def _entity(columns: list[_Column], key: _Column | None) -> _Column | None:

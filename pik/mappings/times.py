@@ -109,7 +109,8 @@ def _local(moment: datetime, zone: str, ambiguous: str) -> datetime:
     if earlier.astimezone(UTC).astimezone(earlier.tzinfo).replace(tzinfo=None) != moment:
         raise ValueError(f"clocks in {zone} skipped it")
     if ambiguous == "refuse":
-        raise ValueError(f"clocks in {zone} showed it twice; say which is meant: earlier or later")
+        which = "say which with ambiguous = 'earlier' or 'later' in the mapping"
+        raise ValueError(f"clocks in {zone} showed it twice: {which}")
     return earlier if ambiguous == "earlier" else later
 
 

@@ -14,7 +14,7 @@ from pik import events
 from pik.aws import stored
 from pik.errors import UsageError
 from pik.items import Item, Record
-from pik.mappings import catalog
+from pik.mappings import catalog, infer
 from pik.mappings.apply import Applied
 from pik.mappings.model import Mapping
 from pik.mappings.times import rfc3339
@@ -342,3 +342,26 @@ def test_built_in_mappings_survive_being_written_down(name: str, tmp_path: Path)
     (tmp_path / "x.toml").write_text(one.to_toml())
     assert catalog.find(str(tmp_path / "x.toml")) == one
     Applied(one)
+
+
+def orders(*rows: tuple[str, str, str]) -> list[Record]:
+    names = ("Order No", "shop", "created at")
+    return [Record(n, b"", dict(zip(names, row, strict=True))) for n, row in enumerate(rows, 1)]
+
+
+def test_a_proposed_key_may_have_repeats_that_are_the_same_record() -> None:
+    rows = [(f"O-{n}", f"Shop-{n % 3}", f"2026-11-03 14:{n:02}:11") for n in range(40)]
+
+    repeated = infer.propose(orders(*rows, rows[3]), "orders")
+    assert repeated.mapping.idempotency_key == ("Order No",)
+    assert any("1 of 41 are repeats of the same record" in reason for reason in repeated.reasons)
+
+    other = (rows[3][0], "Shop-2", rows[4][2])  # another record under the same number: that would be a conflict
+    assert infer.propose(orders(*rows, other), "orders").mapping.idempotency_key == ()
+
+
+def test_members_of_few_values_are_named_as_what_could_be_the_source() -> None:
+    proposal = infer.propose(orders(*[(f"O-{n}", f"Shop-{n % 3}", f"2026-11-03 14:{n:02}:11") for n in range(40)]), "x")
+
+    assert any("source = '{shop}' (3 values)" in reason for reason in proposal.reasons)
+    assert proposal.mapping.source == ("x",)
