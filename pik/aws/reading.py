@@ -137,7 +137,7 @@ class Stores:
         ``start`` and ``end`` are the kit's times.
         """
         between = [f"TS#{start}", f"TS#{end}" if end else "TS$"]
-        rows = self.query(
+        rows = self._query(
             "EventsTable",
             KeyConditionExpression="PK = :pk AND SK BETWEEN :start AND :end",
             ExpressionAttributeValues={
@@ -155,7 +155,7 @@ class Stores:
         for back in range(days):
             day = (today - timedelta(days=back)).isoformat()
             for shard in events.shards():
-                rows = self.query(
+                rows = self._query(
                     "EventsTable",
                     IndexName="by-ingest-time",
                     KeyConditionExpression="GSI2PK = :pk",
@@ -253,8 +253,19 @@ class Stores:
         found = self.client("cloudwatch").describe_alarms(AlarmNames=list(names))["MetricAlarms"]
         return {names[alarm["AlarmName"]]: alarm["StateValue"] for alarm in found}
 
-    def query(self, table: str, **query: Any) -> Iterator[Row]:
-        """Yield the rows that a Query finds, as Python values. ``table`` is the name of the table's stack output."""
+    def under(self, table: str, pk: str, prefix: str = "") -> Iterator[Row]:
+        """Yield the rows under a partition key, read consistently: all, or those whose sort key begins with ``prefix``.
+
+        ``table`` is the name of the table's stack output.
+        """
+        condition, values = "PK = :pk", {":pk": {"S": pk}}
+        if prefix:
+            condition, values = f"{condition} AND begins_with(SK, :prefix)", values | {":prefix": {"S": prefix}}
+        return self._query(
+            table, KeyConditionExpression=condition, ExpressionAttributeValues=values, ConsistentRead=True
+        )
+
+    def _query(self, table: str, **query: Any) -> Iterator[Row]:
         pages = self.client("dynamodb").get_paginator("query")
         for page in pages.paginate(TableName=self.outputs[table], **query):
             yield from map(from_item, page["Items"])

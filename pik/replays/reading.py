@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from pik import events
 from pik.aws import batch
@@ -12,11 +11,13 @@ from pik.aws.reading import PARALLEL, Stores
 from pik.pipeline.aws import from_item
 from pik.replays.records import Replay, Row, replays_of
 
+_TABLE = "ReplaysTable"
+
 
 def every(stores: Stores) -> dict[str, Replay]:
     """Return what is recorded of every replay, by its id, oldest first: a scan of the table."""
     pages = stores.client("dynamodb").get_paginator("scan")
-    found = pages.paginate(TableName=stores.outputs["ReplaysTable"], ConsistentRead=True)
+    found = pages.paginate(TableName=stores.outputs[_TABLE], ConsistentRead=True)
     return replays_of(from_item(item) for page in found for item in page["Items"])
 
 
@@ -26,7 +27,7 @@ def of(stores: Stores, replay_ids: Iterable[str]) -> dict[str, Replay]:
     if not wanted:
         return {}
     with ThreadPoolExecutor(PARALLEL) as pool:
-        found = pool.map(lambda replay_id: list(_query(stores, events.replay_pk(replay_id))), wanted)
+        found = pool.map(lambda replay_id: list(stores.under(_TABLE, events.replay_pk(replay_id))), wanted)
         return replays_of(row for rows in found for row in rows)
 
 
@@ -37,7 +38,7 @@ def one(stores: Stores, replay_id: str) -> Replay | None:
 
 def requests(stores: Stores, replay_id: str) -> list[Row]:
     """Return what each request of a replay did, in order."""
-    return list(_query(stores, events.replay_pk(replay_id), "PAGE#"))
+    return list(stores.under(_TABLE, events.replay_pk(replay_id), "PAGE#"))
 
 
 def of_entity(stores: Stores, entity: str, at: str, counted: Iterable[str]) -> tuple[dict[str, Replay], bool]:
@@ -54,11 +55,11 @@ def of_entity(stores: Stores, entity: str, at: str, counted: Iterable[str]) -> t
     Before replays were listed by entity, only aggregates named them. Where neither names one, the beginning of the
     table is read.
     """
-    listed = [row["SK"] for row in _query(stores, events.entity_replays_pk(entity))]
+    listed = [row["SK"] for row in stores.under(_TABLE, events.entity_replays_pk(entity))]
     keys = dict.fromkeys([*listed, *map(events.replay_pk, counted)])
     if keys:
         wanted = [{"PK": {"S": pk}, "SK": {"S": "HEAD"}} for pk in keys]
-        found = batch.items(stores.client("dynamodb"), stores.outputs["ReplaysTable"], wanted)
+        found = batch.items(stores.client("dynamodb"), stores.outputs[_TABLE], wanted)
         heads, whole = [from_item(item) for item in found], True
     else:
         rows, whole = _beginning(stores)
@@ -72,14 +73,5 @@ def _covers(head: Row, entity: str, at: str) -> bool:
 
 def _beginning(stores: Stores) -> tuple[list[Row], bool]:
     """The first megabyte of the table, and whether that is all of it."""
-    answer = stores.client("dynamodb").scan(TableName=stores.outputs["ReplaysTable"], ConsistentRead=True)
+    answer = stores.client("dynamodb").scan(TableName=stores.outputs[_TABLE], ConsistentRead=True)
     return [from_item(item) for item in answer["Items"]], "LastEvaluatedKey" not in answer
-
-
-def _query(stores: Stores, pk: str, prefix: str = "") -> Any:
-    condition, values = "PK = :pk", {":pk": {"S": pk}}
-    if prefix:
-        condition, values = f"{condition} AND begins_with(SK, :prefix)", values | {":prefix": {"S": prefix}}
-    return stores.query(
-        "ReplaysTable", KeyConditionExpression=condition, ExpressionAttributeValues=values, ConsistentRead=True
-    )

@@ -8,22 +8,15 @@ from collections.abc import Iterator
 from pik import events
 from pik.aws.reading import Row, Stores
 
+_TABLE = "AggregatesTable"
+
 
 def stored(stores: Stores, entity: str, day: str) -> Iterator[Row]:
     """Yield every version of an entity and day, its state as JSON value."""
-    for row in _query(stores, entity, day, events.version_sk("")):
+    for row in stores.under(_TABLE, events.aggregate_pk(entity, day), events.version_sk("")):
         yield {**row, "state": json.loads(row["state"])}
 
 
 def contributions(stores: Stores, entity: str, day: str, replay_id: str) -> Iterator[Row]:
     """Yield the rows that say which events a version counts, in the order of their ids."""
-    return _query(stores, entity, day, events.contribution_sk(replay_id, ""))
-
-
-def _query(stores: Stores, entity: str, day: str, prefix: str) -> Iterator[Row]:
-    return stores.query(
-        "AggregatesTable",
-        KeyConditionExpression="PK = :pk AND begins_with(SK, :prefix)",
-        ExpressionAttributeValues={":pk": {"S": events.aggregate_pk(entity, day)}, ":prefix": {"S": prefix}},
-        ConsistentRead=True,
-    )
+    return stores.under(_TABLE, events.aggregate_pk(entity, day), events.contribution_sk(replay_id, ""))
