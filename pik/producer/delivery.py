@@ -23,7 +23,8 @@ ACCEPTED, DUPLICATE, CONFLICT, REJECTED, FAILED = "ACCEPTED", "DUPLICATE", "CONF
 NOT_SENT = "not_sent"  # the status of what is no event already here
 _RETRY = {429, 500, 502, 503, 504}
 # Not about this event but about us: the next one would get the same answer.
-_HOPELESS = {401, 403, 404}
+HOPELESS = {401, 403, 404}
+TOO_LARGE = "too_large"  # for Lambda: it was not sent
 # What an API that was just made answers, until API Gateway knows of it everywhere.
 _FRESH = {"403", "404", "500"}
 # A 403 with these words is IAM's, about who calls: that does not pass.
@@ -59,7 +60,7 @@ class Outcome:
     @property
     def hopeless(self) -> bool:
         """Whether sending more would only repeat this answer (no permission, no such API)."""
-        return self.result == FAILED and self.status.isdigit() and int(self.status) in _HOPELESS
+        return self.result == FAILED and self.status.isdigit() and int(self.status) in HOPELESS
 
 
 class Delivery:
@@ -103,7 +104,7 @@ class Delivery:
         """
         if len(body) > MAX_BODY:  # the pipeline would keep aside what reaches it, but Lambda takes no larger request
             said = {"error": f"{len(body):,} bytes; at most {MAX_BODY:,} are taken", "code": "body_too_large"}
-            return Outcome(FAILED, "too_large", 0, 0.0, said)
+            return Outcome(FAILED, TOO_LARGE, 0, 0.0, said)
         headers = {"content-type": "application/json", "x-request-id": str(uuid4())}
         start = time.perf_counter()
         attempt, refreshed = 0, False

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from pik.producer.delivery import ACCEPTED, CONFLICT, DUPLICATE, FAILED, REJECTED, Outcome
+from pik.producer.delivery import ACCEPTED, CONFLICT, DUPLICATE, FAILED, HOPELESS, REJECTED, TOO_LARGE, Outcome
 
 _SHOWN_PROBLEMS = 20
 # Statuses of what failed that say why for certain: sending again would get the same answer.
-_DECIDED = {"401", "403", "404", "too_large"}
+_DECIDED = {TOO_LARGE, *map(str, HOPELESS)}
 
 
 @dataclass(frozen=True)
