@@ -145,9 +145,7 @@ def _show(error: PikError) -> None:
         return
     label = "refused" if isinstance(error, Refused) else "error"
     console.print(f"{label}: {printable(error.message)}", style="bold red", soft_wrap=True)
-    if error.reason:
-        lines = error.reason.replace("\n", "\n           ")
-        console.print(f"  because  {lines}", soft_wrap=True)
-    if error.next_step:
-        lines = error.next_step.replace("\n", "\n           ")
-        console.print(f"  do this  {lines}", soft_wrap=True)
+    for label, text in (("because", error.reason), ("do this", error.next_step)):
+        if text:
+            lines = text.replace("\n", "\n           ")
+            console.print(f"  {label}  {lines}", soft_wrap=True)

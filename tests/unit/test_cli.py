@@ -223,3 +223,11 @@ def test_a_relative_state_directory_is_the_same_one_for_a_notebooks_kernel(
 
     assert call("--version") == 0
     assert os.environ["PIK_LOCAL_STATE"] == str(tmp_path / "state" / "demo")
+
+
+def test_no_part_of_an_error_commands_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    cli._show(Refused("a\x1b[2J", reason="b\x1b[2J\nc", next_step="d\x1b[2J\ne"))
+
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out + told.err
+    assert [(told.out + told.err).count(text) for text in (r"\x1b[2J", "\n           c", "\n           e")] == [3, 1, 1]
