@@ -182,17 +182,7 @@ def _dedupe(wb: Workbench, event_id: str) -> Row | None:
 
 
 def _query(wb: Workbench, table: str, pk: str, prefix: str) -> list[Row]:
-    condition, values = "PK = :pk", {":pk": _serialize(pk)}
-    if prefix:
-        condition, values = f"{condition} AND begins_with(SK, :sk)", {**values, ":sk": _serialize(prefix)}
-    pages = wb.environment.client("dynamodb").get_paginator("query")
-    found = pages.paginate(
-        TableName=wb.outputs[table],
-        KeyConditionExpression=condition,
-        ExpressionAttributeValues=values,
-        ConsistentRead=True,
-    )
-    rows = (from_item(item) for page in found for item in page["Items"])
+    rows = wb.stores.under(table, pk, prefix)
     return [expand(row) if table == "EventsTable" else row for row in rows]
 
 

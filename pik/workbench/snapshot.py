@@ -213,14 +213,7 @@ def _dedupe(wb: Workbench, event_ids: Iterable[str], epoch: int) -> dict[str, Ro
 
 def _query(wb: Workbench, pk: str, prefix: str) -> list[Row]:
     """Rows of the events table whose sort keys begin with ``prefix``."""
-    pages = wb.environment.client("dynamodb", max_pool_connections=PARALLEL).get_paginator("query")
-    found = pages.paginate(
-        TableName=wb.outputs["EventsTable"],
-        KeyConditionExpression="PK = :pk AND begins_with(SK, :sk)",
-        ExpressionAttributeValues={":pk": {"S": pk}, ":sk": {"S": prefix}},
-        ConsistentRead=True,
-    )
-    return [expand(from_item(item)) for page in found for item in page["Items"]]
+    return [expand(row) for row in wb.stores.under("EventsTable", pk, prefix)]
 
 
 def retention_days(wb: Workbench) -> int:
