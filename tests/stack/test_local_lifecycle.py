@@ -152,7 +152,7 @@ def test_down_ends_a_lambda_in_the_middle_of_its_work(state: Path) -> None:
     local.down(state)
 
     assert processes(mark) == []
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 55  # it did not wait for the invocation
     again = local.up(state)
     assert again.note == ""  # it did save
     assert_something(reach(again))

@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pik import local
 from pik.environments import Environment
 from pik.local.realism import HABITS, REGION, Settings
+from pik.local.realism.limits import FRESH_SECONDS
 
 SETTINGS = Settings(11, compress=10, fail_resource=2)
 CODE = """
@@ -249,13 +250,15 @@ def test_a_queues_counts_are_old_and_a_batch_fails_in_part(aws: Environment) -> 
 
 
 def test_the_clock_of_aws_and_of_its_functions_is_another(aws: Environment, function: str) -> None:
+    before = time.time()
     answer = patient(lambda: aws.client("sts").get_caller_identity())
-    ahead = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp() - time.time()
-    assert abs(ahead - SETTINGS.skew) < 5
+    of_aws = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp() - SETTINGS.skew
+    assert before - 5 < of_aws < time.time() + 5
 
+    before = time.time()
     told = patient(lambda: json.load(aws.client("lambda").invoke(FunctionName=function, Payload=b"{}")["Payload"]))
 
-    assert abs(told - time.time() - SETTINGS.skew) < 5
+    assert before - 5 < told - SETTINGS.skew < time.time() + 5
 
 
 def test_log_lines_and_data_points_arrive_late(aws: Environment, function: str) -> None:
@@ -323,9 +326,23 @@ def test_a_mapping_takes_its_time_and_its_invocations_outlive_it(aws: Environmen
     assert state() == "Deleting"
 
 
-def test_a_fresh_api_answers_403_and_500_first_and_refuses_what_lambda_cannot_take(aws: Environment) -> None:
+def post(aws: Environment, api: str, body: bytes = b"{}") -> int:
+    """Send to the API's stage; return the status, or 0 where the connection was cut."""
+    request = urllib.request.Request(f"{aws.endpoint}/restapis/{api}/s/_user_request_/", body, method="POST")  # noqa: S310
+    request.add_header("Content-Type", "application/json")
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def deployed_api(aws: Environment) -> str:
+    """Create and deploy an API that answers 200 by itself; return its id."""
     client = aws.client("apigateway")
-    api = patient(lambda: client.create_rest_api(name="fresh")["id"])
+    api = str(patient(lambda: client.create_rest_api(name="fresh")["id"]))
     root = patient(lambda: client.get_resources(restApiId=api)["items"][0]["id"])
     where = {"restApiId": api, "resourceId": root, "httpMethod": "POST"}
     patient(lambda: client.put_method(**where, authorizationType="NONE"))
@@ -337,23 +354,25 @@ def test_a_fresh_api_answers_403_and_500_first_and_refuses_what_lambda_cannot_ta
     patient(lambda: client.put_method_response(**where, statusCode="200"))
     patient(lambda: client.put_integration_response(**where, statusCode="200"))
     patient(lambda: client.create_deployment(restApiId=api, stageName="s"))
+    return api
 
-    def post(body: bytes = b"{}") -> int:
-        request = urllib.request.Request(f"{aws.endpoint}/restapis/{api}/s/_user_request_/", body, method="POST")  # noqa: S310
-        request.add_header("Content-Type", "application/json")
-        try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            return 0
 
-    first = {post() for _ in range(20)}
-    assert first <= {403, 500, 429, 0}
-    assert {403, 500} <= first
-    until(lambda: post() == 200, 5)
-    until(lambda: post(b"x" * 4_800_000) == 413)
+def test_a_fresh_api_answers_403_and_500_first_and_refuses_what_lambda_cannot_take(aws: Environment) -> None:
+    # An API is fresh for seconds from its creation. A busy machine may need longer than that to deploy it, or to send
+    # twenty requests: such a try shows nothing, and another one is made.
+    refused: set[int] = set()
+    for _ in range(10):
+        mark = time.monotonic()
+        api = deployed_api(aws)
+        answers = [(post(aws, api), time.monotonic() - mark) for _ in range(20)]
+        early = {status for status, seconds in answers if seconds < FRESH_SECONDS / SETTINGS.compress}
+        assert 200 not in early
+        refused |= early
+        if {403, 500} <= refused:
+            break
+    assert {403, 500} <= refused <= {403, 500, 429, 0}
+    until(lambda: post(aws, api) == 200, 5)
+    until(lambda: post(aws, api, b"x" * 4_800_000) == 413)
 
 
 def test_s3_deletes_what_a_rule_lets_expire(tmp_path: Path) -> None:

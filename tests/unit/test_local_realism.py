@@ -664,8 +664,7 @@ def test_a_fresh_api_is_not_everywhere_yet() -> None:
     rig.world.api_ids = {"old"}
     rig.realism = Realism(rig.settings, rig.world, lambda: rig.now)
     rig.app = rig.realism.middleware(rig._serve, rig.cut.append)
-    rig.world.api_ids = {"old", "new"}
-    rig.realism.tick()
+    rig.world.api_ids = {"old", "new"}  # and no tick has seen it yet
 
     def statuses(api: str) -> set[int]:
         answers = [rig.call("POST", f"/restapis/{api}/local/_user_request_/ingest", {}, b"{}") for _ in range(50)]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from pik.local import worker_logs
 from pik.local.worker_logs import MARK
 
@@ -61,7 +63,8 @@ def test_what_follows_the_mark_is_the_next_invocations() -> None:
     assert [worker_logs.read_log(worker) for _ in range(2)] == ["one", "two"]
 
 
-def test_a_worker_that_died_has_no_mark_and_is_not_waited_for() -> None:
+def test_a_worker_that_died_has_no_mark_and_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_logs, "PATIENCE", 60.0)  # far more than a busy machine needs
     began = time.monotonic()
 
     assert worker_logs.read_log(a_worker(["one", "Fatal Python error"])) == "one\nFatal Python error"

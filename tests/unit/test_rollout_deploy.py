@@ -408,10 +408,8 @@ def test_a_mapping_that_is_still_being_made_is_not_updated_before_it_is_ready(mo
 
 def test_a_tap_that_does_not_close_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     taps = Taps("Enabled", "Disabling")
-    started = time.monotonic()
     with pytest.raises(AwsError, match="still Disabling"):
         event_source_mapping.switch(tapped(monkeypatch, taps), {"QueueArn": "q"}, on=False, patience=0.2)
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(("environment", "steps"), [("prod", 2), ("staging", 2), ("dev", 1)])

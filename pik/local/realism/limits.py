@@ -47,7 +47,7 @@ class FreshApis(Quiet):
 
     They answer 403 ("Missing Authentication Token") or 500; what a client is to do is to try again:
     https://docs.aws.amazon.com/apigateway/latest/developerguide/how-to-deploy-api.html. How long it takes is not
-    documented. ``apis`` are the ids of those that exist; what exists at the first :meth:`tick` is not new.
+    documented. ``apis`` are the ids of those that exist; what exists at the start is not new.
     """
 
     def __init__(
@@ -70,7 +70,11 @@ class FreshApis(Quiet):
 
     def before(self, call: Call) -> Answer | Cut | None:
         """Answer in a new API's place."""
-        if call.service != "api" or self._now() - self._since.get(call.subject, float("-inf")) >= self._seconds:
+        if call.service != "api":
+            return None
+        if call.subject not in self._since:  # created after the last tick, which a busy machine delays
+            self.tick()
+        if self._now() - self._since.get(call.subject, float("-inf")) >= self._seconds:
             return None
         self._tally.struck("fresh-apis")
         if self._dice.fraction("fresh-apis", call.operation) < 0.3:
