@@ -183,6 +183,11 @@ def keep_cache() -> None:
 
 def main(names: list[str]) -> None:
     """Make the environments named that are not ready."""
+    if os.name != "posix":
+        raise SystemExit(
+            "this needs Linux or macOS: it uses POSIX file locks, signals and process groups\n"
+            "do this  on Windows, use WSL (Windows Subsystem for Linux) and run it there"
+        )
     if sys.version_info < MINIMUM:
         raise SystemExit(
             f"this needs Python 3.11 or newer; this is {sys.version.split()[0]} ({sys.executable})\n"

@@ -167,3 +167,9 @@ def test_each_target_sets_up_what_it_needs_and_no_more(target: str, named: set[s
     ).stdout
     lines = [line.split() for line in shown.splitlines() if "scripts/setup.py" in line]
     assert {word for line in lines for word in line[line.index("scripts/setup.py") + 1 :]} == named
+
+
+def test_another_system_than_linux_and_macos_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.setup.os.name", "nt")
+    with pytest.raises(SystemExit, match=r"needs Linux or macOS.*\ndo this .*WSL"):
+        setup.main(["workbench"])
