@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIK := .venv/bin/pik
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit hostile lab lint format bench docs clean lock
+.PHONY: help setup dev demo test test-unit hostile lab lint format bench docs site clean lock
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
@@ -46,10 +46,14 @@ docs: dev  ## write docs/cli.md, docs/checks.md, docs/cases.md, docs/api.md and 
 	@.venv/bin/python scripts/cli_docs.py && PYTHONPATH=. .venv/bin/python scripts/checks_docs.py
 	@PYTHONPATH=. .venv/bin/python scripts/cases_docs.py && PYTHONPATH=. .venv/bin/python scripts/api_docs.py
 
+site: setup  ## build the documentation as HTML, to read and search offline: site/index.html
+	@$(PYTHON) scripts/setup.py docs
+	@.tools/docs/bin/python -m sphinx -q -W --keep-going -b html -d .sphinx -c docs . site && echo "✓ site/index.html"
+
 lock:  ## resolve the lock files anew (after a change of pyproject.toml or requirements/*.in)
 	@$(PYTHON) scripts/setup.py uv && sh scripts/lock.sh
 
 clean:  ## stop the embedded AWS; remove environments, state, builds and caches (not runs/)
 	@test ! -x $(PIK) || $(PIK) local down
-	@rm -rf .venv .tools .pik .aws-sam *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools .pik .aws-sam .sphinx site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -90,7 +90,7 @@ def _example(one: Example) -> str:
     said = "".join(f"{name}: {value}\n" for name, value in {"Content-Type": one.content_type, **one.headers}.items())
     body = one.body if isinstance(one.body, str) else json.dumps(one.body)
     asked = f"POST /{one.operation}\n{said}\n{body}\n\n→ {one.status}\n{json.dumps(one.answer, indent=1)}"
-    return f"{one.summary}:\n\n```http\n{asked}\n```"
+    return f"{one.summary}:\n\n```text\n{asked}\n```"
 
 
 if __name__ == "__main__":

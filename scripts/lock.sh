@@ -14,4 +14,6 @@ compile --no-emit-package botocore --no-emit-package urllib3 --no-emit-package p
 compile pyproject.toml -o requirements/workbench.lock
 # What only tests and linters need comes on top of the workbench, in the same environment: hence the same versions.
 compile --group dev -c requirements/workbench.lock -o requirements/dev.lock
+# The site is built in an environment of its own, which imports pik from the workbench: hence the same versions here too.
+compile -c requirements/workbench.lock requirements/docs.in -o requirements/docs.lock
 .tools/uv/bin/python scripts/environment_yml.py

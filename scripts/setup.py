@@ -1,6 +1,6 @@
 """Make the tool environments from their lock files: standard library only, any Python from 3.11 on.
 
-    python3 scripts/setup.py workbench emulator sam [dev] [lint]
+    python3 scripts/setup.py workbench emulator sam [dev] [lint] [docs]
 
 Each environment is made once and again only when its lock file (or Python) changes. What is made is complete or absent:
 an interrupted set-up starts over. uv, itself installed from a lock file, downloads and links the packages. ``dev`` is
@@ -27,7 +27,7 @@ WORKBENCH = ROOT / ".venv"
 PLACES = {
     "workbench": WORKBENCH,
     "dev": WORKBENCH,
-    **{name: TOOLS / name for name in ("uv", "emulator", "sam", "lint")},
+    **{name: TOOLS / name for name in ("uv", "emulator", "sam", "lint", "docs")},
 }
 BEGUN = WORKBENCH / ".dev-begun"  # there while dev is added, and after it was interrupted
 LOCKS = {name: ROOT / "requirements" / f"{'bootstrap' if name == 'uv' else name}.lock" for name in PLACES}
