@@ -1,11 +1,12 @@
 """Missing windows: where a stream fell silent although its own rhythm says that something should have come.
 
 Every pause of more than two seconds between two consecutive events is a candidate, so a window's edges are exact: the
-last event before and the first one after. Its surprise is -log10 of the probability that a healthy stream has one such
-pause anywhere in what was scanned, so 2 means: one healthy search in a hundred would show it. Nights, weekends, quiet
-streams and events that come in batches are part of the rhythm. A stream that only got thinner was not silent and is not
-named. Silence before the first and after the last event is no gap either, because nothing says that there should have
-been something; the latter is told as ``silent_since``.
+last event before and the first one after. Its score, ``surprise``, is -log10 of the probability that a healthy stream
+has one such pause anywhere in what was scanned, so 2 means: one healthy search in a hundred would show it. Nights,
+weekends, quiet streams and events that come in batches are part of the rhythm. A stream that only got thinner was not
+silent and is not named. Silence before the first and after the last event is no gap either, because nothing says that
+there should have been something; the latter is told as ``silent_since``. A window without any pause between two events
+is not judged.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ GAPS = pa.schema(
     ]
 )
 SURPRISE = 2.0
+#: What the score means, in one line.
+SCORE = (
+    "surprise (a number without a unit) is -log10 of the probability that a healthy stream of this rhythm shows such a "
+    "silence anywhere in the window: 2 is one search in 100, 6 one in a million"
+)
 FEWEST_DAYS = 3
 BASELINE_DAYS = 14
 _GRAINS_US = tuple(seconds * 1_000_000 for seconds in (3600, 60, 1))
@@ -88,7 +94,8 @@ class Gaps:
             return [f"{self._stream} has no silence that its own rhythm does not explain ({self.events:,} events)."]
         return [
             f"{self._stream} was silent from {row['start']:%Y-%m-%d %H:%M:%S} to {row['end']:%Y-%m-%d %H:%M:%S} UTC: "
-            f"{row['expected']:.0f} events expected, {row['seen']} seen (surprise {row['surprise']:.1f})."
+            f"{row['expected']:.0f} events expected, {row['seen']} seen (surprise {row['surprise']:.1f}: "
+            f"a healthy stream shows such a silence {how_often(row['surprise'])})."
             for row in self.frame.to_dict("records")
         ]
 
@@ -167,12 +174,26 @@ def arrivals_around(
     end: str,
     baseline_days: int = BASELINE_DAYS,
     columns: Sequence[str] | None = None,
+    limit: int = MOST,
 ) -> pd.DataFrame:
     """Return the first arrivals of a stream in a window, and as far around it as its rhythm is learned from."""
-    first, last = _with_baseline(start, end, baseline_days)
+    first, last = with_baseline(start, end, baseline_days)
     return wb.events(
-        source=source, event_type=event_type, start=first, end=last, status="ACCEPTED", columns=columns, limit=MOST
+        source=source, event_type=event_type, start=first, end=last, status="ACCEPTED", columns=columns, limit=limit
     )
+
+
+def how_often(surprise: float) -> str:
+    """Return how often a healthy stream shows a silence of that score.
+
+    >>> how_often(2.0), how_often(4.26), how_often(12.0)
+    ('in 1 search of 100', 'in 1 search of 18,000', 'in less than 1 search of a billion')
+    """
+    if surprise >= 9:
+        return "in less than 1 search of a billion"
+    searches = 10**surprise
+    digits = max(0, int(surprise) - 1)
+    return f"in 1 search of {round(searches / 10**digits) * 10**digits:,}"
 
 
 def judge(
@@ -192,7 +213,7 @@ def judge(
     ordered = np.sort(times)
     low, high = _micro(start), _micro(end)
     rhythm = _rhythm(ordered, expected)
-    problem = _problem(ordered, rhythm)
+    problem = _problem(ordered, rhythm, low, high)
     if rhythm is None or problem:
         return Gaps(frame(GAPS, []), source, event_type, start, end, len(ordered), 0, 0.0, problem=problem)
     if expected is not None:  # somebody says what should be there, so silence at either end counts too
@@ -235,12 +256,20 @@ def _rhythm(times: Times, expected: Expected | None) -> Learned | Given | None:
         ) from None
 
 
-def _problem(times: Times, rhythm: Learned | Given | None) -> str:
+def _problem(times: Times, rhythm: Learned | Given | None, low: int, high: int) -> str:
     if rhythm is None:
         return "it has no events in or around this window"
-    if isinstance(rhythm, Learned) and rhythm.days < FEWEST_DAYS:
+    if isinstance(rhythm, Given):
+        return ""
+    if rhythm.days < FEWEST_DAYS:
         return (
             f"its {len(times):,} events span {rhythm.days} days, and a rhythm takes {FEWEST_DAYS}; "
+            "give expected=, in events an hour"
+        )
+    if times[-1] <= low or times[0] >= high:  # no pause between two events touches the window
+        which, edge = ("last", times[-1]) if times[-1] <= low else ("first", times[0])
+        return (
+            f"its {which} event is at {_moment(int(edge)):%Y-%m-%d %H:%M:%S} UTC, outside this window; "
             "give expected=, in events an hour"
         )
     return ""
@@ -314,7 +343,8 @@ def _shortest(rhythm: Learned | Given, times: Times, scanned: int, surprise: flo
     return round(min(n / rhythm.certain + more for n, more in zip(found, ends, strict=True)), 1)
 
 
-def _with_baseline(start: str, end: str, days: int) -> tuple[str, str]:
+def with_baseline(start: str, end: str, days: int) -> tuple[str, str]:
+    """Return the window that is read: that of the question, and as far around it as a rhythm is learned from."""
     first, last = events.parse_time(start), events.parse_time(end)
     more = max(timedelta(days=days) - (last - first), timedelta())
     latest = max(datetime.now(UTC), last)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pik.workbench.aggregates import AggregateDiff
     from pik.workbench.duplicates import Duplicates
     from pik.workbench.explain import Explanation
+    from pik.workbench.gap_search import GapSearch
     from pik.workbench.gaps import Gaps
     from pik.workbench.lateness import Lateness
     from pik.workbench.objects import Objects
@@ -207,6 +208,15 @@ class Workbench:
         from pik.workbench import gaps
 
         return gaps.gaps(self, source, event_type, start=start, end=end, expected=expected, arrivals=arrivals)
+
+    def search_gaps(
+        self, source: str | None = None, event_type: str | None = None, *, start: str | datetime, end: str | datetime
+    ) -> GapSearch:
+        """Find such windows of every source, or of one, the highest score first (:mod:`pik.workbench.gap_search`)."""
+        from pik.workbench import gap_search, times
+
+        begin, stop = times.moment(start, "start"), times.moment(end, "end")
+        return gap_search.search(self, source, event_type, start=begin, end=stop)
 
     def lateness(
         self,

@@ -20,7 +20,7 @@ from pik.workbench import charts, gaps, times
     ],
 )
 def test_a_baseline_begins_and_ends_within_what_there_is(start: str, end: str) -> None:
-    first, last = gaps._with_baseline(start, end, 28)
+    first, last = gaps.with_baseline(start, end, 28)
     assert events.format_time(times.FIRST) <= first <= start
     assert last >= end
 

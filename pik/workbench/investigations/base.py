@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -159,7 +160,7 @@ class Commands:
 
     def run(self, runbook: str, **parameters: str) -> str:
         """Return the command that runs another investigation."""
-        given = "".join(f" -p {name}={value}" for name, value in parameters.items() if value)
+        given = "".join(f" -p {shlex.quote(f'{name}={value}')}" for name, value in parameters.items() if value)
         return f"pik run {runbook} --env {self._asking.environment.name}{given}"
 
     def explain(self, event_id: str) -> str:
