@@ -75,7 +75,7 @@ def shown(name: str, most: int = _MAX_SHOWN) -> str:
     """Return a name as a message may show it: quoted, escaped, and cut when it has more than ``most`` characters.
 
     >>> shown("a" * 100)[-6:]
-    "aaa…'"
+    "aaaa…'"
     """
     return repr(name if len(name) <= most else f"{name[:most]}…")
 
