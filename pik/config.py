@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pik import project
 from pik.errors import UsageError
+from pik.text import named
 
 CONFIG_VARIABLE = "PIK_CONFIG"  # another file than the checkout's pik.toml
 LOCAL_ACCOUNT = "000000000000"
@@ -255,5 +256,5 @@ def _unknown(name: str, known: tuple[str, ...]) -> UsageError:
     lines = f'[environments.{name}]\naccount = "111122223333"    # its own\nregion = "eu-west-1"'
     add = "" if wrong else f"; or add it to {path().name} (docs/environments.md):\n{lines}"
     return UsageError(
-        f"no such environment: {name}", reason=wrong, next_step=f"{meant}there are {', '.join(known)}{add}"
+        f"no such environment: {named(name)}", reason=wrong, next_step=f"{meant}there are {', '.join(known)}{add}"
     )

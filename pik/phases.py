@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pik.errors import UsageError
+from pik.text import named
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def phase(name: str) -> Phase:
     for candidate in PHASES[1:]:
         if name.strip().lower() in {candidate.name, str(candidate.number), candidate.label}:
             return candidate
-    raise UsageError(f"no such phase: {name}", next_step="one of ingest, replay, processor")
+    raise UsageError(f"no such phase: {named(name)}", next_step="one of ingest, replay, processor")
 
 
 def deployed_phase(parameters: Mapping[str, str] | None) -> Phase:

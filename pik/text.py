@@ -25,3 +25,13 @@ def printable(text: str, keep: str = "") -> str:
         one.encode("unicode_escape").decode() if unicodedata.category(one) in _HIDDEN and one not in keep else one
         for one in text
     )
+
+
+def named(value: object) -> str:
+    """Return what a message names; an empty text is said to be empty, as a message that ends in nothing tells nobody.
+
+    >>> named("prod"), named(" ")
+    ('prod', '(empty)')
+    """
+    text = str(value)
+    return text if text.strip() else "(empty)"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pik.cli.output import JsonOption, emit
+from pik.text import named
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +33,7 @@ def checks(
     from pik.rollout.checks import catalog as known
 
     if step and step not in known.STEPS:
-        raise UsageError(f"no such step: {step}", next_step=f"one of {', '.join(known.STEPS)}")
+        raise UsageError(f"no such step: {named(step)}", next_step=f"one of {', '.join(known.STEPS)}")
     found = known.of_step(step) if step else known.CHECKS
     lines = []
     for spec in found:

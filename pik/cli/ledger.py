@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pik.cli.output import EnvOption, JsonOption, emit
+from pik.text import named
 
 if TYPE_CHECKING:
     from pik.ledger import Entry, Ledger
@@ -172,7 +173,8 @@ def _kind(name: str) -> Any:
 
     kinds = [str(kind) for kind in Kind]
     if name not in kinds:
-        raise UsageError(f"no such kind: {name}{did_you_mean(name, kinds)}", next_step=f"one of {', '.join(kinds)}")
+        meant = did_you_mean(name, kinds)
+        raise UsageError(f"no such kind: {named(name)}{meant}", next_step=f"one of {', '.join(kinds)}")
     return Kind(name)
 
 

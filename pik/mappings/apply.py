@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pik.events import sha256_json
 from pik.items import Item, Record, Trouble, encode
 from pik.mappings import model
-from pik.mappings.expressions import First, Missing, Path, Unusable, as_text
+from pik.mappings.expressions import First, Missing, Path, Unusable, as_text, without
 from pik.mappings.times import rfc3339
 from pik.pipeline.strict_json import Rejected, parse_json, shown
 
@@ -127,8 +127,8 @@ class Applied:
             if found is not None:
                 value = found if isinstance(found, dict | list) else {"value": found}
                 return self._numbers(value, where)
-        wanted = " or ".join(shown(text) for text in self.mapping.payload)
-        raise Failed("unmapped", f"payload: there is no {wanted}", _other_path("payload"))
+        paths = [where for where in self._payload if isinstance(where, Path)]
+        raise _unmapped("payload", without(paths, document))
 
     @staticmethod
     def _at(where: str | Path, document: Any, used: set[str]) -> Any:
@@ -171,9 +171,15 @@ def _of(part: str, value: Callable[[], T]) -> T:
     try:
         return value()
     except (Missing, Unusable) as error:
-        raise Failed("unmapped", f"{part}: {error}", _other_path(part)) from None
+        raise _unmapped(part, error) from None
     except ValueError as error:
         raise Failed("bad_time", f"{part}: {error}", "--time-format and --time-zone say how to read it") from None
+
+
+def _unmapped(part: str, error: Missing | Unusable) -> Failed:
+    """The failure of a part for which the record has no value."""
+    fill = "give it a value in the file; or " if isinstance(error, Missing) and error.empty else ""
+    return Failed("unmapped", f"{part}: {error}", f"{fill}{_other_path(part)}")
 
 
 def _read(record: Record) -> Any:

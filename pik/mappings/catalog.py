@@ -16,6 +16,7 @@ from pik import config
 from pik.errors import UsageError
 from pik.mappings.model import Mapping
 from pik.project import BUILT_IN_MAPPINGS
+from pik.text import named
 
 _LONGEST = 1_000_000  # bytes of a record that is looked at
 
@@ -41,7 +42,7 @@ def find(name: str) -> Mapping:
         return mappings[name]
     near = get_close_matches(name, mappings, n=1)
     hint = f"did you mean {near[0]}?" if near else "pik mapping list shows those there are"
-    raise UsageError(f"no such mapping: {name}", next_step=hint)
+    raise UsageError(f"no such mapping: {named(name)}", next_step=hint)
 
 
 def recognise(text: bytes) -> Mapping | None:

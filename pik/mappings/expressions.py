@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jmespath
@@ -24,7 +24,11 @@ _SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 class Missing(ValueError):
-    """The record has nothing there."""
+    """The record has nothing there; ``empty``: it has the place, such as a table's cell, and no value in it."""
+
+    def __init__(self, reason: str, *, empty: bool = False) -> None:
+        super().__init__(reason)
+        self.empty = empty
 
 
 class Unusable(ValueError):
@@ -99,7 +103,7 @@ class Text:
         if len(self._parts) == 1 and isinstance(self._parts[0], Path):
             found = self._parts[0].find(record)
             if found is None or found == "":
-                raise Missing(f"there is no {self.text}")
+                raise without([self._parts[0]], record)
             return found
         return "".join(part if isinstance(part, str) else name(part, record) for part in self._parts)
 
@@ -108,8 +112,21 @@ def name(path: Path, record: Any) -> str:
     """Return what a path leads to as text. Raise Missing or Unusable."""
     found = path.find(record)
     if found is None or found == "":
-        raise Missing(f"there is no {path.text}")
+        raise without([path], record)
     return as_text(found, path.text)
+
+
+def without(paths: Iterable[Path], record: Any) -> Missing:
+    """Return what to raise when none of the paths leads to a value: which are empty, and which are not there."""
+    found = {path.text: (path.member(record), path.find(record)) for path in paths}
+    empty = [
+        f"{shown(text)} is {'empty' if value == '' else 'null'}"
+        for text, (member, value) in found.items()
+        if value == "" or (member and value is None)
+    ]
+    gone = [shown(text) for text, (member, value) in found.items() if not member and value is None]
+    nowhere = [f"there is no {' or '.join(gone)}"] if gone else []
+    return Missing(" and ".join([*empty, *nowhere]), empty=bool(empty))
 
 
 def as_text(value: Any, where: str = "it") -> str:
@@ -138,5 +155,4 @@ class First:
             if used is not None:
                 used |= {member for path in text.paths() if (member := path.member(record))}
             return found
-        wanted = " or ".join(shown(path.text) for text in self.texts for path in text.paths())
-        raise Missing(f"there is no {wanted}")
+        raise without([path for text in self.texts for path in text.paths()], record)

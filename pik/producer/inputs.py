@@ -18,6 +18,7 @@ from pik.environments import Environment
 from pik.errors import UsageError
 from pik.producer import s3_files
 from pik.producer.s3_files import S3Object
+from pik.text import named
 
 SAMPLE = 1 << 16  # bytes that are looked at to tell a format
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -103,9 +104,9 @@ def find(what: str, environment: Environment | None = None) -> tuple[list[Input]
         told = [f"{what}: {len(objects):,} objects"] if len(objects) > 1 else []
         return [Input(one.name, None, one.size, one) for one in objects], told
     path = Path(what).expanduser()
-    if path.is_dir():
+    if what.strip() and path.is_dir():  # an empty name, as of an unset variable, is not the current folder
         return _folder(what, path)
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return [_file(what, path)], []
     if any(character in what for character in "*?["):
         found = [
@@ -114,7 +115,7 @@ def find(what: str, environment: Environment | None = None) -> tuple[list[Input]
         if found:
             return found, [f"{what}: {len(found):,} files"]
     raise UsageError(
-        f"no such file or data set: {what}",
+        f"no such file or data set: {named(what)}",
         next_step="give a file, a folder, a pattern, 'flights', 'flights:2013-01-01' or '-'",
     )
 

@@ -25,6 +25,7 @@ from pik.producer import inputs, json_text, tables
 from pik.producer.flights import FIRST_DAY, FLIGHT_COLUMNS, LAST_DAY, event_date, flight_event
 from pik.producer.inputs import CSV, FORMATS, JSON, JSON_LINES, PARQUET, Input
 from pik.project import FLIGHTS
+from pik.text import named
 
 if TYPE_CHECKING:
     from pik.mappings.apply import Applied
@@ -46,7 +47,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.format and self.format not in FORMATS:
-            raise UsageError(f"no such format: {self.format}", next_step=f"one of {', '.join(FORMATS)}")
+            raise UsageError(f"no such format: {named(self.format)}", next_step=f"one of {', '.join(FORMATS)}")
         if self.delimiter and len(self.delimiter) != 1:
             raise UsageError(f"the delimiter {self.delimiter!r} is not one character", next_step="such as ';' or tab")
         if self.encoding:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pik.errors import UsageError
 from pik.runbooks.suggest import did_you_mean
+from pik.text import named
 
 if TYPE_CHECKING:
     from pik.runbooks.runbook import StepSpec
@@ -37,7 +38,7 @@ def read(path: Path) -> Any:
         notebook: Any = nbformat.reads(path.read_bytes().decode("utf-8"), as_version=4)
         nbformat.validate(notebook)
     except FileNotFoundError:
-        raise UsageError(f"no such notebook: {path}", next_step="pik run --list") from None
+        raise UsageError(f"no such notebook: {named(path)}", next_step="pik run --list") from None
     except UnicodeDecodeError as error:
         raise _broken(path, f"not UTF-8 at byte {error.start}") from None
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pik import config
 from pik.errors import UsageError
 from pik.runbooks.suggest import did_you_mean
+from pik.text import named
 
 Kind = Literal["string", "integer", "number", "boolean", "choice", "date", "datetime", "environment", "events"]
 Value = str | int | float | bool
@@ -223,7 +224,7 @@ def _check_names(declared: Mapping[str, Parameter], given: Mapping[str, object],
         if name not in declared and name != "env":
             known = [other for other in declared if other != "env"]
             raise UsageError(
-                f"no such parameter: {name}{did_you_mean(name, known)}",
+                f"no such parameter: {named(name)}{did_you_mean(name, known)}",
                 next_step=f"one of {', '.join(known)}" if known else "this runbook takes no parameters",
             )
 

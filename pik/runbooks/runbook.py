@@ -16,6 +16,7 @@ from pik import project
 from pik.errors import UsageError
 from pik.runbooks.parameters import Parameter, Value, refuse_secret_name, refuse_secret_value
 from pik.runbooks.suggest import did_you_mean
+from pik.text import named
 
 _REFERENCE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _NAME = r"^[a-z0-9][a-z0-9-]*$"
@@ -155,7 +156,7 @@ def _find(name_or_path: str | Path, folder: Path) -> Path:
     path = Path(text) if text.endswith((".yaml", ".yml")) else folder / f"{text}.yaml"
     if not _is_file(path):
         known = [found.stem for found in sorted(folder.glob("*.yaml"))]
-        raise UsageError(f"no such runbook: {text}{did_you_mean(text, known)}", next_step="pik run --list")
+        raise UsageError(f"no such runbook: {named(text)}{did_you_mean(text, known)}", next_step="pik run --list")
     return path.resolve()
 
 

@@ -14,6 +14,7 @@ from pik.errors import UsageError
 from pik.events import format_time, parse_time
 from pik.simulate.model import Arrived, Incident
 from pik.simulate.streams import Stream, moved, one_day, stream
+from pik.text import named
 
 MAX_SEED = 999
 # A window is only hidden where somebody could miss it: with fewer events gone, silence is the stream's own habit.
@@ -42,7 +43,7 @@ def make(name: str, seed: int) -> Incident:
     if name not in _MAKERS:
         near = get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(NAMES)}"
-        raise UsageError(f"no such incident: {name}", next_step=hint)
+        raise UsageError(f"no such incident: {named(name)}", next_step=hint)
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"no such seed: {seed}", next_step=f"a number from 0 to {MAX_SEED}")
     rng = random.Random(f"{name}:{seed}")  # noqa: S311 - to be repeated, not to be secret

@@ -31,6 +31,7 @@ from pik.aws import batch
 from pik.aws.dynamodb import PARALLEL, Progress, Reader, Request
 from pik.aws.stack import aws_errors
 from pik.errors import Refused, UsageError
+from pik.text import named
 from pik.workbench import frames, times
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _chosen(columns: Sequence[str] | None) -> list[str]:
     if columns is None:
         return list(frames.EVENTS.names)
     if unknown := [name for name in columns if name not in frames.EVENTS.names]:
-        raise UsageError(f"no such column: {unknown[0]}", next_step=f"some of {', '.join(frames.EVENTS.names)}")
+        raise UsageError(f"no such column: {named(unknown[0])}", next_step=f"some of {', '.join(frames.EVENTS.names)}")
     return [name for name in frames.EVENTS.names if name in columns]
 
 
@@ -381,5 +382,5 @@ def _window(day: Any, start: Any, end: Any) -> tuple[str, str]:
 def _statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:
     given = (status,) if isinstance(status, str) else tuple(status or ())
     if unknown := [name for name in given if name not in STATUSES]:
-        raise UsageError(f"no such status: {unknown[0]}", next_step=f"one of {', '.join(STATUSES)}")
+        raise UsageError(f"no such status: {named(unknown[0])}", next_step=f"one of {', '.join(STATUSES)}")
     return given

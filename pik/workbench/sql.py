@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from pik import units
 from pik.errors import UsageError
+from pik.text import named
 from pik.workbench import frames, layout
 from pik.workbench.cache import Cache
 from pik.workbench.layout import Part
@@ -72,7 +73,7 @@ def sql(
         >>> wb.sql("SELECT source, count(*) n FROM raw WHERE event_date = '2013-01-01' GROUP BY 1")   # doctest: +SKIP
     """
     if engine not in ENGINES:
-        raise UsageError(f"no such engine: {engine}", next_step=f"one of {', '.join(ENGINES)}")
+        raise UsageError(f"no such engine: {named(engine)}", next_step=f"one of {', '.join(ENGINES)}")
     say = progress or _silent
     limit = MAX_BYTES[engine] if max_bytes is None else max_bytes
     only_reads(query, engine)

@@ -15,6 +15,7 @@ from pik import events
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.pipeline.settings import METRICS_NAMESPACE
+from pik.text import named
 from pik.workbench import frames
 from pik.workbench.log_lines import FUNCTIONS, LIMIT, lines
 from pik.workbench.times import moment
@@ -151,9 +152,8 @@ def _choice(what: str, value: str, known: tuple[str, ...]) -> str:
     if value in known:
         return value
     near = get_close_matches(value.capitalize(), known, n=1) or get_close_matches(value.lower(), known, n=1)
-    raise UsageError(
-        f"no such {what}: {value}", next_step=f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
-    )
+    hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
+    raise UsageError(f"no such {what}: {named(value)}", next_step=hint)
 
 
 def _series(wb: Workbench, namespace: str, name: str) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from pik import events
 from pik.errors import UsageError
+from pik.text import named
 
 _LAG = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)\s*")
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -29,7 +30,7 @@ def moment(value: str | date | datetime, name: str = "time") -> str:
         return events.parse_instant(f"{text}T00:00:00Z" if len(text) == 10 else text).text
     except ValueError as error:
         raise UsageError(
-            f"{name}: not a time: {value}", reason=str(error), next_step="2013-01-01, or 2013-01-01T10:17:00Z"
+            f"{name}: not a time: {named(value)}", reason=str(error), next_step="2013-01-01, or 2013-01-01T10:17:00Z"
         ) from None
 
 
@@ -42,7 +43,7 @@ def day(value: str | date, name: str = "day") -> str:
     try:
         return date.fromisoformat(str(value)[:10] if isinstance(value, datetime) else str(value)).isoformat()
     except ValueError:
-        raise UsageError(f"{name}: not a day: {value}", next_step="as in 2013-01-01") from None
+        raise UsageError(f"{name}: not a day: {named(value)}", next_step="as in 2013-01-01") from None
 
 
 def next_day(value: str) -> str:
@@ -105,7 +106,7 @@ def milliseconds(value: str | float | timedelta, name: str = "min_lag") -> int:
         return round(value * 1000)
     match = _LAG.fullmatch(value)
     if match is None:
-        raise UsageError(f"{name}: not a duration: {value}", next_step="as in 500ms, 90s, 15m, 1h or 2d")
+        raise UsageError(f"{name}: not a duration: {named(value)}", next_step="as in 500ms, 90s, 15m, 1h or 2d")
     return round(float(match[1]) * _MILLISECONDS[match[2]])
 
 

@@ -98,6 +98,24 @@ def test_a_record_that_is_no_event_says_which_part_and_why(table: dict[str, Any]
     assert reason in found[1]
 
 
+@pytest.mark.parametrize(
+    ("table", "reason", "fill"),
+    [
+        ({"entity_id": "blank"}, "entity_id: 'blank' is empty", True),
+        ({"event_time": "gone"}, "event_time: 'gone' is null", True),
+        ({"event_type": "{kind}-{blank}"}, "event_type: 'blank' is empty", True),
+        ({"entity_id": ["a", "gone", "blank"]}, "'gone' is null and 'blank' is empty and there is no 'a'", True),
+        ({"entity_id": "{kind}-{a}"}, "entity_id: there is no 'a'", False),
+        ({"payload": "gone"}, "payload: 'gone' is null", True),
+    ],
+)
+def test_what_is_empty_is_not_said_to_be_missing(table: dict[str, Any], reason: str, fill: bool) -> None:
+    (item,) = items(mapping(**table), {**RECORD, "blank": "", "gone": None})
+    assert item.trouble
+    assert item.trouble.error.endswith(reason)
+    assert item.trouble.do_this.startswith("give it a value in the file; or --") is fill
+
+
 def test_what_leads_nowhere_names_the_option_that_mends_it() -> None:
     (item,) = items(mapping(entity_id="custmer.id"), RECORD)
     assert item.trouble

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,15 +14,18 @@ import pandas as pd
 import pytest
 from rich.table import Table as RichTable
 
-from pik import cli, errors, project
+from pik import cli, environments, errors, producer, project
 from pik.cli import output
+from pik.errors import UsageError
 from pik.ledger.text import printable as in_the_ledger
+from pik.mappings import catalog
 from pik.results import Check, StepResult, Verdict
 from pik.rollout.checks import figures
 from pik.runbooks import runbook
 from pik.runbooks.record import write_atomically
+from pik.simulate import incidents
 from pik.text import printable
-from pik.workbench import charts
+from pik.workbench import charts, metadata, times
 from pik.workbench.explanation import Explanation, Line
 from pik.workbench.notebook import Table
 from pik.workbench.reindex import Reindexed
@@ -177,3 +181,32 @@ def test_what_holds_payloads_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert (folder / "old").read_text() == "xx"
     with pytest.raises(FileExistsError):
         project.private_folder(folder / "old")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        environments.environment,
+        catalog.find,
+        lambda name: incidents.make(name, 1),
+        runbook.load,
+        times.moment,
+        times.day,
+        times.milliseconds,
+        lambda name: metadata.events(None, day="2013-01-01", status=name),  # type: ignore[arg-type]
+        lambda name: metadata.events(None, day="2013-01-01", columns=[name]),  # type: ignore[arg-type]
+        producer.open_source,
+    ],
+)
+def test_an_empty_name_is_said_to_be_empty(ask: Callable[[str], object]) -> None:
+    with pytest.raises(UsageError) as raised:
+        ask("")
+    assert "(empty)" in raised.value.message
+
+
+def test_an_empty_name_is_not_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "events.jsonl").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for name in ("", " "):
+        with pytest.raises(UsageError, match="no such file or data set"):
+            producer.open_source(["events.jsonl", name])
