@@ -12,7 +12,17 @@ __version__ = "0.1.0"
 
 
 def connect(env: str = "local") -> Workbench:
-    """Return the workbench of an environment: ``wb = pik.connect("dev")``; see :func:`pik.workbench.connect`."""
+    """Return the workbench of an environment, connected: ``wb = pik.connect("dev")``; then ``help(wb)``.
+
+    Args:
+        env: its name: ``local`` (the embedded AWS), or one of pik.toml such as ``dev``.
+
+    Raises:
+        pik.errors.UsageError: there is no such environment, or pik.toml is wrong.
+        pik.errors.Refused: what answers is not that environment.
+        pik.errors.NotDeployed: it has no stack yet.
+        pik.errors.AwsError: there are no credentials, the embedded AWS does not run, or AWS said no.
+    """
     from pik.workbench import connect as connected
 
     return connected(env)

@@ -39,6 +39,12 @@ _PROXY = re.compile(r"(https?|all|no|ftp)_proxy", re.IGNORECASE)
 class Environment:
     """One environment and the clients that talk to it.
 
+    Attributes:
+        name: such as ``dev``.
+        region: the AWS region, such as ``eu-west-1``.
+        endpoint: address of the embedded AWS; None means AWS itself.
+        config: its table in ``pik.toml``.
+
     Example:
         >>> environment("local").client("sqs").list_queues()  # doctest: +SKIP
     """
@@ -207,6 +213,9 @@ class Environment:
 
 def environment(name: str) -> Environment:
     """Return the environment called ``name``, as ``pik.toml`` has it; ``local`` must be up (``pik local up``).
+
+    Args:
+        name: ``local``, ``dev``, ``staging``, ``prod``, or a name of your own that has a table in ``pik.toml``.
 
     Raises:
         UsageError: there is no such environment, or ``pik.toml`` is wrong.

@@ -20,6 +20,11 @@ from pik.text import printable
 class PikError(Exception):
     """A sentence (what), an optional reason (why) and a next step (what to do now).
 
+    Args:
+        message: the sentence; also the error's text.
+        reason: why; empty when the sentence says it.
+        next_step: what to do now, most often a command.
+
     >>> str(UsageError("no such runbook: rolout", next_step="pik run --list"))
     'no such runbook: rolout'
     """

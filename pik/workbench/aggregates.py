@@ -50,19 +50,7 @@ def aggregates(
 ) -> pd.DataFrame:
     """Return aggregate versions as a frame (:data:`pik.workbench.frames.AGGREGATES`), and ``state.…`` columns.
 
-    ``completeness`` is COMPLETE when the replay was sent to its end and every event of the day is counted, PARTIAL when
-    not yet, UNKNOWN when the replays table does not say what to expect. ``expected_count`` is what it says. For each
-    number in the state there is a double column ``state.<path>``; a frame without rows has none of these.
-
-    The versions of every replay that the replays table knows: one that is expected and not written has ``input_count``
-    0 and no state. With entity and day also those that the aggregates table has and the replays table does not explain.
-    Those of the rollout's own probes are left out unless they are named, or asked for (``include_probes``).
-
-    Raises:
-        AwsError: AWS said no.
-
-    Example:
-        >>> wb.aggregates("N14228", "2013-01-01")[["replay_id", "input_count", "completeness"]]  # doctest: +SKIP
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.aggregates`.
     """
     with aws_errors(wb.environment, "read the aggregates"):
         of = known(wb, entity=entity, replay_ids=None if replay is None else [replay])
@@ -124,17 +112,7 @@ class AggregateDiff:
 def aggregate_diff(wb: Workbench, a: Any, b: Any) -> AggregateDiff:
     """Compare two versions down to the events that differ.
 
-    Args:
-        wb: the workbench.
-        a: a version: (entity, day, replay), or a mapping or row of ``wb.aggregates()`` with those columns.
-        b: another one.
-
-    Raises:
-        UsageError: not a version; or it is not written.
-        AwsError: AWS said no.
-
-    Example:
-        >>> wb.aggregate_diff(("N1", "2013-01-01", "rp-1"), ("N1", "2013-01-01", "rp-2")).sentence  # doctest: +SKIP
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.aggregate_diff`.
     """
     first, second = version_key(a), version_key(b)
     with aws_errors(wb.environment, "compare two aggregates"):

@@ -94,19 +94,7 @@ def duplicates(
 ) -> Duplicates:
     """Find the storms among what arrived in [start, end), ingest time.
 
-    Args:
-        wb: the workbench.
-        start: ingest time, included.
-        end: ingest time, left out.
-        source: only this source.
-        entity: only this entity.
-        arrivals: what arrived in the window, where it is read already.
-
-    Raises:
-        UsageError: the window is empty.
-
-    Example:
-        >>> wb.duplicates(start="2026-11-23", end="2026-11-24").sentences  # doctest: +SKIP
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.duplicates`.
     """
     begin, stop = moment(start, "start"), moment(end, "end")
     if begin >= stop:

@@ -69,17 +69,7 @@ class _Found:
 def explain(wb: Workbench, event_id: str, *, logs_since: str | datetime | None = None) -> Explanation:
     """Tell what became of one event, over all stores.
 
-    Args:
-        wb: the workbench.
-        event_id: an event's id (64 hexadecimal digits), or a rejected body's (``2026-11-23.0f3a…``).
-        logs_since: read the logs from this time on, for lines that are not near the times that the stores give.
-
-    Raises:
-        UsageError: it is no such id, or no time; the stores cannot be searched for a part of one.
-        AwsError: AWS said no.
-
-    Example:
-        >>> wb.explain("90fdc0d0…")  # doctest: +SKIP
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.explain`.
     """
     asked = an_id(event_id)
     since = None if logs_since is None else events.parse_time(moment(logs_since, "logs_since"))

@@ -132,22 +132,11 @@ def gaps(
 ) -> Gaps:
     """Find the windows of [start, end) in which a stream was silent against its own rhythm.
 
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.gaps`; besides:
+
     Args:
-        wb: the workbench.
-        source: the stream's source.
-        event_type: its type; all of the source's types together when it is left out.
-        start: event time, included.
-        end: event time, left out; what lies in the future is not judged.
-        expected: events an hour (one number, or 24 for the UTC hours of a day) instead of the learned rhythm.
         baseline_days: a shorter window's rhythm is learned from as many days before and after it.
         surprise: the least that is reported.
-        arrivals: the stream's first arrivals (:func:`arrivals_around`), where they are read already.
-
-    Raises:
-        UsageError: the window is empty, or ``expected`` is neither a number nor 24 of them.
-
-    Example:
-        >>> wb.gaps("UA", start="2013-01-01", end="2013-01-15").frame  # doctest: +SKIP
     """
     begin, stop = moment(start, "start"), moment(end, "end")
     if begin >= stop:

@@ -112,20 +112,10 @@ def lateness(
 ) -> Lateness:
     """Judge the lags of a stream's events of [start, end), event time.
 
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.lateness`; besides:
+
     Args:
-        wb: the workbench.
-        source: the stream's source.
-        event_type: its type; all of the source's types together when it is left out.
-        start: event time, included.
-        end: event time, left out.
-        arrivals: the stream's arrivals of the window, where they are read already.
         deviations: how many robust standard deviations of the logarithm above the median are late.
-
-    Raises:
-        UsageError: the window is empty.
-
-    Example:
-        >>> wb.lateness("UA", start="2013-01-01", end="2013-01-02").sentences  # doctest: +SKIP
     """
     begin, stop = moment(start, "start"), moment(end, "end")
     if begin >= stop:

@@ -96,30 +96,7 @@ def events(
 ) -> pd.DataFrame:
     """Return arrivals (:data:`pik.workbench.frames.EVENTS`, or some of its columns), in the order of event time.
 
-    Args:
-        wb: the workbench.
-        entity, source, event_type: exact names.
-        day: the UTC day of the events; or ``start`` and ``end``, a half-open window of event time.
-        start, end: RFC 3339 times, days, or aware datetimes.
-        status: ``ACCEPTED``, ``DUPLICATE``, ``CONFLICT``, or several of them; all by default.
-        min_lag: only what came at least this late: ``"90s"``, ``"1h"``, a timedelta or seconds.
-        ingested: a half-open window of ingest time.
-        event_ids: these events, with all their arrivals; ``df.attrs["not_found"]`` lists the unknown ids.
-        include_probes: also the events that the rollout's own checks send.
-        allow_scan: read the whole table when no key fits.
-        columns: only these; all by default. DynamoDB bills the same, and a tenth of the bytes come over the network.
-        limit: refuse to read more rows than this; what is left out, such as probes, counts.
-        progress: is called with a sentence after each page.
-
-    ``df.attrs``: ``consumed_capacity`` (read capacity units), ``requests``, ``rows_read``, ``query`` (what was read).
-
-    Raises:
-        UsageError: a time, a duration or a status that is none.
-        Refused: only a scan would answer; or more than ``limit`` rows would.
-        AwsError: DynamoDB said no.
-
-    Example:
-        >>> wb.events(source="UA", day="2013-01-01", min_lag="1h")     # doctest: +SKIP
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.events`.
     """
     if event_type is not None and source is None:
         raise UsageError("event_type needs a source", next_step=f"wb.events(source=…, event_type={event_type!r}, …)")

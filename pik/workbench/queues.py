@@ -94,6 +94,10 @@ class DeadLetters:
 
         ``df.attrs``: as :meth:`Queue.peek`.
 
+        Args:
+            live: receive the messages themselves.
+            max_messages: at most so many rows.
+
         Raises:
             UsageError: ``max_messages`` is not positive.
             AwsError: AWS said no.
@@ -124,7 +128,24 @@ class DeadLetters:
         confirm: str | None = None,
         max_messages: int = 1000,
     ) -> Redrive:
-        """Send dead letters back to the queue; see :func:`pik.workbench.redriving.redrive`.
+        """Send dead letters back to the queue: first a preview, then exactly what it showed.
+
+        Only messages whose fault is mended are chosen, unless told otherwise: the rest would only come back. What is
+        done is written to ``.pik/redrives/<environment>.jsonl`` before and after.
+
+        Args:
+            preview: change nothing, and say what would be done.
+            codes: only messages with these codes, such as ``raw_missing``.
+            message_ids: only these messages.
+            event_ids: only the messages of these events.
+            include_unmended: also messages whose fault is not mended.
+            confirm: the preview's ``confirm``; it stands for exactly the messages that were shown.
+            max_messages: look at so many dead letters at most.
+
+        Raises:
+            UsageError: a text where a list belongs.
+            Refused: without ``confirm``, or when it stands for other messages than are chosen now; nothing was changed.
+            AwsError: AWS said no; the record says what was meant, and a message is at no moment in neither queue.
 
         Example:
             >>> plan = wb.dlq.redrive(codes=["raw_missing"])           # doctest: +SKIP

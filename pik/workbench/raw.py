@@ -37,29 +37,7 @@ def raw(
 ) -> pd.DataFrame:
     """Return one row for each raw object behind ``what``: :data:`pik.workbench.frames.RAW`, then the payload.
 
-    Args:
-        wb: the workbench.
-        what: a frame of :func:`pik.workbench.metadata.events`, or event ids. Arrivals that share an object (duplicates)
-            make one row.
-        sample: only so many of them, always the same ones.
-        flatten: the payload as columns ``payload.<name>``, inner objects as ``payload.<name>.<name>``, of type bool,
-            int64, double or string, as all its values allow; arrays, objects more than 20 levels down, and values that
-            share no type, as JSON text. A name with a dot in it is quoted, ``payload."a.b"``, so that it is not taken
-            for an inner object's. A payload that is an array is in ``payload``. False: every payload as JSON
-            text in ``payload``.
-        verify: compare the bytes with the hash written beside them and, for a first arrival or a conflict, in its row,
-            and the event they hold with the row's event id and payload hash. ``hash_ok`` says whether all agree.
-        progress: is called with a sentence now and then.
-
-    ``problem`` is null, or ``missing`` (no object under that key), ``altered`` (a hash differs) or ``unreadable`` (no
-    event any more). ``df.attrs["not_found"]`` lists ids of which nothing is known.
-
-    Raises:
-        UsageError: a frame without the columns that are needed.
-        AwsError: S3 or DynamoDB said no.
-
-    Example:
-        >>> wb.raw(wb.events(source="UA", day="2013-01-01"), sample=10)   # doctest: +SKIP
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.raw`.
     """
     wanted, attrs = _wanted(wb, what)
     if sample is not None and sample < len(wanted):

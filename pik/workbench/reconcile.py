@@ -130,19 +130,7 @@ def reconcile(
 ) -> Reconciliation:
     """Compare raw objects, metadata, dedupe rows, replays and aggregates for events of [start, end).
 
-    Args:
-        wb: the workbench.
-        start: event time, included.
-        end: event time, left out.
-        progress: is called with a sentence now and then.
-
-    Raises:
-        UsageError: the window is empty.
-        AwsError: AWS said no.
-
-    Example:
-        >>> wb.reconcile("2013-01-01", "2013-01-02").clean  # doctest: +SKIP
-        True
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.reconcile`.
     """
     begin, stop = moment(start, "start"), moment(end, "end")
     if begin >= stop:

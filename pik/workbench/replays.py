@@ -32,19 +32,7 @@ def replays(
 ) -> pd.DataFrame:
     """Return replays as a frame (:data:`REPLAYS`), oldest first.
 
-    ``complete`` is false when a replay stopped before the end of its window: repeat it with the same ``replay_id``.
-
-    Args:
-        wb: the workbench.
-        entity: only this entity's.
-        replay_ids: only these; ids that never existed are left out.
-        include_probes: also those of the rollout's own probes, which are left out unless they are named.
-
-    Raises:
-        AwsError: AWS said no.
-
-    Example:
-        >>> wb.replays(entity="N14228")[["replay_id", "sent", "complete"]]  # doctest: +SKIP
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.replays`.
     """
     found = known(wb, entity=entity, replay_ids=replay_ids)
     named = include_probes or entity is not None or replay_ids is not None

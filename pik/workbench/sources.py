@@ -88,19 +88,7 @@ class Folders:
 def sources(wb: Workbench, source: str | None = None, *, most: int = MOST) -> pd.DataFrame:
     """Return the streams that have raw objects (:data:`pik.workbench.frames.SOURCES`), by source and type.
 
-    Args:
-        wb: the workbench.
-        source: only this one's.
-        most: streams to look at, in the order of their names.
-
-    ``df.attrs``: ``requests`` (of S3), ``complete`` (False: there are more than ``most`` streams). The rollout's own
-    probes are left out. ``days`` is null beyond a thousand, ``last_day_events`` beyond a thousand of that day.
-
-    Raises:
-        AwsError: S3 said no.
-
-    Example:
-        >>> wb.sources()[["source", "event_type", "last_day"]]         # doctest: +SKIP
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.sources`.
     """
     with aws_errors(wb.environment, "list the sources"):
         folders = Folders(wb)

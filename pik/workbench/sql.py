@@ -53,24 +53,7 @@ def sql(
 ) -> pd.DataFrame:
     """Run one SELECT (or WITH … SELECT) over the table ``raw`` and return its rows.
 
-    Args:
-        wb: the workbench.
-        query: the SQL.
-        engine: ``duckdb`` fetches the objects that the query can be about, once, and runs here; for a few gigabytes.
-            ``athena`` runs in AWS and is billed by what it reads.
-        max_bytes: refuse to fetch (DuckDB) or read (Athena) more than this; 1 GiB and 10 GiB by default. The workgroup
-            has a limit of its own on Athena (``QueryScanLimit``).
-        progress: is told what will be read before it is, and its price.
-
-    ``df.attrs``: ``engine``, ``objects``, ``bytes`` (that the query could be about), ``fetched_bytes`` or ``query_id``.
-
-    Raises:
-        UsageError: not one SELECT; SQL that the engine does not accept; names that Athena needs are not given.
-        Refused: more than ``max_bytes``.
-        AwsError: AWS said no.
-
-    Example:
-        >>> wb.sql("SELECT source, count(*) n FROM raw WHERE event_date = '2013-01-01' GROUP BY 1")   # doctest: +SKIP
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.sql`.
     """
     if engine not in ENGINES:
         raise UsageError(f"no such engine: {named(engine)}", next_step=f"one of {', '.join(ENGINES)}")

@@ -54,24 +54,7 @@ def metrics(
 ) -> pd.DataFrame:
     """Return a metric's points as a frame (:data:`METRICS`), in the order of time.
 
-    Args:
-        wb: the workbench.
-        name: such as ``Accepted``, ``Duplicate``, ``IngestLag`` (ms), ``ReplaySent``, ``Counted``.
-        namespace: such as ``AWS/SQS``.
-        dimensions: exactly these; without them, every series of this environment that has the name.
-        service: only the series of ``ingest``, ``replay`` or ``processor``.
-        start: RFC 3339 or aware datetime; 24 hours before ``end`` if not given.
-        end: left out of the window; now if not given.
-        period: seconds that one point covers, a multiple of 60.
-        stat: Sum, Average, Minimum, Maximum or SampleCount.
-
-    Raises:
-        UsageError: no such statistic; not a period; no time.
-        AwsError: AWS said no.
-
-    Example:
-        >>> wb.metrics("Accepted").set_index("time")["value"].sum()     # doctest: +SKIP
-        697.0
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.metrics`.
     """
     stat = _choice("statistic", stat, _STATISTICS)
     if period < 60 or period % 60:
@@ -106,28 +89,7 @@ def logs(
 ) -> pd.DataFrame:
     """Return log lines as a frame (:data:`LOGS`), in the order of time, every page of them.
 
-    CloudWatch reads every line of the window to find some, and answers a part of it at a time: ask for short windows.
-    Lines that are no JSON (Lambda's own) have only ``message`` and ``line``. ``df.attrs["complete"]`` is false when
-    there were more than ``limit``, or when ``requests`` did not reach the end of the window.
-
-    Args:
-        wb: the workbench.
-        event_id: lines that name this event.
-        request_id: lines that name this request: API Gateway's id, or Lambda's.
-        text: lines that hold this text (letter by letter).
-        function: ``ingest``, ``replay``, ``processor`` or ``access``; all of them if not given.
-        start: RFC 3339 or aware datetime; 24 hours before ``end`` if not given.
-        end: left out of the window; now if not given.
-        limit: at most so many lines from each function.
-        requests: at most so many requests for each function; without a limit if not given. ``df.attrs["requests"]``
-            says how many were made.
-
-    Raises:
-        UsageError: no such function; no time.
-        AwsError: AWS said no.
-
-    Example:
-        >>> wb.logs(event_id="90fdc0d0…")[["time", "service", "message"]]  # doctest: +SKIP
+    Arguments, errors and an example: :meth:`pik.workbench.Workbench.logs`.
     """
     chosen = list(FUNCTIONS) if function is None else [_choice("function", function, tuple(FUNCTIONS))]
     since, until = window(start, end)
