@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,8 +22,10 @@ Deploy = Callable[[str], dict[str, str]]
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C work also in a shell's background job, which starts with SIGINT ignored: tests send it."""
+    """Have Ctrl-C work also in a shell's background job, which starts with SIGINT ignored: tests send it. Be in UTC."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["TZ"] = "UTC"  # sentences say the local time as well, where it is another
+    time.tzset()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,7 +21,7 @@ from pik import events
 from pik.errors import UsageError
 from pik.workbench.frames import TIME, frame
 from pik.workbench.lateness import plain
-from pik.workbench.times import moment
+from pik.workbench.times import local_window, moment
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -198,6 +198,7 @@ def _sentence(row: dict[Any, Any]) -> str:
     else:
         how = f"{row['same_request']:,} the same request again, {row['new_requests']:,} new ones"
     when = f"{row['start']:%Y-%m-%d %H:%M:%S} to {row['end']:%H:%M:%S} UTC"
+    when += local_window(row["start"], row["end"])
     return (
         f"{row['source']} sent {row['events']:,} events of {row['entities']:,} entities {row['duplicates']:,} times "
         f"more, {when}: {how}."

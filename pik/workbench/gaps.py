@@ -24,7 +24,7 @@ from pik import events
 from pik.errors import UsageError
 from pik.workbench.frames import TIME, frame
 from pik.workbench.rhythm import BIN_US, DAY_US, Given, Learned, Times, needed, silence
-from pik.workbench.times import moment, shifted
+from pik.workbench.times import local_window, moment, shifted
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -93,7 +93,8 @@ class Gaps:
         if not len(self):
             return [f"{self._stream} has no silence that its own rhythm does not explain ({self.events:,} events)."]
         return [
-            f"{self._stream} was silent from {row['start']:%Y-%m-%d %H:%M:%S} to {row['end']:%Y-%m-%d %H:%M:%S} UTC: "
+            f"{self._stream} was silent from {row['start']:%Y-%m-%d %H:%M:%S} to {row['end']:%Y-%m-%d %H:%M:%S} UTC"
+            f"{local_window(row['start'], row['end'])}: "
             f"{row['expected']:.0f} events expected, {row['seen']} seen (surprise {row['surprise']:.1f}: "
             f"a healthy stream shows such a silence {how_often(row['surprise'])})."
             for row in self.frame.to_dict("records")

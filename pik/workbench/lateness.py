@@ -19,7 +19,7 @@ import pyarrow as pa
 from pik import events
 from pik.errors import UsageError
 from pik.workbench.frames import TIME, frame
-from pik.workbench.times import moment, span
+from pik.workbench.times import local_window, moment, span
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -207,5 +207,6 @@ def _sentence(row: dict[Any, Any]) -> str:
     if row["kind"] == AHEAD:
         return f"{row['events']:,} events {about}came {lag} before they happened: their producer's clock is ahead."
     when = f"{row['first_ingest']:%Y-%m-%d %H:%M:%S} to {row['last_ingest']:%H:%M:%S} UTC"
+    when += local_window(row["first_ingest"], row["last_ingest"])
     usual = span(int(row["usual_lag_ms"]))
     return f"{row['events']:,} events {about}came {lag} late, {when}; usual are {usual}."

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from pik import events
 from pik.errors import UsageError
 from pik.text import named
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LAG = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)\s*")
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -120,3 +125,34 @@ def span(milliseconds: int) -> str:
         if abs(milliseconds) >= size:
             return f"{milliseconds / size:,.1f} {unit}"
     return f"{milliseconds} ms"
+
+
+def local_window(*moments: datetime) -> str:
+    """Return what follows times in UTC: the same in this machine's zone (``TZ``), in brackets; empty where that is UTC.
+
+    In Berlin `` (local time: 2013-01-01 13:00:00+01:00 to 2013-01-01 14:30:00+01:00)``.
+    """
+    local = [_local(moment) for moment in moments]
+    return f" (local time: {' to '.join(local)})" if any(map(_is_elsewhere, local)) else ""
+
+
+def _local(moment: datetime) -> str:
+    utc = datetime(*moment.utctimetuple()[:6], tzinfo=UTC)  # also of what pandas calls a time
+    try:
+        return utc.astimezone().isoformat(" ", "seconds")
+    except (OverflowError, ValueError, OSError):  # the first and the last hours there are have no other zone
+        return utc.isoformat(" ", "seconds")
+
+
+def _is_elsewhere(local: str) -> bool:
+    return not local.endswith("+00:00")
+
+
+def beside(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """Return a frame to show: behind each time column the same in this machine's zone, where that is not UTC."""
+    shown = frame.copy()
+    for name in columns:
+        local = [_local(moment) for moment in shown[name]]
+        if any(map(_is_elsewhere, local)):
+            shown.insert(shown.columns.tolist().index(name) + 1, f"{name}, local", local)
+    return shown

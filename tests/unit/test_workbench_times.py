@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 
 from pik import events
 from pik.workbench import charts, gaps, times
+from pik.workbench.frames import frame
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,51 @@ def test_charts_reach_to_both_ends() -> None:
     arrivals = pd.DataFrame({"event_time": happened, "ingest_time": came, "status": ["ACCEPTED"] * 3})
     assert charts.lag_heat_map(arrivals, "finding").to_dict()
     assert charts.by_time(arrivals, "finding", time="event_time").to_dict()
+
+
+@pytest.fixture
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine in the zone that the test names."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def gap() -> pd.DataFrame:
+    """A gap over the night in which Berlin's clocks went forward."""
+    edges = {"start": "2026-03-28T23:30:00Z", "end": "2026-03-29T06:00:00.5Z"}
+    row = {name: events.parse_time(text) for name, text in edges.items()}
+    return frame(gaps.GAPS, [row | {"minutes": 390.0, "expected": 20.0, "seen": 0, "surprise": 3.0}])
+
+
+@pytest.mark.usefixtures("zone")
+@pytest.mark.parametrize(
+    ("zone", "told", "columns"),
+    [
+        ("UTC", "", []),
+        (
+            "Europe/Berlin",
+            " (local time: 2026-03-29 00:30:00+01:00 to 2026-03-29 08:00:00+02:00)",
+            ["2026-03-29 00:30:00+01:00"],
+        ),
+        ("Europe/London", " (local time: 2026-03-28 23:30:00+00:00 to 2026-03-29 07:00:00+01:00)", []),
+    ],
+    indirect=["zone"],
+)
+def test_where_a_gap_is_stated_local_time_stands_beside_utc(told: str, columns: list[str]) -> None:
+    found = gaps.Gaps(gap(), "UA", None, "", "", 9, 3, 1.0)
+
+    (sentence,) = found.sentences
+    assert f"from 2026-03-28 23:30:00 to 2026-03-29 06:00:00 UTC{told}: 20 events" in sentence
+    assert found.found[0]["start"] == "2026-03-28T23:30:00.000000Z"
+    shown = times.beside(found.frame, ["start", "end"])
+    assert list(shown.get("start, local", [])) == columns
+    assert list(found.frame.columns) == gaps.GAPS.names  # the frame itself stays as it is
+
+
+@pytest.mark.usefixtures("zone")
+@pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles"], indirect=True)
+def test_local_time_stops_at_nothing(zone: None) -> None:
+    assert times.local_window(times.FIRST, times.LAST).startswith(" (local time: 0001-01-01")

@@ -21,6 +21,7 @@ from pik.workbench.investigations.base import Investigation, plural
 from pik.workbench.notebook import Table
 from pik.workbench.rhythm import Given, Learned
 from pik.workbench.sources import MOST
+from pik.workbench.times import beside
 
 if TYPE_CHECKING:
     from pik.workbench.gaps import Gaps
@@ -98,11 +99,15 @@ class MissingWindow(Investigation):
 
     def table(self) -> Table:
         """The missing windows, the highest score first, edges exact: the last event before and the first one after."""
-        return Table(self.search.frame, f"no window of {self.stream} is missing {self.span}", gaps.SCORE)
+        return Table(
+            beside(self.search.frame, ["start", "end"]),
+            f"no window of {self.stream} is missing {self.span}",
+            gaps.SCORE,
+        )
 
     def around(self) -> Table:
         """The last event before each missing window, and the first one after it."""
-        return Table(self.search.edges, "there is no edge to look at")
+        return Table(beside(self.search.edges, ["event_time"]), "there is no edge to look at")
 
     def findings(self) -> list[Finding]:
         """Say which windows are missing, the highest score first."""
