@@ -167,6 +167,14 @@ def test_a_window_without_any_event_says_when_there_are_some(shops: Streams, mon
     assert check.sentence == "There is nothing yet: no event of any source."
 
 
+def test_nothing_else_is_said_when_every_source_was_silent(shops: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    del shops.times["B"]
+    result = page(shops, monkeypatch).result()
+
+    assert [check.verdict for check in result.checks] == [Verdict.FAILED, Verdict.FAILED]
+    assert not [check for check in result.checks if "There is nothing yet" in check.sentence]
+
+
 def test_a_rate_is_that_of_one_source(shops: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="of which source"):
         page(shops, monkeypatch, expected=4.0).result()

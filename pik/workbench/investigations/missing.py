@@ -113,7 +113,7 @@ class MissingWindow(Investigation):
         """Say which windows are missing, the highest score first."""
         found = [self._missing(one, row) for one, row in self.search.ranked]
         if self.everywhere:
-            return [*found, *(self._others() or [self._nothing_anywhere()])]
+            return [*found, *self._others()] or [self._nothing_anywhere()]
         return found or [self._fine_or_unknown(self.search.streams[0])]
 
     def _missing(self, one: Gaps, row: int) -> Finding:
