@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,17 +100,17 @@ def _proposal(proposal: Proposal, file: list[str]) -> str:
     import shlex
 
     found, files = proposal.mapping, " ".join(map(shlex.quote, file))
-    after = [f"not known   {text}" for text in proposal.missing]
-    if proposal.missing:
-        after.append("do this     add what is missing, then write it into pik.toml")
-    elif found.recognise:
-        after.append(f"do this     pik ingest {files} --mapping {found.name} --dry-run --sample 3")
+    if found.recognise:  # the kit's own is there already
+        notes = proposal.reasons
+        steps = ["do this:", f"  pik ingest {files} --mapping {found.name} --dry-run --sample 3"]
     else:
-        after.append(f"do this     write it into pik.toml, then pik mapping test {found.name} {files}")
-    table = [] if found.recognise else ["", *found.to_toml().splitlines(), ""]  # the kit's own is there already
-    # Comments, so that all of it can be kept as a file.
-    notes, steps = ([f"# {line}" for line in lines] for lines in (proposal.reasons, after))
-    return "\n".join(printable(line) for line in [*notes, *table, *steps])
+        notes = []
+        first = "add what is not known, and write all of it" if proposal.missing else "write all of it"
+        steps = [f"do this: {first} into pik.toml, then", f"  pik mapping test {shlex.quote(found.name)} {files}"]
+    table = [] if found.recognise else [*proposal.to_toml().splitlines(), ""]
+    # Comments, so that all of it can be kept as a file, and is: why each setting is as it is stands beside it.
+    comments = [[f"# {line}" for line in lines] for lines in (notes, steps)]
+    return "\n".join(printable(line) for line in [*comments[0], *table, *comments[1]])
 
 
 @mapping.command("test")
@@ -153,8 +152,11 @@ def open_source(
 def tried(source: Source, *, sample: int, all_of_it: bool) -> tuple[dict[str, Any], str]:
     """Return what becomes of the records of a source, or of the first ``sample``: as data, and for people."""
     codes, events, shown, problems = Counter[str](), 0, list[dict[str, Any]](), list[dict[str, Any]]()
-    records = source.records() if all_of_it else islice(source.records(), sample)
-    for number, (file, record) in enumerate(records, 1):
+    complete = True
+    for number, (file, record) in enumerate(source.records(), 1):
+        if number > sample and not all_of_it:
+            complete = False
+            break
         made = [_made(item) for item in source.items(file, record)]
         bad = [one for one in made if "code" in one]
         events += len(made) - len(bad)
@@ -163,6 +165,7 @@ def tried(source: Source, *, sample: int, all_of_it: bool) -> tuple[dict[str, An
         if number <= sample:
             shown.append({"line": record.text[:_WIDTH].decode("utf-8", "replace"), "made": made})
     data = {"events": events, "rejected": codes.total(), "by_code": dict(codes), "sample": shown, "problems": problems}
+    data["complete"] = complete
     return data, "\n".join(printable(line) for line in _told(data))
 
 
@@ -191,6 +194,9 @@ def _told(data: dict[str, Any]) -> Iterator[str]:
         yield ""
     count = data["events"]
     yield f"{count:,} event{'' if count == 1 else 's'}, {data['rejected']:,} rejected; nothing was sent"
+    if not data["complete"]:
+        read = len(data["sample"])
+        yield f"stopped after {read:,} record{'' if read == 1 else 's'}: the rest was not looked at"
     hidden = {one["place"] for record in data["sample"] for one in record["made"]}
     for problem in data["problems"]:
         if problem["place"] not in hidden:

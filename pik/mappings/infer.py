@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pik.errors import UsageError
@@ -46,21 +47,53 @@ class _Column:
     def distinct(self) -> int:
         return len(set(self.texts))
 
-    def times(self) -> tuple[str, int]:
-        """The format by which most of its values are times, and how many; empty when two fit equally well."""
+    @cached_property
+    def best(self) -> tuple[list[str], int]:
+        """The formats by which most of its values are times, several when they fit equally well, and how many."""
         counts = {form: sum(_is_time(value, form) for value in self.values) for form in ("auto", *_PATTERNS)}
         best = max(counts.values())
         forms = [form for form, count in counts.items() if count == best]
-        return (forms[0] if forms[0] == "auto" or len(forms) == 1 else "", best)
+        return (["auto"] if "auto" in forms else forms, best)
+
+    def is_time(self) -> bool:
+        """Whether most of its values are times, in one format or another."""
+        is_text = isinstance(self.values[0], str) and not self.texts[0].isdigit()
+        return 2 * self.best[1] > len(self.values) and bool(is_text or _TIME.search(self.path))
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A mapping, why each part is as it is, and what nobody could tell."""
+    """A mapping, why each setting is as it is, and what nobody could tell.
+
+    ``why`` and ``unknown`` are by setting; ``offers``: lines of TOML for settings that are left out, to choose from.
+    """
 
     mapping: Mapping
-    reasons: list[str]
-    missing: list[str]
+    why: dict[str, str]
+    unknown: dict[str, str] = field(default_factory=dict)
+    offers: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why each setting is as it is, or that the kit has a mapping for such records."""
+        if self.mapping.recognise:
+            return [f"these are {self.mapping.about}: --mapping {self.mapping.name}"]
+        return [f"{setting}: {why}" for setting, why in self.why.items()]
+
+    @property
+    def missing(self) -> list[str]:
+        """What nobody could tell."""
+        return [f"{setting}: {what}" for setting, what in self.unknown.items()]
+
+    def to_toml(self) -> str:
+        """Return the mapping as a table of pik.toml that carries what was decided, and what was not, as comments."""
+        said = [*self.why, *(setting for setting in self.unknown if setting not in self.why)]
+        comments = {setting: list[str]() for setting in said}
+        for setting in said:
+            comments[setting] += [f"{setting}: {self.why[setting]}"] if setting in self.why else []
+            comments[setting] += [f"not known   {setting}: {self.unknown[setting]}"] if setting in self.unknown else []
+            comments[setting] += self.offers.get(setting, [])
+        return self.mapping.to_toml(comments)
 
 
 def propose(records: Iterable[Record], name: str) -> Proposal:
@@ -86,55 +119,88 @@ def propose(records: Iterable[Record], name: str) -> Proposal:
         raise UsageError("there is no record to learn from", next_step="a file of JSON objects, CSV or Parquet")
     if known and known.most_common(1)[0][1] > seen / 2:
         mapping = find(known.most_common(1)[0][0])
-        return Proposal(mapping, [f"these are {mapping.about}: --mapping {mapping.name}"], [])
+        return Proposal(mapping, {})
     return _proposed(name, seen, list(columns.values()), table=table)
+
+
+@dataclass
+class _Draft:
+    """A proposal in the making: settings, why, what is not known, what to choose from."""
+
+    parts: dict[str, Any] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    offers: dict[str, list[str]] = field(default_factory=dict)
+
+    def decide(self, setting: str, value: str | tuple[str, ...], why: str) -> None:
+        self.parts[setting], self.why[setting] = value, why
 
 
 def _proposed(name: str, seen: int, columns: list[_Column], *, table: bool) -> Proposal:
     always = [column for column in columns if len(column.values) == seen and all(column.texts)]
-    reasons, missing, parts = list[str](), list[str](), dict[str, Any]()
-    time, form = _time(always)
-    if time:
-        parts |= {"event_time": (time.path,)} | ({"time_format": form} if form != "auto" else {})
-        how = "" if form == "auto" else f" of the form {form}"
-        reasons.append(f"event_time: {time.path} is a time{how} in {time.times()[1]:,} of {seen:,}: {time.texts[0]}")
-        if not any(rfc3339(value, form)[-1] == "Z" for value in time.values if _is_time(value, form)):
-            reasons.append('time_zone: the times have none, so UTC is assumed; another? time_zone = "Europe/Berlin"')
-    else:
-        missing.append("event_time: no member is a time in most records, or its form is unclear (--time-format)")
+    draft = _Draft()
+    time = _decide_time(draft, always, seen)
     others = [column for column in always if column is not time and _is_name(column)]
     key = next((c for c in others if c.is_id and _tells_apart(c, always)), None) if seen > 1 else None
     if key:
-        parts["idempotency_key"] = (key.path,)
         repeated = seen - key.distinct
         again = f"; {repeated:,} of {seen:,} are repeats of the same record" if repeated else f" in each of {seen:,}"
-        reasons.append(f"idempotency_key: {key.path} is another{again}")
+        draft.decide("idempotency_key", (key.path,), f"{key.path} is another{again}")
     entity = _entity(others, key)
     if entity:
-        parts["entity_id"] = (entity.path,)
-        reasons.append(f"entity_id: {entity.path} has {entity.distinct:,} values, such as {entity.texts[0]}")
+        why = f"{entity.path} has {entity.distinct:,} values, such as {entity.texts[0]}"
+        draft.decide("entity_id", (entity.path,), why)
     else:
-        missing.append("entity_id: which member says whom or what it is about? (--entity)")
+        draft.unknown["entity_id"] = "which member says whom or what it is about? (--entity)"
     kind = next((c for c in others if _KIND.search(c.path) and c.distinct <= max(1, min(50, seen // 2))), None)
-    parts["event_type"] = (f"{{{kind.path}}}",) if kind else (name,)
     told = f"{kind.path} has {kind.distinct:,} values" if kind else "no member looks like one; a constant"
-    reasons.append(f"event_type: {told}")
-    parts["source"] = (name,)
-    reasons.append(f"source: {name}, after the file; a constant{_sources(others, seen, (time, key, entity, kind))}")
+    draft.decide("event_type", (f"{{{kind.path}}}",) if kind else (name,), told)
+    constant = f"{name}, after the file; a constant{_sources(others, seen, (time, key, entity, kind))}"
+    draft.decide("source", (name,), constant)
     if table and (numbers := _numbers(columns, {c.path for c in (time, key, entity, kind) if c})):
-        parts["numbers"] = numbers
-        reasons.append(f"numbers: all cells are, in {', '.join(numbers)}")
-    return Proposal(Mapping(name, **parts), reasons, missing)
+        draft.decide("numbers", numbers, f"all cells are, in {', '.join(numbers)}")
+    return Proposal(Mapping(name, **draft.parts), draft.why, draft.unknown, draft.offers)
+
+
+def _decide_time(draft: _Draft, always: list[_Column], seen: int) -> _Column | None:
+    """Choose the member that tells the time, its format and its zone; return it, also where its format is unclear."""
+    time, form = _time(always)
+    if time is None:
+        draft.unknown["event_time"] = "no member is a time in most records, or its form is unclear (--time-format)"
+        return None
+    how = "" if form in ("", "auto") else f" of the form {form}"
+    why = f"{time.path} is a time{how} in {time.best[1]:,} of {seen:,}: {time.texts[0]}"
+    draft.decide("event_time", (time.path,), why)
+    if not form:
+        draft.unknown["time_format"] = f"is the day or the month first in {time.path}? one of these:"
+        draft.offers["time_format"] = [f'time_format = "{one}"' for one in time.best[0]]
+    elif form != "auto":
+        draft.decide("time_format", form, _order(time, form))
+    if not any(rfc3339(value, form)[-1] == "Z" for value in time.values if form and _is_time(value, form)):
+        draft.why["time_zone"] = "the times have none, so UTC is assumed, and each event says so; where it is known:"
+        draft.offers["time_zone"] = ['time_zone = "Europe/Berlin"']
+    return time
 
 
 def _time(columns: list[_Column]) -> tuple[_Column | None, str]:
-    """Return the member that tells the time, and its format: one that is called so, or else any text."""
-    for column in sorted(columns, key=lambda column: not _TIME.search(column.path)):
-        form, count = column.times()
-        is_text = isinstance(column.values[0], str) and not column.texts[0].isdigit()
-        if form and 2 * count > len(column.values) and (is_text or _TIME.search(column.path)):
-            return column, form
-    return None, ""
+    """Return the member that tells the time, and its format: one that is called so, or else any text.
+
+    The format is empty where several fit equally well (03/04 is in March or in April); a clear member comes first.
+    """
+    named_first = sorted(columns, key=lambda column: not _TIME.search(column.path))
+    found = sorted((column for column in named_first if column.is_time()), key=lambda column: len(column.best[0]) > 1)
+    if not found:
+        return None, ""
+    forms = found[0].best[0]
+    return found[0], forms[0] if len(forms) == 1 else ""
+
+
+def _order(time: _Column, form: str) -> str:
+    """Why the day or the month is the first in a format, by a value that no other format reads."""
+    others = [other for other in _PATTERNS if other != form]
+    only = (v for v in time.values if _is_time(v, form) and not any(_is_time(v, other) for other in others))
+    first = "day" if form.startswith("%d") else "month"
+    return f"the {first} comes first, as in {next(only, time.texts[0])}, which no other order fits"
 
 
 def _tells_apart(column: _Column, always: list[_Column]) -> bool:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import abc
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
 from pik.errors import UsageError
 from pik.mappings.times import AMBIGUOUS, UNITS
 from pik.pipeline.strict_json import shown
+from pik.text import printable
 
 REST, LINE = "rest", "@"
 NEEDED = ("source", "event_type", "entity_id", "event_time")
 Texts = tuple[str, ...]
+Comments = abc.Mapping[str, abc.Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -112,10 +116,13 @@ class Mapping:
         """What an event keeps of it: its name and the beginning of its digest."""
         return f"{self.name[:200]}@{self.digest[:16]}"
 
-    def to_toml(self) -> str:
-        """Return it as a table of pik.toml."""
-        lines = [f"[mappings.{self.name}]"]
-        return "\n".join([*lines, *(f"{key} = {_toml(value)}" for key, value in self.as_dict().items())])
+    def to_toml(self, comments: Comments = MappingProxyType({})) -> str:
+        """Return it as a table of pik.toml, with comments by setting, at the end those of settings that it lacks."""
+        lines, settings = [f"[mappings.{self.name}]"], self.as_dict()
+        for key in [*settings, *(key for key in comments if key not in settings)]:
+            lines += [f"# {printable(comment)}" for comment in comments.get(key, ())]
+            lines += [f"{key} = {_toml(settings[key])}"] if key in settings else []
+        return "\n".join(lines)
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
@@ -132,4 +139,5 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    return f"'{value}'" if '"' in value and "'" not in value else json.dumps(value, ensure_ascii=False)
+    literal = '"' in value and "'" not in value and value.isprintable()  # a line end would end the text
+    return f"'{value}'" if literal else json.dumps(value, ensure_ascii=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +81,9 @@ def test_a_mapping_is_inferred_kept_tried_and_listed(tmp_path: Path, monkeypatch
     [
         (
             ["id,when", "1,03/04/2026", "2,05/06/2026"],
-            "event_time: no member is a time in most records, or its form is unclear",
+            "time_format: is the day or the month first in when? one of these:",
         ),
+        (["id,when", "1,soon", "2,later"], "event_time: no member is a time in most records, or its form is unclear"),
         (["name,at", "x,2026-11-20"], "entity_id: which member says whom or what it is about?"),
     ],
 )
@@ -90,6 +93,64 @@ def test_what_nobody_can_tell_is_said(tmp_path: Path, rows: list[str], said: str
     result = run("mapping", "infer", path)
     assert result.exit_code == 4
     assert f"# not known   {said}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("first", "said", "lines"),
+    [
+        (
+            "1,25/12/2026 10:00",
+            "# time_format: the day comes first, as in 25/12/2026 10:00, which no other order fits",
+            ['time_format = "%d/%m/%Y %H:%M"'],
+        ),
+        (
+            "1,03/04/2026 10:00",
+            "# not known   time_format: is the day or the month first in when? one of these:",
+            ['# time_format = "%d/%m/%Y %H:%M"', '# time_format = "%m/%d/%Y %H:%M"'],
+        ),
+    ],
+)
+def test_what_is_pasted_carries_what_was_decided_and_what_was_not(
+    tmp_path: Path, first: str, said: str, lines: list[str]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"id,when\n{first}\n2,05/06/2026 11:00\n")
+    block = run("mapping", "infer", path).stdout.partition("\n\n")[0].splitlines()
+
+    assert block[0] == "[mappings.a]"
+    assert block[block.index(said) + 1 :][: len(lines)] == lines
+    assert block[block.index('source = "a"') - 1] == "# source: a, after the file; a constant"
+    zone = block.index('# time_zone = "Europe/Berlin"')
+    assert block[zone - 1].startswith("# time_zone: the times have none, so UTC is assumed")
+
+
+def test_no_column_adds_a_line_to_what_is_proposed(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    evil = ['order"\n[environments]\nprod id', "when"]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([evil, *([f"o-{n}\nx = 1", f"2026-11-{n:02}"] for n in range(1, 5))])
+    proposed = tomllib.loads(run("mapping", "infer", path).stdout)
+    assert set(proposed) == {"mappings"}
+    assert proposed["mappings"]["a"]["entity_id"] == evil[0]
+
+
+@pytest.mark.parametrize(("sample", "stopped"), [("1", True), ("2", True), ("3", False), ("9", False)])
+def test_a_sample_says_that_the_rest_was_not_looked_at(sample: str, stopped: bool) -> None:
+    asked: tuple[str | Path, ...] = (
+        "ingest",
+        CASES / "orders.csv",
+        "--source",
+        "shop",
+        "--type",
+        "order",
+        "--entity",
+        "Customer",
+    )
+    asked += ("--time", "Ordered at", "--time-format", "%d.%m.%Y %H:%M", "--dry-run", "--sample", sample)
+    plural = "" if sample == "1" else "s"
+    line = f"stopped after {sample} record{plural}: the rest was not looked at"
+    assert (line in run(*asked).stdout.splitlines()) is stopped
+    assert json.loads(run(*asked, "--json").stdout)["complete"] is not stopped
 
 
 @pytest.mark.parametrize("name", ["stripe.jsonl", "snowplow.jsonl", "cloudevents.jsonl", "github_deliveries.json"])
