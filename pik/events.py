@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import rfc8785
 
@@ -195,6 +195,16 @@ def hive_path(source: str, event_type: str, event_time: str, event_id: str) -> s
 def raw_key(event: Event) -> str:
     """S3 key of the event's raw bytes; does not depend on when they were received."""
     return f"raw/{_hive(event)}.json"
+
+
+def source_of(key: str) -> str:
+    """Return the source that a raw or conflict key names; empty where the key has only the beginning of a long name.
+
+    >>> source_of("raw/source=a%2Fb/event_type=t/event_date=2025-01-01/hour=10/event_id=12ab.json")
+    'a/b'
+    """
+    encoded = key.partition("/source=")[2].partition("/")[0]
+    return "" if "~" in encoded else unquote(encoded)
 
 
 def next_raw_key(key: str, ingest_time: str) -> str:

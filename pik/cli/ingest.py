@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pik.mappings.apply import Applied
     from pik.producer import Problem, Source, Summary, Tally
 
+MOST_DAYS = 366  # that are looked at for gaps at first
 _LINE_EVERY_SECONDS = 5.0
 
 
@@ -115,7 +117,8 @@ def ingest(
             resume=resume,
             on_progress=on_progress,
         )
-    emit({**summary.as_dict(), "notes": events.notes}, as_json=as_json, text=summary_text(summary, env, what))
+    data = {**summary.as_dict(), "notes": events.notes, "next": gaps_command(summary, env)}
+    emit(data, as_json=as_json, text=summary_text(summary, env, what))
     raise typer.Exit(summary.exit_code)
 
 
@@ -207,6 +210,26 @@ def _next_steps(summary: Summary, env: str, what: Sequence[str]) -> Iterator[str
         yield f"  do this       pik ingest {summary.failed_file} --env {env}"
     if summary.conflict + summary.rejected > summary.by_status.get(NOT_SENT, 0) and not summary.dry_run:
         yield "  kept aside    in the raw bucket, below conflicts/ and rejected/: the bytes, with the reason"
+    if command := gaps_command(summary, env):
+        yield "  look at it    is a stretch of it missing?"
+        yield f"    {command}"
+
+
+def gaps_command(summary: Summary, env: str) -> str:
+    """Return the command that looks for gaps in what is stored now, for a shell; empty when there is none to look at.
+
+    Of more than :data:`MOST_DAYS` days, the last ones.
+    """
+    if summary.dry_run or summary.interrupted or summary.stopped or not summary.first_event:
+        return ""
+    last = date.fromisoformat(summary.last_event[:10])
+    end = last if last == date.max else last + timedelta(days=1)
+    start = max(date.fromisoformat(summary.first_event[:10]), end - timedelta(days=min(MOST_DAYS, end.toordinal() - 1)))
+    start = min(start, end - timedelta(days=1))  # of the last day there is
+    one = summary.sources[0] if len(summary.sources) == 1 else ""
+    chosen = {"source": one if one.isprintable() else "", "start": str(start), "end": str(end)}
+    given = (f"-p {shlex.quote(f'{name}={value}')}" for name, value in chosen.items() if value)
+    return f"pik run missing-window --env {env} {' '.join(given)}"
 
 
 @contextmanager

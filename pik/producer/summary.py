@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from pik import events
 from pik.producer.delivery import ACCEPTED, CONFLICT, DUPLICATE, FAILED, HOPELESS, REJECTED, TOO_LARGE, Outcome
 
+MOST_SOURCES = 20
 _SHOWN_PROBLEMS = 20
 # Statuses of what failed that say why for certain: sending again would get the same answer.
 _DECIDED = {TOO_LARGE, *map(str, HOPELESS)}
@@ -44,7 +46,8 @@ class Summary:
     exactly one of them. ``latency_ms``: from an event's first attempt to its answer, retries and waits included; null
     without answers. ``dry_run``: the answers said that nothing was written. ``retried``: events that took more than one
     attempt. ``skipped``: settled by an earlier run, and not among the others. ``too_many_rejected``: that is why it
-    ``stopped``.
+    ``stopped``. ``sources``: of what is stored, at most :data:`MOST_SOURCES` of them, empty for a very long name.
+    ``first_event``, ``last_event``: the earliest and the latest time of what is stored, in the kit's format.
     """
 
     total: int
@@ -67,6 +70,9 @@ class Summary:
     rejects_file: str | None = None
     skipped: int = 0
     too_many_rejected: bool = False
+    sources: tuple[str, ...] = ()
+    first_event: str = ""
+    last_event: str = ""
     problems: tuple[Problem, ...] = field(default=())
 
     @property
@@ -109,6 +115,8 @@ class Tally:
         self._problems: list[Problem] = []
         self._retried = 0
         self._dry_run = False
+        self._sources: set[str] = set()
+        self._first, self._last = "", ""
 
     @property
     def done(self) -> int:
@@ -124,11 +132,20 @@ class Tally:
             self._dry_run = self._dry_run or outcome.answer.get("dry_run") is True
             if outcome.result != FAILED and outcome.attempts:
                 self._latencies[float(f"{outcome.seconds * 1000:.3g}")] += 1
-            if outcome.result not in (ACCEPTED, DUPLICATE):
+            if outcome.result in (ACCEPTED, DUPLICATE):
+                self._note(str(outcome.answer.get("s3_key") or ""), str(outcome.answer.get("event_time") or ""))
+            else:
                 problem = _problem(number, place or f"line {number}", outcome)
                 self._codes[problem.code or problem.status] += 1
                 if len(self._problems) < _SHOWN_PROBLEMS:
                     self._problems.append(problem)
+
+    def _note(self, key: str, time: str) -> None:
+        """Note which source and which time a stored event has, from its answer."""
+        if key and len(self._sources) < MOST_SOURCES:
+            self._sources.add(events.source_of(key))
+        if time:
+            self._first, self._last = min(self._first or time, time), max(self._last, time)
 
     def summary(
         self, *, seconds: float, dry_run: bool, interrupted: bool, stopped: str, failed_file: str | None, **more: Any
@@ -154,6 +171,9 @@ class Tally:
                 interrupted=interrupted,
                 stopped=stopped,
                 failed_file=failed_file,
+                sources=tuple(sorted(self._sources)),
+                first_event=self._first,
+                last_event=self._last,
                 **more,
                 problems=tuple(sorted(self._problems, key=lambda problem: problem.number)),
             )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -9,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pik import producer
+from pik import events, producer
 from pik.cli import ingest as command
 from pik.producer import Outcome, Summary, Tally
 
@@ -71,3 +72,52 @@ def test_many_problems_are_counted_and_few_are_shown() -> None:
     result = run(summary_of(*[REJECTED] * 30))
     assert result.stdout.count("REJECTED") == 5
     assert "and 25 more" in result.stdout
+
+
+def stored(source: str, time: str) -> Outcome:
+    """The answer about an event that is stored."""
+    key = f"raw/{events.hive_path(source, 't', time, 'e')}.json"
+    return Outcome("ACCEPTED", "200", 1, 0.01, {"status": "ACCEPTED", "s3_key": key, "event_time": time})
+
+
+FIRST, LAST = "2026-03-01T10:00:00.000000Z", "2026-03-20T23:59:59.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("summary", "chosen"),
+    [
+        (
+            summary_of(stored("SHOP", LAST), stored("SHOP", FIRST)),
+            ["source=SHOP", "start=2026-03-01", "end=2026-03-21"],
+        ),
+        (summary_of(stored("a b's", FIRST), REJECTED), ["source=a b's", "start=2026-03-01", "end=2026-03-02"]),
+        (summary_of(stored("a", FIRST), stored("b", LAST)), ["start=2026-03-01", "end=2026-03-21"]),
+        (summary_of(stored("x" * 500, FIRST)), ["start=2026-03-01", "end=2026-03-02"]),
+        (summary_of(stored("a\u200bb", FIRST)), ["start=2026-03-01", "end=2026-03-02"]),
+        (
+            summary_of(stored("a", "1970-01-01T00:00:00.000000Z"), stored("b", LAST)),
+            ["start=2025-03-20", "end=2026-03-21"],
+        ),
+        (summary_of(stored("a", "9999-12-31T23:59:59.999999Z")), ["source=a", "start=9999-12-30", "end=9999-12-31"]),
+        (summary_of(stored("a", "0001-01-01T00:00:00.000000Z")), ["source=a", "start=0001-01-01", "end=0001-01-02"]),
+    ],
+)
+def test_what_is_stored_can_be_looked_at_by_the_command_that_is_printed(summary: Summary, chosen: list[str]) -> None:
+    (line,) = [line for line in run(summary, "--env", "local").stdout.splitlines() if "missing-window" in line]
+    words = shlex.split(line)
+    assert words[:5] == ["pik", "run", "missing-window", "--env", "local"]
+    assert words[5:] == [word for value in chosen for word in ("-p", value)]
+    assert json.loads(run(summary, "--json").stdout)["next"] == line.strip()
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        summary_of(REJECTED),
+        summary_of(stored("a", FIRST), dry_run=True),
+        summary_of(stored("a", FIRST), interrupted=True),
+        summary_of(stored("a", FIRST), stopped="HTTP 403: no"),
+    ],
+)
+def test_nothing_is_proposed_to_look_at_before_it_is_all_there(summary: Summary) -> None:
+    assert "missing-window" not in run(summary).stdout
