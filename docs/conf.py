@@ -27,6 +27,7 @@ exclude_patterns = [".*", "*.egg-info", "bench", "notebooks", "pik", "runbooks",
 
 myst_heading_anchors = 3
 highlight_language = "text"  # most blocks are commands with what they are for; Python says so
+napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
