@@ -2,7 +2,7 @@
 
 Each incident happens on an embedded AWS, through the API, and the matching notebook is run headless as its runbook;
 what it records as found is compared with the truth. What is about rhythm, lags and duplicates is also asked in memory
-(:class:`pik.simulate.memory.MemoryWorkbench`), over many more streams, on seeds that no threshold was chosen with.
+(:class:`pik.incidents.memory.MemoryWorkbench`), over many more streams, on seeds that no threshold was chosen with.
 What was found and what the truth says are both sets of texts (a window, an event id with what is wrong with it, a
 message's id), so right and wrong are counted the same way.
 """
@@ -21,9 +21,9 @@ from typing import Any
 
 from bench import report
 from bench.embedded import embedded
-from pik.simulate import make, simulate
-from pik.simulate.memory import MemoryWorkbench
-from pik.simulate.truth import truth
+from pik.incidents import make, simulate
+from pik.incidents.ground_truth import truth
+from pik.incidents.memory import MemoryWorkbench
 
 RESULTS = Path(__file__).parent / "results" / "detection.json"
 DOCS = Path(__file__).parent.parent / "docs" / "incidents.md"
@@ -134,19 +134,19 @@ def _disagreements(found: Found) -> Named:
 
 
 def _gaps(wb: Any, told: Told) -> Found:
-    from pik.workbench.gaps import gaps
+    from pik.workbench.detect.gaps import gaps
 
     return gaps(wb, told["source"], start=told["start"], end=told["end"]).found
 
 
 def _lateness(wb: Any, told: Told) -> Found:
-    from pik.workbench.lateness import lateness
+    from pik.workbench.detect.lateness import lateness
 
     return lateness(wb, told["source"], start=told["start"], end=told["end"]).found
 
 
 def _duplicates(wb: Any, told: Told) -> Found:
-    from pik.workbench.duplicates import duplicates
+    from pik.workbench.detect.duplicates import duplicates
 
     return duplicates(wb, **arrivals(told)).found
 

@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 @contextmanager
 def embedded(phase: str = "processor") -> Iterator[Environment]:
     """Start it, deploy up to a phase, and take it down again."""
-    from pik import local
+    from pik import emulator
     from pik.environments import environment
     from pik.rollout.deploy.deploy import deploy
 
-    before = os.environ.get(local.STATE_VARIABLE)
+    before = os.environ.get(emulator.STATE_VARIABLE)
     with tempfile.TemporaryDirectory(prefix="pik-bench-") as folder:
-        os.environ[local.STATE_VARIABLE] = folder
+        os.environ[emulator.STATE_VARIABLE] = folder
         try:
-            with local.embedded(Path(folder)):
+            with emulator.embedded(Path(folder)):
                 env = environment("local")
                 deploy(env, phase)
                 yield env
         finally:
             if before is None:
-                del os.environ[local.STATE_VARIABLE]
+                del os.environ[emulator.STATE_VARIABLE]
             else:
-                os.environ[local.STATE_VARIABLE] = before
+                os.environ[emulator.STATE_VARIABLE] = before
 
 
 def handler_variables(env: Environment, functions: Sequence[str]) -> dict[str, str]:

@@ -88,7 +88,7 @@ def _slope(samples: list[dict[str, float]]) -> float:
 
 def _sample(seconds: float, done: Counter[str]) -> dict[str, float]:
 
-    from pik.local.instance import processes, recorded, state_dir
+    from pik.emulator.instance import processes, recorded, state_dir
 
     instance = recorded(state_dir())
     assert instance  # noqa: S101 - it runs
@@ -107,7 +107,7 @@ def _sample(seconds: float, done: Counter[str]) -> dict[str, float]:
 @contextmanager
 def _watching_copies() -> Iterator[list[int]]:
     """Keep the most that the copy that writes a snapshot took beside its original, for as long as a block lasts."""
-    from pik.local.instance import recorded, state_dir
+    from pik.emulator.instance import recorded, state_dir
 
     most, instance = [0], recorded(state_dir())
     assert instance  # noqa: S101 - it runs

@@ -14,9 +14,12 @@ import pandas as pd
 from boto3.dynamodb.types import TypeDeserializer
 
 from bench.reading_server import make
-from pik import events
+from pik import (
+    events,
+    frames,
+)
 from pik.environments import Environment
-from pik.workbench import Workbench, frames, metadata, raw  # noqa: F401 - imported before the clock starts
+from pik.workbench import Workbench
 
 OUTPUTS = {"EventsTable": "events", "RawBucket": "raw-bucket"}
 

@@ -126,7 +126,7 @@ def _seed(seed: int, compress: float, without: list[str]) -> dict[str, Any]:
 
 
 def _rollout() -> dict[str, Any]:
-    from pik import local
+    from pik import emulator
 
     began = time.monotonic()
     done, outcomes = threading.Event(), dict[str, str]()
@@ -142,7 +142,7 @@ def _rollout() -> dict[str, Any]:
     finally:
         done.set()
         producer.join()
-    found = local.status()
+    found = emulator.status()
     return {
         "verdict": verdict["verdict"],
         "resumes": resumes,

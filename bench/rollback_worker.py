@@ -35,6 +35,17 @@ def _imported(name: str, *modules: str) -> Any:
     raise ImportError(f"{name} is in none of {', '.join(modules)}")
 
 
+def _module(*names: str) -> Any:
+    """Return the first of the modules that this checkout has."""
+    for name in names:
+        with suppress(ImportError):
+            return importlib.import_module(name)
+    raise ImportError(f"there is none of {', '.join(names)}")
+
+
+EMULATOR = _module("pik.emulator", "pik.local")
+
+
 class Worker:
     """An embedded AWS, and what may be asked of it."""
 
@@ -46,12 +57,12 @@ class Worker:
 
     def start(self) -> dict[str, Any]:
         """Start it, deploy, and send the events of a day."""
-        from pik import local, producer
+        from pik import producer
         from pik.environments import environment
 
         deploy = _imported("deploy", "pik.rollout.deploy.deploy", "pik.rollout.deploy")
 
-        local.up(self.folder, owner=os.getpid())
+        EMULATOR.up(self.folder, owner=os.getpid())
         self.env = environment("local")
         deploy(self.env, "processor")
         if not producer.send(producer.load("flights:2013-01-01"), self.env).safe:
@@ -64,11 +75,10 @@ class Worker:
         Through the API it takes minutes for 300,000 rows. What is in memory afterwards is the same: the emulator keeps
         an item as it came in.
         """
-        from pik import local
         from pik.environments import environment
 
         names = {name: self.env.outputs()[name] for name in TABLES}
-        local.down(self.folder)
+        EMULATOR.down(self.folder)
         self.rows, self.expiring = rows, time.time() + 60
         newest = max(path for path in (self.folder / "snapshots").glob("*") if path.name.isdigit())
         saved = json.loads((newest / "dynamodb.json").read_text())
@@ -80,7 +90,7 @@ class Worker:
                     table["items"].setdefault(pk, {})[sk] = item
                 table["ItemCount"] += rows
         (newest / "dynamodb.json").write_text(json.dumps(saved))
-        local.up(self.folder, owner=os.getpid())
+        EMULATOR.up(self.folder, owner=os.getpid())
         self.env = environment("local")
         return {"rows": {name: self._count(name) for name in TABLES}}
 
@@ -194,10 +204,8 @@ class Worker:
 
 def main() -> None:
     """Do what each line says until there is none."""
-    from pik import local
-
     with tempfile.TemporaryDirectory(prefix="pik-bench-") as folder:
-        os.environ[local.STATE_VARIABLE] = folder
+        os.environ[EMULATOR.STATE_VARIABLE] = folder
         worker = Worker(Path(folder))
         try:
             for line in sys.stdin:
@@ -206,7 +214,7 @@ def main() -> None:
                     answer = getattr(worker, order.pop("do"))(**order)
                 print(json.dumps(answer), flush=True)
         finally:
-            local.down(folder)
+            EMULATOR.down(folder)
 
 
 if __name__ == "__main__":

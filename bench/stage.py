@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from bench.embedded import handler_variables
-from pik import local, producer, project
+from pik import emulator, producer, project
 from pik.environments import Environment, environment
 from pik.errors import AwsError
 from pik.rollout.deploy.deploy import deploy
@@ -98,12 +98,12 @@ class Target:
 @contextmanager
 def stage(say: Callable[[str], None]) -> Iterator[tuple[Target, Target]]:
     """Start an embedded AWS with both stacks and yield (project, naive); everything is gone afterwards."""
-    before = os.environ.get(local.STATE_VARIABLE)
+    before = os.environ.get(emulator.STATE_VARIABLE)
     with tempfile.TemporaryDirectory(prefix="pik-bench-") as folder:
-        os.environ[local.STATE_VARIABLE] = folder
+        os.environ[emulator.STATE_VARIABLE] = folder
         try:
             say("embedded AWS of its own")
-            with local.embedded(folder):
+            with emulator.embedded(folder):
                 where = environment("local")
                 say("deploy the project, phase ingest")
                 # The throttles protect a bill; here they would be what is measured.
@@ -113,9 +113,9 @@ def stage(say: Callable[[str], None]) -> Iterator[tuple[Target, Target]]:
                 yield ours, _naive(where, ours)
         finally:
             if before is None:
-                del os.environ[local.STATE_VARIABLE]
+                del os.environ[emulator.STATE_VARIABLE]
             else:
-                os.environ[local.STATE_VARIABLE] = before
+                os.environ[emulator.STATE_VARIABLE] = before
 
 
 def _project(where: Environment) -> Target:

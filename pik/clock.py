@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pik.environments import Environment
 
 if TYPE_CHECKING:
-    from pik.local.realism.settings import Settings
+    from pik.emulator.realism.settings import Settings
 
 # A request that is signed by a clock further off is refused, so no producer's clock is further off than this:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
@@ -54,8 +54,8 @@ def lateness(environment: Environment) -> float:
 
 def _realism(environment: Environment) -> Settings | None:
     """Return the settings of the realism mode that an embedded AWS is in; None without it."""
-    from pik.local.instance import recorded, state_dir
-    from pik.local.realism.settings import Settings
+    from pik.emulator.instance import recorded, state_dir
+    from pik.emulator.realism.settings import Settings
 
     found = recorded(state_dir())
     if found is None or found.endpoint != environment.endpoint or not found.realism:

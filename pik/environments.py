@@ -223,7 +223,7 @@ def environment(name: str) -> Environment:
     """
     found = config(name)
     if found.platform == "embedded":
-        from pik.local import running
+        from pik.emulator import running
 
         instance = running()
         return Environment(name, found.region or instance.region, instance.endpoint, found)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pik import local
+from pik import emulator
 from pik.environments import Environment, environment
 
 NEED_THE_STACK = [Path(__file__).parent / name for name in ("stack", "faults", "hostile")]
@@ -40,9 +40,9 @@ def embedded_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environme
     """The environment ``local`` on an embedded AWS that lives as long as the file's tests."""
     state = tmp_path_factory.mktemp("embedded")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(local.STATE_VARIABLE, str(state))
-        patch.setenv(local.OWNER_VARIABLE, str(os.getpid()))  # also for what a test starts anew
-        with local.embedded(state):
+        patch.setenv(emulator.STATE_VARIABLE, str(state))
+        patch.setenv(emulator.OWNER_VARIABLE, str(os.getpid()))  # also for what a test starts anew
+        with emulator.embedded(state):
             yield environment("local")
 
 

@@ -220,7 +220,7 @@ class Stores:
         0 without data points. CloudWatch answers at most 1,440 points a question, and older ones prove nothing.
         """
         if self.environment.embedded:
-            from pik.local.metrics import extract_metrics
+            from pik.emulator.metrics import extract_metrics
 
             extract_metrics(self.environment)
         now = clock.now(self.environment)

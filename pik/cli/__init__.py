@@ -50,7 +50,7 @@ app = typer.Typer(
 # A command imports much and makes little garbage. Looking for it after every 700 objects, and once more at the end,
 # took 0.4 of the 1.3 seconds of CPU of `pik status`.
 _GARBAGE = 100_000
-_STATE = "PIK_LOCAL_STATE"  # as pik.local.instance has it, whose import a help text does not wait for
+_STATE = "PIK_LOCAL_STATE"  # as pik.emulator.instance has it, whose import a help text does not wait for
 MODULES = (
     local,
     plan,

@@ -43,27 +43,27 @@ def demo(
     earlier demo's data is deleted unless somebody has opened it since; then it is put aside. Its last lines say how to
     open what it left.
     """
-    from pik import local
-    from pik.local import demo as demos
+    from pik import emulator
+    from pik.emulator import demo as demos
     from pik.runbooks import load
 
     started = time.monotonic()
     book, parameters = load("rollout"), {"events": events, "rehearse_rollback": "true"}
     _check(book, parameters)
-    state = local.demo_state()
+    state = emulator.demo_state()
     begun = demos.begin(state, owner=0 if keep else os.getpid())
     if begun.kept:
         console.print(f"! an earlier demo's data was opened since: it is in {_shown(begun.kept)} now", soft_wrap=True)
     try:
         port = begun.info.port
         console.print(f"✓ embedded AWS on 127.0.0.1:{port}, IAM enforced, state in {_shown(state)}", soft_wrap=True)
-        os.environ[local.STATE_VARIABLE] = str(state)  # for the notebooks' kernels and for what they start
+        os.environ[emulator.STATE_VARIABLE] = str(state)  # for the notebooks' kernels and for what they start
         code = _rollout(book, parameters)
         found = _leave_something(state) if incident and code == 0 else None
     finally:
         if not keep:
-            local.down(state)
-    for line in describe_realism(None if keep else local.last_realism(state)):
+            emulator.down(state)
+    for line in describe_realism(None if keep else emulator.last_realism(state)):
         console.print(line, markup=False, soft_wrap=True)
     if not keep:
         console.print(f"  took     {time.monotonic() - started:.0f} s, no process left")
@@ -87,7 +87,7 @@ def _check(book: Runbook, parameters: dict[str, str]) -> None:
 def _leave_something(state: Path) -> dict[str, Any] | None:
     """Make an incident happen, and return where to look for it; that it did not happen fails no demo."""
     from pik.errors import PikError
-    from pik.simulate import simulate
+    from pik.incidents import simulate
 
     try:
         return simulate("local", *INCIDENT, say=console.print, path=state / "truth.json")
@@ -99,7 +99,7 @@ def _leave_something(state: Path) -> dict[str, Any] | None:
 def next_steps(state: Path, *, failed: bool = False, incident: dict[str, Any] | None = None) -> list[str]:
     """Return the demo's last lines: the commands that open what it left, or that go on with it when it failed.
 
-    ``incident``: what :func:`pik.simulate.simulate` says of the one that was left to be found.
+    ``incident``: what :func:`pik.incidents.simulate` says of the one that was left to be found.
     """
     pik = "pik" if shutil.which("pik") else _shown(Path(sys.executable).with_name("pik"))
     shown = _shown(state)

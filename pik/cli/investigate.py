@@ -53,7 +53,7 @@ def reconcile(start: Start, end: End, env: EnvOption = "local", as_json: JsonOpt
     Exit codes: 0 all stores agree, 4 they do not.
     """
     wb = _connect(env)
-    from pik.workbench import reconcile as module
+    from pik.workbench.consistency import reconcile as module
 
     found = module.reconcile(wb, start, end, progress=None if as_json else _tell)
     data = {"clean": found.clean, "counts": found.counts, "compared": found.compared, "found": found.found}
@@ -78,7 +78,7 @@ def reindex(
 ) -> None:
     """Rebuild lost rows from the raw objects. Of the events and dedupe tables; shows first, never overwrites."""
     wb = _connect(env)
-    from pik.workbench import reindex as module
+    from pik.workbench.consistency import reindex as module
 
     done = module.reindex(wb, start, end, apply=apply, progress=None if as_json else _tell)
     if as_json:

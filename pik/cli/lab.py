@@ -33,7 +33,7 @@ def lab(
     state: StateOption = None,
 ) -> None:
     """Open the notebooks in JupyterLab. On 127.0.0.1 with a token; Ctrl-C stops it, and what it started."""
-    from pik import errors, local, project
+    from pik import emulator, errors, project
 
     notebooks = folder or project.NOTEBOOKS
     if not notebooks.is_dir():
@@ -41,8 +41,8 @@ def lab(
             f"no such folder: {notebooks}", next_step="--folder takes a folder that exists; without it: notebooks/"
         )
     signal.signal(signal.SIGTERM, _interrupt)
-    info = local.up(state, owner=os.getpid())
-    os.environ[local.STATE_VARIABLE] = info.state_dir  # the kernels work on the same
+    info = emulator.up(state, owner=os.getpid())
+    os.environ[emulator.STATE_VARIABLE] = info.state_dir  # the kernels work on the same
     typer.echo(f"✓ embedded AWS on 127.0.0.1:{info.port}" + (" (ran already)" if info.already_running else ""))
     if state is None and (hint := demo_hint("lab")):
         typer.echo(hint)
@@ -50,8 +50,8 @@ def lab(
         code = _serve(_command(port, browser, notebooks))
     finally:
         if not info.already_running:
-            local.down(info.state_dir)
-            said = ["✓ embedded AWS stopped, state saved", *describe_realism(local.last_realism(info.state_dir))]
+            emulator.down(info.state_dir)
+            said = ["✓ embedded AWS stopped, state saved", *describe_realism(emulator.last_realism(info.state_dir))]
             typer.echo("\n".join(said))
     raise typer.Exit(code if code > 0 else 0)
 

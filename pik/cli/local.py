@@ -16,8 +16,8 @@ from pik import errors
 from pik.cli.output import JsonOption, console, emit
 
 if TYPE_CHECKING:
-    from pik.local import Status
-    from pik.local.realism import Settings
+    from pik.emulator import Status
+    from pik.emulator.realism import Settings
 
 StateOption = Annotated[
     Path | None,
@@ -64,7 +64,7 @@ def up(
     as_json: JsonOption = False,
 ) -> None:
     """Start it, or say where it runs already. State of earlier runs is there again."""
-    from pik.local import STATE_VARIABLE, state_dir, up
+    from pik.emulator import STATE_VARIABLE, state_dir, up
 
     info = up(state, realism=_realism(realism, compress, without or [], fail_resource, region))
     verb = "runs already" if info.already_running else "is up"
@@ -83,7 +83,7 @@ def up(
 @local.command()
 def down(state: StateOption = None, as_json: JsonOption = False) -> None:
     """Stop it and everything it started. Its state is kept; a later `up` continues with it."""
-    from pik.local import down, last_realism
+    from pik.emulator import down, last_realism
 
     stopped = down(state)
     report = last_realism(state) if stopped else None
@@ -94,7 +94,7 @@ def down(state: StateOption = None, as_json: JsonOption = False) -> None:
 @local.command()
 def status(state: StateOption = None, as_json: JsonOption = False) -> None:
     """Say whether it runs, where, since when, and how much it holds. Changes nothing."""
-    from pik.local import status
+    from pik.emulator import status
 
     now = status(state)
     emit(asdict(now), as_json=as_json, text=_describe(now))
@@ -107,7 +107,7 @@ def reset(
     as_json: JsonOption = False,
 ) -> None:
     """Stop it and delete everything in it. Stack, tables, objects, queues, logs; cannot be undone."""
-    from pik.local import reset, state_dir
+    from pik.emulator import reset, state_dir
 
     if not yes:
         if not sys.stdin.isatty():
@@ -125,7 +125,7 @@ def reset(
 
 def demo_hint(command: str) -> str:
     """Return how to open what the demo left, while ``local`` has nothing saved; an empty text otherwise."""
-    from pik.local import demo_state, state_dir
+    from pik.emulator import demo_state, state_dir
 
     own, demo = (any((state / "snapshots").glob("*")) for state in (state_dir(), demo_state()))
     if own or not demo:
@@ -136,7 +136,7 @@ def demo_hint(command: str) -> str:
 def _realism(
     seed: int | None, compress: float, without: list[str], fail_resource: int, region: str | None
 ) -> Settings | None:
-    from pik.local.realism import REGION, Settings, only
+    from pik.emulator.realism import REGION, Settings, only
 
     if seed is None:
         if compress != 1 or without or fail_resource:
@@ -151,7 +151,7 @@ def _realism(
 
 
 def _describe_mode(text: str) -> str:
-    from pik.local.realism import Settings, only
+    from pik.emulator.realism import Settings, only
     from pik.partitions import partition
 
     settings = Settings.parse(text)

@@ -33,7 +33,7 @@ def simulate(
     that is for you to find; the answer is in a file below .pik/incidents, and nowhere in the environment. --json prints
     where to look, not what is wrong.
     """
-    from pik.simulate import simulate, truth_path
+    from pik.incidents import simulate, truth_path
 
     told = simulate(env, name, seed, say=console.print)
     path = truth_path(env, name, seed)

@@ -107,8 +107,8 @@ class Ledger:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The entries as :data:`pik.workbench.frames.LEDGER`; ``df.attrs["problems"]`` has a sentence for each."""
-        from pik.workbench import frames
+        """The entries as :data:`pik.frames.LEDGER`; ``df.attrs["problems"]`` has a sentence for each."""
+        from pik import frames
 
         columns = ("number", "time", "kind", "verdict", "phase", "sentence", "by", "run", "hash")
         rows: list[dict[str, Any]] = [
@@ -198,7 +198,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 def _records(where: Store) -> tuple[list[Record], list[Problem]]:
     """Return the records, and what lies among them that is none."""
-    from pik.workbench.objects import Objects
+    from pik.aws.objects import Objects
 
     listed: dict[int, list[dict[str, Any]]] = {}
     stray: dict[str, Problem] = {}
@@ -249,7 +249,7 @@ def _protection(where: Store) -> Iterator[Problem]:
 
 
 def _hashes(where: Store, found: tuple[Entry, ...]) -> dict[str, str | None]:
-    from pik.workbench.objects import Object, Objects
+    from pik.aws.objects import Object, Objects
 
     def hashed(_: str, file: Object | None) -> str | None:
         return hashlib.sha256(file.body).hexdigest() if file else None

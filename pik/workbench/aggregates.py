@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pik import events
+from pik import events, frames
 from pik.aws.reading import Stores
 from pik.aws.stack import aws_errors
 from pik.events import Event
 from pik.pipeline.aggregators import fold
 from pik.replays.records import Replay
 from pik.replays.versions import contributions, stored
-from pik.workbench import frames
 from pik.workbench.replays import known
 from pik.workbench.versions import (
     CONTRIBUTIONS,
@@ -48,7 +47,7 @@ def aggregates(
     replay: str | None = None,
     include_probes: bool = False,
 ) -> pd.DataFrame:
-    """Return aggregate versions as a frame (:data:`pik.workbench.frames.AGGREGATES`), and ``state.…`` columns.
+    """Return aggregate versions as a frame (:data:`pik.frames.AGGREGATES`), and ``state.…`` columns.
 
     Arguments, errors and an example: :meth:`pik.workbench.Workbench.aggregates`.
     """

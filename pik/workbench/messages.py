@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pik import events
+from pik import events, frames
 from pik.aws import queue_peek as looking
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
-from pik.workbench import frames
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
 
 _PARALLEL = 16
 
-#: :data:`pik.workbench.frames.MESSAGES`, and how the row is known: ``basis`` is ``expected`` (sent and not counted yet,
+#: :data:`pik.frames.MESSAGES`, and how the row is known: ``basis`` is ``expected`` (sent and not counted yet,
 #: from the tables), ``logged`` (from the processor's log) or ``received`` (a live look).
 MESSAGES = pa.schema([*frames.MESSAGES, ("basis", pa.string()), ("age_s", pa.float64())])
 #: :data:`MESSAGES`, the id the message had in the queue, and whether the fault is mended: ``mended`` is true when the

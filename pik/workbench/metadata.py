@@ -27,12 +27,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pik import events as keys
+from pik import frames
 from pik.aws import batch
 from pik.aws.dynamodb import PARALLEL, Progress, Reader, Request
 from pik.aws.stack import aws_errors
 from pik.errors import Refused, UsageError
 from pik.text import named
-from pik.workbench import frames, times
+from pik.workbench import times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +95,7 @@ def events(
     limit: int = LIMIT,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Return arrivals (:data:`pik.workbench.frames.EVENTS`, or some of its columns), in the order of event time.
+    """Return arrivals (:data:`pik.frames.EVENTS`, or some of its columns), in the order of event time.
 
     Arguments, errors and an example: :meth:`pik.workbench.Workbench.events`.
     """

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from pik.workbench.duplicates import Duplicates
-    from pik.workbench.explanation import Explanation
-    from pik.workbench.gap_search import GapSearch
-    from pik.workbench.gaps import Gaps
-    from pik.workbench.lateness import Lateness
-    from pik.workbench.reconcile import Reconciliation
+    from pik.workbench.consistency.explanation import Explanation
+    from pik.workbench.consistency.reconcile import Reconciliation
+    from pik.workbench.detect.duplicates import Duplicates
+    from pik.workbench.detect.gap_search import GapSearch
+    from pik.workbench.detect.gaps import Gaps
+    from pik.workbench.detect.lateness import Lateness
     from pik.workbench.workbench import Workbench
 
 
@@ -47,7 +47,7 @@ class Questions:
         Example:
             >>> wb.explain("90fdc0d0…").became                         # doctest: +SKIP
         """
-        from pik.workbench import explain
+        from pik.workbench.consistency import explain
 
         return explain.explain(self._wb, event_id, logs_since=logs_since)
 
@@ -78,7 +78,7 @@ class Questions:
         Example:
             >>> wb.gaps("UA", start="2013-01-01", end="2013-01-15").frame  # doctest: +SKIP
         """
-        from pik.workbench import gaps
+        from pik.workbench.detect import gaps
 
         return gaps.gaps(self._wb, source, event_type, start=start, end=end, expected=expected, arrivals=arrivals)
 
@@ -103,7 +103,8 @@ class Questions:
         Example:
             >>> wb.search_gaps(start="2013-01-01", end="2013-01-15").frame  # doctest: +SKIP
         """
-        from pik.workbench import gap_search, times
+        from pik.workbench import times
+        from pik.workbench.detect import gap_search
 
         begin, stop = times.moment(start, "start"), times.moment(end, "end")
         return gap_search.search(self._wb, source, event_type, start=begin, end=stop)
@@ -133,7 +134,7 @@ class Questions:
         Example:
             >>> wb.lateness("UA", start="2013-01-01", end="2013-01-02").sentences  # doctest: +SKIP
         """
-        from pik.workbench import lateness
+        from pik.workbench.detect import lateness
 
         return lateness.lateness(self._wb, source, event_type, start=start, end=end, arrivals=arrivals)
 
@@ -162,7 +163,7 @@ class Questions:
         Example:
             >>> wb.duplicates(start="2026-11-23", end="2026-11-24").sentences  # doctest: +SKIP
         """
-        from pik.workbench import duplicates
+        from pik.workbench.detect import duplicates
 
         return duplicates.duplicates(self._wb, start=start, end=end, source=source, entity=entity, arrivals=arrivals)
 
@@ -171,7 +172,7 @@ class Questions:
     ) -> Reconciliation:
         """Compare raw objects, metadata, dedupe rows, replays and aggregates for the events of [start, end).
 
-        Every disagreement is classified; the kinds and what each means stand in :mod:`pik.workbench.reconcile`.
+        Every disagreement is classified; :mod:`pik.workbench.consistency.reconcile` says what each kind means.
 
         Args:
             start: event time, included; RFC 3339, a day, or an aware datetime.
@@ -186,7 +187,7 @@ class Questions:
             >>> wb.reconcile("2013-01-01", "2013-01-02").clean         # doctest: +SKIP
             True
         """
-        from pik.workbench import reconcile
+        from pik.workbench.consistency import reconcile
 
         return reconcile.reconcile(self._wb, start, end, progress=progress)
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pik import frames
 from pik.aws import queue_peek as looking
 from pik.aws.inventory import queue_counts
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.replays.outstanding import outstanding
-from pik.workbench import frames, redriving
+from pik.workbench import redriving
 from pik.workbench.messages import DEAD_LETTERS, MESSAGES, judged, message_row
 from pik.workbench.redriving import Redrive
 from pik.workbench.telemetry import logs

@@ -10,10 +10,11 @@ import pandas as pd
 import pyarrow as pa
 
 from pik import events as keys
+from pik import frames
 from pik.aws import stored
+from pik.aws.objects import Object
 from pik.errors import UsageError
-from pik.workbench import frames, metadata
-from pik.workbench.objects import Object
+from pik.workbench import metadata
 
 if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
@@ -35,7 +36,7 @@ def raw(
     verify: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
-    """Return one row for each raw object behind ``what``: :data:`pik.workbench.frames.RAW`, then the payload.
+    """Return one row for each raw object behind ``what``: :data:`pik.frames.RAW`, then the payload.
 
     Arguments, errors and an example: :meth:`pik.workbench.Workbench.raw`.
     """

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pik import events, project
+from pik import events, frames, project
 from pik.aws import queue_peek as looking
 from pik.aws.stack import aws_errors
 from pik.errors import Refused, UsageError
-from pik.workbench import frames, messages
+from pik.workbench import messages
 
 if TYPE_CHECKING:
     import pandas as pd

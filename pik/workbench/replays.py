@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pik import events
+from pik import events, frames
 from pik.aws.stack import aws_errors
 from pik.replays import reading
 from pik.replays.records import Replay
-from pik.workbench import frames
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pik.workbench.workbench import Workbench
 
-#: :data:`pik.workbench.frames.REPLAYS`, and ``expected``: events that the replay's aggregates must count in all;
+#: :data:`pik.frames.REPLAYS`, and ``expected``: events that the replay's aggregates must count in all;
 #: ``days``: the same by day of the event, as JSON.
 REPLAYS = pa.schema([*frames.REPLAYS, ("expected", pa.int64()), ("days", pa.string())])
 

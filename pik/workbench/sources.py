@@ -14,10 +14,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from pik import events
+from pik import events, frames
+from pik.aws.objects import in_parallel
 from pik.aws.stack import aws_errors
-from pik.workbench import frames
-from pik.workbench.objects import in_parallel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +85,7 @@ class Folders:
 
 
 def sources(wb: Workbench, source: str | None = None, *, most: int = MOST) -> pd.DataFrame:
-    """Return the streams that have raw objects (:data:`pik.workbench.frames.SOURCES`), by source and type.
+    """Return the streams that have raw objects (:data:`pik.frames.SOURCES`), by source and type.
 
     Arguments, errors and an example: :meth:`pik.workbench.Workbench.sources`.
     """

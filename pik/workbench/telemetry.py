@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pik import events
+from pik import events, frames
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.text import named
-from pik.workbench import frames
 from pik.workbench.log_lines import FUNCTIONS, LIMIT, lines
 from pik.workbench.times import moment
 
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
 
     from pik.workbench.workbench import Workbench
 
-#: :data:`pik.workbench.frames.METRICS`, and the metric's ``namespace``, ``dimensions`` (JSON) and ``period`` (seconds).
+#: :data:`pik.frames.METRICS`, and the metric's ``namespace``, ``dimensions`` (JSON) and ``period`` (seconds).
 METRICS = pa.schema([*frames.METRICS, ("namespace", pa.string()), ("dimensions", pa.string()), ("period", pa.int64())])
-#: :data:`pik.workbench.frames.LOGS`, and the fields that explain a message: ``replay_id``, ``message_id``, ``code``,
+#: :data:`pik.frames.LOGS`, and the fields that explain a message: ``replay_id``, ``message_id``, ``code``,
 #: ``reason``; ``function_request_id`` is Lambda's own.
 LOGS = pa.schema(
     [
@@ -61,7 +60,7 @@ def metrics(
         raise UsageError(f"period={period}", reason="a multiple of 60 seconds, at least 60", next_step="period=60")
     since, until = window(start, end)
     if wb.environment.embedded:
-        from pik.local.metrics import extract_metrics
+        from pik.emulator.metrics import extract_metrics
 
         extract_metrics(wb.environment)
     with aws_errors(wb.environment, f"read the metric {name}"):

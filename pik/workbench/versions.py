@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pik import frames
 from pik.errors import UsageError
-from pik.workbench import frames
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from pik.aws.objects import Objects
     from pik.aws.reading import Stores
     from pik.workbench.aggregates import AggregateDiff
-    from pik.workbench.objects import Objects
     from pik.workbench.queues import DeadLetters, Queue
 
 
@@ -89,7 +89,7 @@ class Workbench(Questions):
             progress: is called with a sentence after each page, such as ``print``.
 
         ``df.attrs``: ``consumed_capacity`` (read capacity units), ``requests``, ``rows_read``, ``query`` (what was
-        read). Columns: ``pik.workbench.frames.EVENTS``.
+        read). Columns: ``pik.frames.EVENTS``.
 
         Raises:
             UsageError: a time, a duration or a status that is none.
@@ -152,8 +152,8 @@ class Workbench(Questions):
 
     @cached_property
     def objects(self) -> Objects:
-        """The raw bucket's objects, many at a time (:mod:`pik.workbench.objects`)."""
-        from pik.workbench.objects import Objects
+        """The raw bucket's objects, many at a time (:mod:`pik.aws.objects`)."""
+        from pik.aws.objects import Objects
 
         return Objects(self.environment, self.outputs["RawBucket"])
 
@@ -222,7 +222,7 @@ class Workbench(Questions):
         Example:
             >>> wb.sql("SELECT count(*) n FROM raw WHERE event_date = '2013-01-01' GROUP BY source")  # doctest: +SKIP
         """
-        from pik.workbench import sql
+        from pik.workbench.sql import query as sql
 
         return sql.sql(self, query, engine=engine, max_bytes=max_bytes, progress=progress)
 

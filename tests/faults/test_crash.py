@@ -150,9 +150,9 @@ def killer(embedded_env: Environment, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def ingest_workers() -> list[int]:
     """Return the process ids of this embedded AWS's ingest workers, found by where they run."""
-    from pik import local
+    from pik import emulator
 
-    state, found = str(local.state_dir()), []
+    state, found = str(emulator.state_dir()), []
     for process in Path("/proc").iterdir():
         try:
             where = os.readlink(process / "cwd") if process.name.isdigit() else ""

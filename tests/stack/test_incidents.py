@@ -8,7 +8,7 @@ import pytest
 from bench import detection
 from pik.environments import Environment
 from pik.errors import Refused
-from pik.simulate import NAMES, simulate
+from pik.incidents import NAMES, simulate
 from tests.conftest import Deploy
 
 SEEDS = (101, 102)

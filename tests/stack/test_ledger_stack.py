@@ -15,7 +15,7 @@ import nbformat
 import pytest
 
 import pik
-from pik import ledger, local, project, runbooks
+from pik import emulator, ledger, project, runbooks
 from pik.aws import stack
 from pik.config import CONFIG_VARIABLE
 from pik.environments import Environment, environment
@@ -120,8 +120,8 @@ def test_writers_who_meet_never_share_a_number(env: Environment) -> None:
 def test_the_ledger_is_the_same_after_a_restart(env: Environment) -> None:
     receipt = add(env).receipt
 
-    local.down()
-    local.up()
+    emulator.down()
+    emulator.up()
 
     assert flaws(environment("local"), receipt) == []
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pik import local
+from pik import emulator
 from pik.aws import signed
+from pik.emulator.metrics import extract_metrics
 from pik.environments import Environment
-from pik.local.metrics import extract_metrics
 
 Deploy = Callable[[str], dict[str, str]]
 
@@ -33,23 +33,23 @@ def ingest(env: Environment, outputs: dict[str, str], entity: str) -> dict[str, 
     return dict(answer.json())
 
 
-def restart_cleanly() -> local.Info:
-    local.down()
-    return local.up()
+def restart_cleanly() -> emulator.Info:
+    emulator.down()
+    return emulator.up()
 
 
-def crash_and_restart() -> local.Info:
-    snapshots, began = local.state_dir() / "snapshots", time.time()
+def crash_and_restart() -> emulator.Info:
+    snapshots, began = emulator.state_dir() / "snapshots", time.time()
     while not any(snapshot.stat().st_mtime > began for snapshot in snapshots.glob("[0-9]*")):
         assert time.time() < began + 60, "it did not save although it was quiet"
         time.sleep(0.2)
-    os.kill(local.up().pid, signal.SIGKILL)
-    return local.up()
+    os.kill(emulator.up().pid, signal.SIGKILL)
+    return emulator.up()
 
 
 @pytest.mark.parametrize("restart", [restart_cleanly, crash_and_restart])
 def test_the_stack_works_on_after_a_restart(
-    embedded_env: Environment, deployed: Deploy, restart: Callable[[], local.Info]
+    embedded_env: Environment, deployed: Deploy, restart: Callable[[], emulator.Info]
 ) -> None:
     outputs = deployed("ingest")
     entity = f"N-{restart.__name__}"

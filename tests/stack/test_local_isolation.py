@@ -15,7 +15,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from pik import local
+from pik import emulator
 from pik.environments import Environment
 
 
@@ -49,7 +49,7 @@ def test_it_listens_on_loopback_only(embedded_env: Environment) -> None:
     import psutil
 
     port = urlsplit(str(embedded_env.endpoint)).port
-    pid = local.up().pid
+    pid = emulator.up().pid
     listening = [c.laddr for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN]
 
     assert [(address.ip, address.port) for address in listening] == [("127.0.0.1", port)]
@@ -156,7 +156,7 @@ def test_its_processes_inherit_nothing_from_the_shell(monkeypatch: pytest.Monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "leaked")
     monkeypatch.setenv("PIK_TEST_SECRET", "leaked")
 
-    with local.embedded(tmp_path) as info:
+    with emulator.embedded(tmp_path) as info:
         environ = psutil.Process(info.pid).environ()
 
     assert "leaked" not in environ.values()

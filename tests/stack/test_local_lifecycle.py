@@ -20,20 +20,20 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pik import errors, local
+from pik import emulator, errors
+from pik.emulator import demo
+from pik.emulator.instance import is_marked, processes, recorded
+from pik.emulator.realism import REGION
 from pik.environments import Environment
-from pik.local import demo
-from pik.local.instance import is_marked, processes, recorded
-from pik.local.realism import REGION
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "state"
-    local.down(tmp_path / "state")
+    emulator.down(tmp_path / "state")
 
 
-def reach(info: local.Info) -> Environment:
+def reach(info: emulator.Info) -> Environment:
     return Environment("local", REGION, info.endpoint)
 
 
@@ -115,19 +115,19 @@ def sleeping_lambda(env: Environment) -> None:
 
 
 def test_up_then_down_leaves_no_process_and_keeps_the_state(state: Path) -> None:
-    info = local.up(state)
+    info = emulator.up(state)
     assert not info.already_running
-    assert local.running_endpoint(state) == info.endpoint
+    assert emulator.running_endpoint(state) == info.endpoint
     put_something(reach(info))
     mark = nonce(state)
 
-    assert local.down(state) is True
+    assert emulator.down(state) is True
 
     assert processes(mark) == []
     assert not (state / "tmp").exists()
     with pytest.raises(errors.AwsError, match="not running"):
-        local.running_endpoint(state)
-    again = local.up(state)
+        emulator.running_endpoint(state)
+    again = emulator.up(state)
     assert again.note == ""
     assert again.port == info.port
     assert_something(reach(again))
@@ -135,58 +135,58 @@ def test_up_then_down_leaves_no_process_and_keeps_the_state(state: Path) -> None
 
 def test_up_twice_is_one_instance(state: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        infos = list(pool.map(lambda _: local.up(state), range(4)))
+        infos = list(pool.map(lambda _: emulator.up(state), range(4)))
 
     assert len({info.pid for info in infos}) == 1
     assert sorted(info.already_running for info in infos) == [False, True, True, True]
 
 
 def test_down_ends_a_lambda_in_the_middle_of_its_work(state: Path) -> None:
-    env = reach(local.up(state))
+    env = reach(emulator.up(state))
     put_something(env)
     sleeping_lambda(env)
     mark = nonce(state)
     assert len(processes(mark)) > 2  # itself, its guard, a worker
 
     began = time.monotonic()
-    local.down(state)
+    emulator.down(state)
 
     assert processes(mark) == []
     assert time.monotonic() - began < 55  # it did not wait for the invocation
-    again = local.up(state)
+    again = emulator.up(state)
     assert again.note == ""  # it did save
     assert_something(reach(again))
 
 
 def test_after_a_crash_nothing_outlives_it_and_up_continues_from_the_saved_state(state: Path) -> None:
-    info = local.up(state)
+    info = emulator.up(state)
     put_something(reach(info))
-    until(lambda: local.status(state).saved)
+    until(lambda: emulator.status(state).saved)
     sleeping_lambda(reach(info))
     mark = nonce(state)
 
     os.kill(info.pid, signal.SIGKILL)
 
     until(lambda: not processes(mark), seconds=5)  # without anybody's help: its guard saw it die
-    assert "without being stopped" in local.status(state).note
-    again = local.up(state)
+    assert "without being stopped" in emulator.status(state).note
+    again = emulator.up(state)
     assert "uncleanly" in again.note
     assert "ahead of the tables" in again.note
     assert_something(reach(again))
 
 
 def test_up_right_after_a_crash(state: Path) -> None:
-    info = local.up(state)
+    info = emulator.up(state)
     os.kill(info.pid, signal.SIGKILL)
 
-    again = local.up(state)
+    again = emulator.up(state)
 
     assert again.pid != info.pid
     reach(again).client("sts").get_caller_identity()
 
 
 def test_a_crash_of_the_guard_and_the_launcher_is_cleaned_up_by_the_next_up(state: Path) -> None:
-    sleeping_lambda(reach(local.up(state)))
+    sleeping_lambda(reach(emulator.up(state)))
     mark = nonce(state)
     first = processes(mark)
     for pid in sorted(first)[:2]:  # launcher and guard together: now only the worker is left
@@ -194,26 +194,26 @@ def test_a_crash_of_the_guard_and_the_launcher_is_cleaned_up_by_the_next_up(stat
     for pid in sorted(first)[:2]:
         os.kill(pid, signal.SIGKILL)
 
-    local.up(state)
+    emulator.up(state)
 
     assert not [pid for pid in first if is_marked(pid, mark)]
 
 
 def test_a_terminate_signal_saves_like_down(state: Path) -> None:
-    info = local.up(state)
+    info = emulator.up(state)
     put_something(reach(info))
     mark = nonce(state)
 
     os.kill(info.pid, signal.SIGTERM)
 
     until(lambda: not processes(mark))
-    again = local.up(state)
+    again = emulator.up(state)
     assert again.note == ""
     assert_something(reach(again))
 
 
 def test_two_checkouts_side_by_side(tmp_path: Path) -> None:
-    with local.embedded(tmp_path / "one") as one, local.embedded(tmp_path / "two") as two:
+    with emulator.embedded(tmp_path / "one") as one, emulator.embedded(tmp_path / "two") as two:
         reach(one).client("s3").create_bucket(Bucket="only-in-one")
 
         assert one.port != two.port
@@ -221,15 +221,15 @@ def test_two_checkouts_side_by_side(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_avoided(tmp_path: Path, state: Path) -> None:
-    with local.embedded(tmp_path / "other") as other:
+    with emulator.embedded(tmp_path / "other") as other:
         state.mkdir()
         (state / "port").write_text(str(other.port))
 
-        assert local.up(state).port != other.port
+        assert emulator.up(state).port != other.port
 
 
 def test_it_ends_when_its_state_directory_is_deleted(state: Path) -> None:
-    local.up(state)
+    emulator.up(state)
     mark = nonce(state)
 
     shutil.rmtree(state)
@@ -239,13 +239,13 @@ def test_it_ends_when_its_state_directory_is_deleted(state: Path) -> None:
 
 
 def test_reset_leaves_nothing_behind(state: Path) -> None:
-    put_something(reach(local.up(state)))
+    put_something(reach(emulator.up(state)))
     mark = nonce(state)
 
-    assert local.reset(state) > 0
+    assert emulator.reset(state) > 0
 
     assert processes(mark) == []
-    fresh = reach(local.up(state))
+    fresh = reach(emulator.up(state))
     assert fresh.client("s3").list_buckets()["Buckets"] == []
     assert fresh.client("dynamodb").list_tables()["TableNames"] == []
 
@@ -254,7 +254,7 @@ def test_embedded_stops_whatever_ends_the_block(state: Path) -> None:
     marks = []
 
     def interrupted() -> None:
-        with local.embedded(state):
+        with emulator.embedded(state):
             marks.append(nonce(state))
             raise KeyboardInterrupt
 
@@ -265,17 +265,17 @@ def test_embedded_stops_whatever_ends_the_block(state: Path) -> None:
 
 def test_what_somebody_did_in_what_a_demo_left_opens_where_the_next_demo_put_it(state: Path) -> None:
     demo.begin(state, owner=os.getpid())
-    local.down(state)
-    put_something(reach(local.up(state)))
+    emulator.down(state)
+    put_something(reach(emulator.up(state)))
     with pytest.raises(errors.Refused, match="runs in"):
         demo.begin(state, owner=os.getpid())
-    local.down(state)
+    emulator.down(state)
 
     begun = demo.begin(state, owner=os.getpid())
 
     assert reach(begun.info).client("s3").list_buckets()["Buckets"] == []
     assert begun.kept
-    with local.embedded(begun.kept) as opened:
+    with emulator.embedded(begun.kept) as opened:
         assert_something(reach(opened))
 
 
@@ -283,16 +283,16 @@ def test_what_somebody_did_in_what_a_demo_left_opens_where_the_next_demo_put_it(
 def test_an_interrupted_up_leaves_nothing_broken(state: Path, number: signal.Signals) -> None:
     """However far it got: either an instance is recorded and serves, or nothing is left of it."""
     for delay in (0.05, 0.2, 0.35, 0.5):
-        script = f"from pik import local; local.up({str(state)!r})"
+        script = f"from pik import emulator as local; local.up({str(state)!r})"
         with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as starting:
             time.sleep(delay)
             starting.send_signal(number)
         instance = recorded(state)
         if instance is None:
             until(lambda: not _processes_of(state))
-        info = local.up(state)
+        info = emulator.up(state)
         reach(info).client("sts").get_caller_identity()
-        local.down(state)
+        emulator.down(state)
         assert _processes_of(state) == []
 
 
@@ -303,7 +303,7 @@ def _processes_of(state: Path) -> list[int]:
     found = []
     for pid in psutil.pids():
         try:
-            if psutil.Process(pid).environ().get(local.STATE_VARIABLE) == str(state):
+            if psutil.Process(pid).environ().get(emulator.STATE_VARIABLE) == str(state):
                 found.append(pid)
         except psutil.Error:
             continue
@@ -311,16 +311,16 @@ def _processes_of(state: Path) -> list[int]:
 
 
 def test_nothing_is_left_in_the_systems_temporary_directory(state: Path) -> None:
-    sleeping_lambda(reach(local.up(state)))
+    sleeping_lambda(reach(emulator.up(state)))
 
     ours = {path.name for path in Path("/tmp").glob("ministack*")}  # noqa: S108
 
-    assert str(local.up(state).port) not in " ".join(ours)
+    assert str(emulator.up(state).port) not in " ".join(ours)
     assert list((state / "tmp").glob("ministack-lambda-sleeper-*"))
 
 
 def test_what_ran_for_one_process_ends_with_it_even_when_that_is_killed(state: Path) -> None:
-    code = "import sys, time; from pik import local\n"
+    code = "import sys, time; from pik import emulator as local\n"
     code += "with local.embedded(sys.argv[1]): print('up', flush=True); time.sleep(60)"
     owner = subprocess.Popen([sys.executable, "-c", code, str(state)], stdout=subprocess.PIPE, text=True)
     with owner:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pik import errors, local
+from pik import emulator, errors
+from pik.emulator.metrics import extract_metrics
+from pik.emulator.realism import REGION
 from pik.environments import Environment
-from pik.local.metrics import extract_metrics
-from pik.local.realism import REGION
 
 
 def total(env: Environment, namespace: str, name: str, statistic: str = "Sum", **dimensions: str) -> float | None:
@@ -71,11 +71,11 @@ def test_emf_lines_count_exactly_once(embedded_env: Environment) -> None:
 
 
 def test_metrics_survive_a_restart_and_are_not_counted_again(tmp_path: Path) -> None:
-    with local.embedded(tmp_path) as info:
+    with emulator.embedded(tmp_path) as info:
         env = Environment("local", REGION, info.endpoint)
         new_group(env, "emf")
         log_emf(env, "emf", [1, 2])
-    with local.embedded(tmp_path) as info:
+    with emulator.embedded(tmp_path) as info:
         env = Environment("local", REGION, info.endpoint)
         extract_metrics(env)
 

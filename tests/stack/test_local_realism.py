@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pik import local
+from pik import emulator
+from pik.emulator.realism import HABITS, REGION, Settings
+from pik.emulator.realism.limits import FRESH_SECONDS
 from pik.environments import Environment
-from pik.local.realism import HABITS, REGION, Settings
-from pik.local.realism.limits import FRESH_SECONDS
 
 SETTINGS = Settings(11, compress=10, fail_resource=2)
 CODE = """
@@ -40,15 +40,15 @@ def handler(event, context):
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """An embedded AWS in realism mode; afterwards, what struck is what the tests saw."""
     state = tmp_path_factory.mktemp("real")
-    info = local.up(state, owner=os.getpid(), realism=SETTINGS)
+    info = emulator.up(state, owner=os.getpid(), realism=SETTINGS)
     try:
         yield Environment("local", REGION, info.endpoint)
-        live = local.status(state).realism
+        live = emulator.status(state).realism
         assert live
         assert live["settings"] == SETTINGS.text
     finally:
-        local.down(state)
-    report = local.last_realism(state)
+        emulator.down(state)
+    report = emulator.last_realism(state)
     assert report
     assert set(HABITS) - {"clock-skew", "lifecycle"} <= set(report["struck"])
 
@@ -377,7 +377,7 @@ def test_a_fresh_api_answers_403_and_500_first_and_refuses_what_lambda_cannot_ta
 
 def test_s3_deletes_what_a_rule_lets_expire(tmp_path: Path) -> None:
     days_in_no_time = Settings(1, compress=1e6, without=frozenset(HABITS) - {"lifecycle"})
-    info = local.up(tmp_path / "state", owner=os.getpid(), realism=days_in_no_time)
+    info = emulator.up(tmp_path / "state", owner=os.getpid(), realism=days_in_no_time)
     try:
         client = Environment("local", REGION, info.endpoint).client("s3")
         client.create_bucket(Bucket="expiring")
@@ -391,4 +391,4 @@ def test_s3_deletes_what_a_rule_lets_expire(tmp_path: Path) -> None:
 
         until(lambda: keys() == ["new/a"])
     finally:
-        local.down(tmp_path / "state")
+        emulator.down(tmp_path / "state")

@@ -9,10 +9,10 @@ import pytest
 
 from pik import config, ledger, producer, runbooks
 from pik.aws.inventory import queue_counts
+from pik.emulator.metrics import extract_metrics
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.ledger import Kind
-from pik.local.metrics import extract_metrics
 from pik.rollout.deploy.deploy import deploy
 from pik.rollout.deploy.promote import promote
 from tests.stack.rehearsal import named

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from pik import local
+from pik import emulator
 from pik.aws import stack
+from pik.emulator.realism import Settings, only
 from pik.environments import Environment, environment
 from pik.errors import PikError
-from pik.local.realism import Settings, only
 from pik.partitions import partition
 from pik.rollout.deploy import deployer
 from pik.rollout.deploy.deploy import deploy
@@ -42,13 +42,13 @@ PLACES = {
 def env(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
     """``local`` on an embedded AWS with the settings that the test is given."""
     state = tmp_path / "state"
-    monkeypatch.setenv(local.STATE_VARIABLE, str(state))
-    monkeypatch.setenv(local.OWNER_VARIABLE, str(os.getpid()))
-    local.up(state, owner=os.getpid(), realism=request.param)
+    monkeypatch.setenv(emulator.STATE_VARIABLE, str(state))
+    monkeypatch.setenv(emulator.OWNER_VARIABLE, str(os.getpid()))
+    emulator.up(state, owner=os.getpid(), realism=request.param)
     try:
         yield environment("local")
     finally:
-        local.down(state)
+        emulator.down(state)
 
 
 @pytest.mark.parametrize("env", PLACES.values(), ids=PLACES, indirect=True)
@@ -68,7 +68,7 @@ def test_a_whole_rollout_passes(env: Environment, tmp_path: Path) -> None:
     role = env.client("lambda").get_function_configuration(FunctionName=outputs["IngestFunction"])["Role"]
     arns = [stack.require(env).id, outputs["QueueArn"], outputs["ViewerPolicy"], role]
     assert [arn for arn in arns if not arn.startswith(f"arn:{here.name}:")] == []
-    told = local.status().realism
+    told = emulator.status().realism
     assert told
     assert told["struck"] == {}  # nothing named another partition
     assert told["skew_seconds"] == Settings.parse(told["settings"]).skew

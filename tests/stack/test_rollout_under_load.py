@@ -21,12 +21,12 @@ import pytest
 from pik import config, events, ledger
 from pik.environments import Environment
 from pik.ledger import Kind
+from pik.notebooks.rollout_steps import IngestStep, ProcessorStep, ReplayStep
 from pik.producer import Delivery, Outcome, Retries
 from pik.results import StepResult
 from pik.rollout.deploy.deploy import deploy
 from pik.rollout.deploy.promote import promote
 from pik.rollout.deploy.rollback import rollback
-from pik.rollout.steps import IngestStep, ProcessorStep, ReplayStep
 from pik.workbench import connect
 from tests.stack.rehearsal import named, toml
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import pik
-from pik import events, project
+from pik import events, frames, project
 from pik.aws import signed
 from pik.aws.inventory import inventory
 from pik.environments import Environment
-from pik.workbench import Workbench, frames
+from pik.workbench import Workbench
 from tests.conftest import Deploy
 
 SOURCE, PLAIN, DAY = "reading/ä", "READING", "2013-05-01"

@@ -12,8 +12,8 @@ from pik.aws import signed
 from pik.aws.inventory import inventory
 from pik.environments import Environment
 from pik.workbench import Workbench, connect
-from pik.workbench.reindex import reindex
-from pik.workbench.snapshot import scan
+from pik.workbench.consistency.reindex import reindex
+from pik.workbench.consistency.snapshot import scan
 
 Deploy = Callable[[str], dict[str, str]]
 DAY, NEXT = "2013-07-01", "2013-07-02"

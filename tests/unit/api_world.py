@@ -13,7 +13,7 @@ from pik.pipeline import ingest, replay
 from pik.pipeline.http import Request
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.settings import Settings
-from pik.workbench import reindex
+from pik.workbench.consistency import reindex
 from tests.unit.moto_workbench import workbench
 from tests.unit.world import World
 
@@ -60,7 +60,7 @@ class Api:
         before = self.world.table("events"), self.world.table("dedupe")
         self.forget_rows()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pik.workbench.snapshot.retention_days", lambda _: 365)
+            patch.setattr("pik.workbench.consistency.snapshot.retention_days", lambda _: 365)
             rebuilt = reindex.reindex(wb, f"{day[:4]}-01-01", f"{int(day[:4]) + 1}-01-01", apply=True)
         assert rebuilt.written == 2
         assert (self.world.table("events"), self.world.table("dedupe")) == before

@@ -20,10 +20,10 @@ from moto.core.models import botocore_stubber
 from moto.sqs.models import sqs_backends
 
 from pik import clock
+from pik.emulator.realism import Realism, Settings
+from pik.emulator.realism.middleware import Cut
+from pik.emulator.realism.wire import Answer, Call
 from pik.errors import AwsError
-from pik.local.realism import Realism, Settings
-from pik.local.realism.middleware import Cut
-from pik.local.realism.wire import Answer, Call
 from pik.pipeline import aws
 from tests.unit.rollout_world import ACCOUNT, RolloutWorld
 
@@ -70,7 +70,7 @@ class Habits:
     def __init__(self, world: RolloutWorld, seed: int, patch: Any) -> None:
         for module, rates in RATES.items():
             for name, rate in rates.items():
-                patch.setattr(f"pik.local.realism.{module}.{name}", rate)
+                patch.setattr(f"pik.emulator.realism.{module}.{name}", rate)
         settings = Settings(seed, COMPRESS, without=frozenset({"fresh-apis", "mapping-states", "slow-invocations"}))
         self.realism = Realism(settings, Moto(), accelerated)
         self._habits = self.realism.middleware(None, lambda _: None).habits

@@ -10,7 +10,8 @@ from typing import Any
 import boto3
 import pytest
 
-from pik.aws import guard
+from pik.aws import guard, objects
+from pik.aws.objects import Object
 from pik.aws.stack import Stack
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
@@ -19,8 +20,6 @@ from pik.ledger import Kind, subjects
 from pik.ledger.entry import FIRST, Entry
 from pik.ledger.problems import Place, Record
 from pik.ledger.statement import statement
-from pik.workbench import objects
-from pik.workbench.objects import Object
 
 ACCOUNT, CALLER = "111122223333", "arn:aws:iam::111122223333:user/ana"
 PLACE = Place("dev", "pik-dev", ACCOUNT)
@@ -68,7 +67,7 @@ def stored(entries: Iterable[Entry]) -> list[Record]:
 
 
 class MotoObjects:
-    """Reads objects as :class:`pik.workbench.objects.Objects` does, through boto3, which moto answers."""
+    """Reads objects as :class:`pik.aws.objects.Objects` does, through boto3, which moto answers."""
 
     def __init__(self, environment: Environment, bucket: str) -> None:
         self.client, self.bucket = environment.client("s3"), bucket

@@ -7,12 +7,12 @@ from typing import Any
 
 import boto3
 
+from pik.aws.objects import Listed, Object
 from pik.environments import Environment
 from pik.pipeline import ingest, replay
 from pik.pipeline.http import Request
 from pik.pipeline.settings import Settings
 from pik.workbench import Workbench
-from pik.workbench.objects import Listed, Object
 
 DAY = "2025-01-01"
 
@@ -26,7 +26,7 @@ class MotoEnvironment(Environment):
 
 
 class MotoObjects:
-    """The raw bucket read with boto3, which moto answers; as :class:`pik.workbench.objects.Objects`."""
+    """The raw bucket read with boto3, which moto answers; as :class:`pik.aws.objects.Objects`."""
 
     def __init__(self, bucket: str) -> None:
         self.bucket, self.s3 = bucket, boto3.client("s3")

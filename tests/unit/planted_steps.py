@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pik import phases
+from pik.notebooks.rollout_steps import _all_safe
 from pik.producer import Summary
 from pik.results import Check, Verdict
 from pik.rollout.checks import common, verdicts
@@ -17,7 +18,6 @@ from pik.rollout.checks.replay import ReplayChecks
 from pik.rollout.checks.verdicts import completed
 from pik.rollout.deploy.rollback import Rollback
 from pik.rollout.deploy.rollback_checks import RollbackChecks
-from pik.rollout.steps import _all_safe
 from tests.unit.rollout_world import RolloutWorld
 
 ENTITIES = {"busy": 3, "quiet": 2}

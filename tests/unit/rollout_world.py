@@ -333,7 +333,7 @@ class RolloutWorld:
 def in_place(world: RolloutWorld, patch: Any) -> None:
     """Put the world where the checks look for one; ``patch`` is pytest's monkeypatch."""
     from pik.aws import queue_peek, signed
-    from pik.local import metrics as extractor
+    from pik.emulator import metrics as extractor
 
     patch.setattr(signed, "request", world.request)
     patch.setattr(extractor, "extract_metrics", lambda _: None)

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pik.aws import signed
+from pik.aws.objects import Objects
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.producer.delivery import Delivery, Retries
-from pik.workbench.objects import Objects
 
 
 class _Answers(BaseHTTPRequestHandler):

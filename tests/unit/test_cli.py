@@ -71,13 +71,13 @@ def test_wrong_usage_is_a_sentence_a_next_step_and_2(
     ],
 )
 def test_each_kind_of_error_has_its_exit_code(call: Call, raised: BaseException, code: int) -> None:
-    with patch("pik.local.status", side_effect=raised):
+    with patch("pik.emulator.status", side_effect=raised):
         assert call("local", "status") == code
 
 
 def test_a_bug_shows_its_traceback() -> None:
     with (
-        patch("pik.local.status", side_effect=ZeroDivisionError),
+        patch("pik.emulator.status", side_effect=ZeroDivisionError),
         patch.object(sys, "argv", ["pik", "local", "status"]),
         pytest.raises(ZeroDivisionError),
     ):

@@ -9,14 +9,14 @@ import pytest
 
 from pik import config, project
 from pik.config import DEFAULTS, EnvironmentConfig
+from pik.emulator.instance import Instance
 from pik.environments import environment
 from pik.errors import Refused, UsageError
-from pik.local.instance import Instance
+from pik.incidents.inject import _only_local
+from pik.notebooks.inputs import _widget
 from pik.rollout.plan import naming
 from pik.runbooks import parameters
 from pik.runbooks.parameters import Parameter
-from pik.simulate.happen import _only_local
-from pik.workbench.widgets import _widget
 from tests.unit import template_tools as tools
 
 
@@ -116,7 +116,7 @@ def test_a_configured_environment_is_used_as_configured(toml: Path, monkeypatch:
 
 def test_a_rehearsed_environment_has_an_account_of_its_own(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     instance = Instance("nonce", 1, 43817, "2026-01-01T00:00:00+00:00")
-    monkeypatch.setattr("pik.local.running", lambda: instance)
+    monkeypatch.setattr("pik.emulator.running", lambda: instance)
     toml.write_text('[environments.staging]\nplatform = "embedded"\naccount = "111122223333"\n')
     env = environment("staging")
     assert env.embedded

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pik import errors, local, project, runbooks
+from pik import emulator, errors, project, runbooks
 from pik.cli import app
 from pik.cli.demo import next_steps
-from pik.local import supervisor
-from pik.local.instance import NONCE_VARIABLE, Instance
+from pik.emulator import supervisor
+from pik.emulator.instance import NONCE_VARIABLE, Instance
 
 Demo = Callable[..., Any]
 
@@ -27,8 +27,8 @@ def checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         (state / "snapshots" / "00000001").mkdir(parents=True, exist_ok=True)
         return Instance("no such process", 0, 1, "2026-01-01T00:00:00+00:00")
 
-    monkeypatch.delenv(local.STATE_VARIABLE, raising=False)
-    monkeypatch.setenv(local.OWNER_VARIABLE, "0")
+    monkeypatch.delenv(emulator.STATE_VARIABLE, raising=False)
+    monkeypatch.setenv(emulator.OWNER_VARIABLE, "0")
     monkeypatch.setattr(project, "LOCAL_STATE", tmp_path / ".pik" / "local")
     monkeypatch.setattr(supervisor, "start", start)
     monkeypatch.setattr(project, "EMULATOR_PYTHON", Path(os.devnull))
@@ -44,7 +44,7 @@ def demo() -> Demo:
         try:
             return CliRunner().invoke(app, ["demo", *words])
         finally:
-            os.environ.pop(local.STATE_VARIABLE, None)
+            os.environ.pop(emulator.STATE_VARIABLE, None)
 
     return run
 
@@ -59,8 +59,8 @@ def write_work(state: Path) -> Path:
 
 def test_own_events_between_two_demos_survive(checkout: Path, demo: Demo) -> None:
     demo()
-    local.up()
-    work = write_work(local.state_dir())
+    emulator.up()
+    work = write_work(emulator.state_dir())
 
     demo()
 
@@ -79,7 +79,7 @@ def test_work_that_an_earlier_version_marked_as_the_demos_survives(checkout: Pat
 
 def test_work_in_what_the_demo_left_is_put_aside_whole(checkout: Path, demo: Demo) -> None:
     demo()
-    local.up(checkout / "demo")
+    emulator.up(checkout / "demo")
     write_work(checkout / "demo")
 
     shown = demo()
@@ -152,11 +152,11 @@ def test_a_mistake_in_the_realism_mode_is_found_before_anything_is_touched(
 
 
 def test_another_state_directory_has_a_demo_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(local.STATE_VARIABLE, str(tmp_path / "mine"))
+    monkeypatch.setenv(emulator.STATE_VARIABLE, str(tmp_path / "mine"))
 
-    assert local.demo_state() == (tmp_path / "mine-demo").resolve()
-    monkeypatch.setenv(local.STATE_VARIABLE, str(local.demo_state()))  # as the demo's last lines say
-    assert local.demo_state() == (tmp_path / "mine-demo").resolve()
+    assert emulator.demo_state() == (tmp_path / "mine-demo").resolve()
+    monkeypatch.setenv(emulator.STATE_VARIABLE, str(emulator.demo_state()))  # as the demo's last lines say
+    assert emulator.demo_state() == (tmp_path / "mine-demo").resolve()
 
 
 def test_the_last_lines_are_commands_for_this_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_demo_without_its_incident_is_a_demo_all_the_same(
         raise errors.AwsError("not everything could be delivered")
 
     monkeypatch.setattr("pik.cli.demo._rollout", lambda *_: 0)
-    monkeypatch.setattr("pik.simulate.simulate", refuses)
+    monkeypatch.setattr("pik.incidents.simulate", refuses)
     said = demo()
     assert said.exit_code == 0
     assert "pik lab" in said.output

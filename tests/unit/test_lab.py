@@ -12,14 +12,14 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from pik import errors, local
+from pik import emulator, errors
 from pik.cli import app
 
 
 @pytest.fixture(autouse=True)
 def never_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is started here."""
-    monkeypatch.setattr(local, "up", lambda *_, **__: pytest.fail("it was started"))
+    monkeypatch.setattr(emulator, "up", lambda *_, **__: pytest.fail("it was started"))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from pik import ledger
+from pik import frames, ledger
 from pik.aws import guard
 from pik.environments import Environment
 from pik.errors import AwsError, CheckFailed, NotDeployed, Refused, UsageError
@@ -24,7 +24,6 @@ from pik.ledger import CHANGES, Entry, Flaw, Kind, Ledger, NotRecorded, subjects
 from pik.ledger.entry import FIRST, link_after
 from pik.ledger.statement import plain
 from pik.ledger.store import Store
-from pik.workbench import frames
 from tests.unit import ledger_world
 from tests.unit.ledger_world import ABOUT, ACCOUNT, BUCKET, CALLER, entry, hashed
 

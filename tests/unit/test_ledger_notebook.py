@@ -16,13 +16,13 @@ from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.headless import HEADLESS
 from pik.ledger import Kind, subjects
+from pik.notebooks.investigations import base
+from pik.notebooks.investigations import ledger as investigation
+from pik.notebooks.investigations.ledger import LedgerHistory
 from pik.results import StepResult
 from pik.rollout.gates import evidence_status
 from pik.rollout.gates.deployed import Deployed
 from pik.workbench import Workbench
-from pik.workbench.investigations import base
-from pik.workbench.investigations import ledger as investigation
-from pik.workbench.investigations.ledger import LedgerHistory
 from tests.unit import ledger_world
 from tests.unit.ledger_world import ABOUT, BUCKET
 

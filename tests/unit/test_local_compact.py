@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pik.local import compact
-from pik.local.compact import Digest, Shared
+from pik.emulator import compact
+from pik.emulator.compact import Digest, Shared
 
 
 def row(number: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pik.local.gateway import Gateway, browser_request
+from pik.emulator.gateway import Gateway, browser_request
 
 
 def scope(**headers: str) -> dict[str, Any]:

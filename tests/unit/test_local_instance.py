@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from pik import errors, project
 from pik.cli.local import local as commands
-from pik.local import NONCE_VARIABLE, STATE_VARIABLE, down, reset, running_endpoint, state_dir, status, up
-from pik.local import snapshots as snapshots_module
-from pik.local.instance import Instance, is_marked, kill, processes, recorded
-from pik.local.snapshots import Snapshots
-from pik.local.starting import launch_environment
+from pik.emulator import NONCE_VARIABLE, STATE_VARIABLE, down, reset, running_endpoint, state_dir, status, up
+from pik.emulator import snapshots as snapshots_module
+from pik.emulator.instance import Instance, is_marked, kill, processes, recorded
+from pik.emulator.snapshots import Snapshots
+from pik.emulator.starting import launch_environment
 
 
 def test_the_emulator_gets_nothing_of_the_callers_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pik.local import supervisor
-from pik.local.instance import Instance
-from pik.local.memory import COPY_SHARE, EVENT_BYTES, FEW_EVENTS, Memory, memory
+from pik.emulator import supervisor
+from pik.emulator.instance import Instance
+from pik.emulator.memory import COPY_SHARE, EVENT_BYTES, FEW_EVENTS, Memory, memory
 
 
 def test_what_is_left_is_told_in_events() -> None:

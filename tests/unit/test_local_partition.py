@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from pik import errors, partitions, project
 from pik.cli.local import local as commands
-from pik.local.instance import Instance
-from pik.local.realism import HABITS, REGION, Settings, only
-from pik.local.realism.dice import Tally
-from pik.local.realism.partition import ForeignPartition, Partition, partition_of, rewrite
-from pik.local.realism.wire import Call
-from pik.local.starting import PARTITION, launch_environment, start
+from pik.emulator.instance import Instance
+from pik.emulator.realism import HABITS, REGION, Settings, only
+from pik.emulator.realism.dice import Tally
+from pik.emulator.realism.partition import ForeignPartition, Partition, partition_of, rewrite
+from pik.emulator.realism.wire import Call
+from pik.emulator.starting import PARTITION, launch_environment, start
 
 GOV, CN = "us-gov-west-1", "cn-north-1"
 OTHER = "arn:aws:iam::000000000000:role/x"
@@ -238,7 +238,7 @@ def test_the_command_line_takes_a_region(monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(realism)
         raise errors.AwsError("enough")
 
-    monkeypatch.setattr("pik.local.up", up)
+    monkeypatch.setattr("pik.emulator.up", up)
     CliRunner().invoke(commands, ["up", "--region", GOV])
     CliRunner().invoke(commands, ["up", "--realism", "7", "--region", GOV])
     assert asked == [Settings(0, without=only("partition"), region=GOV), Settings(7, region=GOV)]

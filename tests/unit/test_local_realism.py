@@ -19,16 +19,16 @@ from botocore.exceptions import ClientError
 from botocore.parsers import create_parser
 from typer.testing import CliRunner
 
-from pik import errors, local
+from pik import emulator, errors
 from pik.cli.local import describe_realism
 from pik.cli.local import local as commands
-from pik.local import realism
-from pik.local.realism import HABITS, Realism, Settings, limits, mappings
-from pik.local.realism.dice import Bursts, Dice, Tally
-from pik.local.realism.lifecycle import Lifecycle
-from pik.local.realism.wire import Answer, Call
-from pik.local.starting import launch_environment
-from pik.local.supervisor import asked_realism
+from pik.emulator import realism
+from pik.emulator.realism import HABITS, Realism, Settings, limits, mappings
+from pik.emulator.realism.dice import Bursts, Dice, Tally
+from pik.emulator.realism.lifecycle import Lifecycle
+from pik.emulator.realism.wire import Answer, Call
+from pik.emulator.starting import launch_environment
+from pik.emulator.supervisor import asked_realism
 
 Respond = Callable[[Call], Answer]
 
@@ -765,14 +765,14 @@ def test_a_request_that_is_nothing_of_aws_passes() -> None:
 
 
 def test_up_with_other_habits_than_those_that_run_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from pik.local import supervisor
-    from pik.local.instance import Instance
+    from pik.emulator import supervisor
+    from pik.emulator.instance import Instance
 
     Instance("n", 1, 1, "2026-01-01T00:00:00+00:00", "7").write(tmp_path)
     monkeypatch.setattr(Instance, "alive", True)
     monkeypatch.setattr(supervisor, "answers", lambda instance: True)
 
     with pytest.raises(errors.Refused, match="seed 7"):
-        local.up(tmp_path, realism=Settings(8))
-    assert local.up(tmp_path, realism=Settings(7)).realism == "7"
-    assert local.up(tmp_path).already_running
+        emulator.up(tmp_path, realism=Settings(8))
+    assert emulator.up(tmp_path, realism=Settings(7)).realism == "7"
+    assert emulator.up(tmp_path).already_running

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pik.local.snapshots import Snapshots
+from pik.emulator.snapshots import Snapshots
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pik.local.telemetry import Telemetry, alarm_state, by_minute, parse_emf, periods, queue_metrics
+from pik.emulator.telemetry import Telemetry, alarm_state, by_minute, parse_emf, periods, queue_metrics
 
 
 def emf(**changes: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pik.local import worker_logs
-from pik.local.worker_logs import MARK
+from pik.emulator import worker_logs
+from pik.emulator.worker_logs import MARK
 
 SCRIPT = "    while True:\n        answer()\n        _real_stdout.flush()\n\nrun()\n"
 

@@ -26,7 +26,7 @@ from pik.pipeline.rows import compact
 from pik.pipeline.settings import Settings
 from pik.pipeline.strict_json import Rejected
 from pik.producer import Item
-from pik.workbench import reindex
+from pik.workbench.consistency import reindex
 from pik.workbench.raw import _describe
 from tests.unit.ingest_world import CASES
 from tests.unit.moto_workbench import workbench
@@ -69,7 +69,7 @@ def test_it_is_explained_replayed_aggregated_and_rebuilt(
     world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pik.workbench.snapshot.retention_days", lambda _: 365)
+    monkeypatch.setattr("pik.workbench.consistency.snapshot.retention_days", lambda _: 365)
     items, wb = mapped(name), workbench(deployed)
     answers = [send(item.body) for item in items]
     assert [answer["status"] for answer in answers] == ["ACCEPTED"] * len(items)

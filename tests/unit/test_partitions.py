@@ -34,8 +34,8 @@ HERE = pytest.mark.parametrize(("region", "name", "suffix"), [(r, *p) for r, p i
 # Not addresses of a deployed stack: what a message gives as an example, and inputs of things that imitate AWS.
 # A namespace of error types, and names of services in IAM, which are no hosts and the same in every partition.
 _SAME_EVERYWHERE = re.compile(r"com\.amazonaws\.|\b(lambda|sso)\.amazonaws\.com(?![.\w])")
-EXAMPLES = {"pik/config.py", "pik/simulate/memory.py", "pik/aws/evaluation.py", "pik/local/gateway.py"}
-IMITATES = {"pik/local/realism/partition.py"}  # it makes other partitions of the emulator's `aws`
+EXAMPLES = {"pik/config.py", "pik/incidents/memory.py", "pik/aws/evaluation.py", "pik/emulator/gateway.py"}
+IMITATES = {"pik/emulator/realism/partition.py"}  # it makes other partitions of the emulator's `aws`
 
 
 @HERE

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import pik
+import pik.emulator
 import pik.ledger
-import pik.local
 import pik.runbooks
 import pik.workbench
 from pik import environments, errors

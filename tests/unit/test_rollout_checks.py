@@ -11,6 +11,7 @@ from pik.aws.inventory import Inventory
 from pik.aws.reading import RawObject, Stores
 from pik.environments import Environment
 from pik.errors import AwsError
+from pik.notebooks.rollout_steps import _all_safe
 from pik.pipeline.parsing import parse_event
 from pik.results import StepResult, Verdict
 from pik.rollout.checks.catalog import BY_NAME, CHECKS, STEPS, of_step
@@ -24,7 +25,6 @@ from pik.rollout.checks.trials import Prediction, Trials
 from pik.rollout.checks.verdicts import LONGEST_EVIDENCE, check, completed, every, run
 from pik.rollout.deploy.rollback import Rollback
 from pik.rollout.deploy.rollback_checks import RollbackChecks
-from pik.rollout.steps import _all_safe
 from tests.unit.planted_steps import summary
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")

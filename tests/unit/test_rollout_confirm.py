@@ -12,11 +12,11 @@ import pytest
 
 from pik.errors import Refused
 from pik.headless import HEADLESS
+from pik.notebooks import rollout_step as steps
+from pik.notebooks.banner import CHANGES, Banner
+from pik.notebooks.rollout_steps import IngestStep, ProcessorStep, ReplayStep, RollbackStep
 from pik.rollout import confirm as confirming
-from pik.rollout import step as steps
-from pik.rollout.banner import CHANGES, Banner
 from pik.rollout.confirm import confirm
-from pik.rollout.steps import IngestStep, ProcessorStep, ReplayStep, RollbackStep
 from tests.unit.test_results import contrast
 
 BANNER = Banner("dev", "1", "eu-west-1", "pik-dev", "1 ingest", datetime.now(UTC), headless=False)

@@ -11,7 +11,7 @@ import pytest
 from pik import phases
 from pik.errors import CheckFailed, PikError, Refused
 from pik.ledger import Kind
-from pik.rollout import step
+from pik.notebooks import rollout_step
 from pik.rollout.deploy import unfinished
 from pik.rollout.deploy.deploy import deploy
 from pik.rollout.deploy.promote import promote
@@ -164,10 +164,10 @@ def test_a_runbooks_step_finishes_a_canary_that_was_left(world: Make, monkeypatc
         promote(here.environment, "processor")
     here.revive()
     there = Deployed(phases.PROCESSOR, *here.digests, "3" * 64)
-    monkeypatch.setattr(step, "environment", lambda _: here.environment)
-    monkeypatch.setattr(step, "deployed", lambda *_: there)
+    monkeypatch.setattr(rollout_step, "environment", lambda _: here.environment)
+    monkeypatch.setattr(rollout_step, "deployed", lambda *_: there)
 
-    class Processor(step.Step):
+    class Processor(rollout_step.Step):
         phase = phases.PROCESSOR
 
     assert Processor("dev").deploy() is not None

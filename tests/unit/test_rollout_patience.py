@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from pik import clock, local, phases, project
+from pik import clock, emulator, phases, project
 from pik.aws import reading
 from pik.aws.inventory import SETTLE_SECONDS, settling
 from pik.aws.reading import Steady, Stores
+from pik.emulator.instance import Instance
 from pik.environments import Environment
-from pik.local.instance import Instance
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings
 from pik.results import Verdict
 from pik.rollout.checks import common
@@ -71,7 +71,7 @@ def test_on_aws_what_comes_late_is_waited_for_and_a_person_may_ask_for_more(name
 def test_the_embedded_aws_is_as_late_as_its_realism_mode_says(
     settings: str, late: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(local.STATE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(emulator.STATE_VARIABLE, str(tmp_path))
     Instance("n", 1, 9, "2026-11-27T00:00:00Z", settings).write(tmp_path)
     assert clock.lateness(LOCAL) == late
     assert settling(LOCAL) == SETTLE_SECONDS * late
@@ -150,7 +150,7 @@ def test_what_aws_dates_is_compared_with_its_own_clock(world: RolloutWorld, monk
 def test_the_embedded_awss_clock_is_off_only_when_it_is_told_to(
     settings: str, seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(local.STATE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(emulator.STATE_VARIABLE, str(tmp_path))
     Instance("n", 1, 9, "2026-11-27T00:00:00Z", settings).write(tmp_path)
     assert clock.skew(LOCAL) == timedelta(seconds=seconds)
 

@@ -11,7 +11,7 @@ from pik.cli.output import labelled
 from pik.cli.rollout import parse_parameters
 from pik.environments import Environment
 from pik.errors import UsageError
-from pik.rollout.banner import Banner
+from pik.notebooks.banner import Banner
 from pik.rollout.deploy.status import Queue, Status
 from pik.rollout.plan import planview
 from pik.units import duration, size

@@ -7,12 +7,12 @@ import pytest
 from pik.environments import Environment
 from pik.errors import Refused, UsageError
 from pik.events import ACCEPTED, CONFLICT, DUPLICATE, format_time, parse_time
-from pik.simulate import NAMES, happen, make, simulate
-from pik.simulate.incidents import FEWEST_DROPPED, LIVE_EVENTS
-from pik.simulate.memory import MemoryWorkbench, events_frame
-from pik.simulate.streams import LONGEST_USUAL_LAG
-from pik.simulate.truth import truth
-from pik.workbench.frames import EVENTS
+from pik.frames import EVENTS
+from pik.incidents import NAMES, inject, make, simulate
+from pik.incidents.ground_truth import truth
+from pik.incidents.kinds import FEWEST_DROPPED, LIVE_EVENTS
+from pik.incidents.memory import MemoryWorkbench, events_frame
+from pik.incidents.streams import LONGEST_USUAL_LAG
 
 HEALTHY = ("healthy", "healthy-live")
 SEEDS = range(5)
@@ -117,7 +117,7 @@ def test_only_local(env: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_truth_is_kept_below_the_scratch_space() -> None:
-    assert happen.truth_path("local", "poison", 4).parts[-4:] == (".pik", "incidents", "local", "poison-4.json")
+    assert inject.truth_path("local", "poison", 4).parts[-4:] == (".pik", "incidents", "local", "poison-4.json")
 
 
 def test_the_memory_workbench_selects_as_the_real_one() -> None:

@@ -17,18 +17,18 @@ from rich.table import Table as RichTable
 from pik import cli, environments, errors, producer, project
 from pik.cli import output
 from pik.errors import UsageError
+from pik.incidents import kinds
 from pik.ledger.text import printable as in_the_ledger
 from pik.mappings import catalog
+from pik.notebooks import charts, figures
+from pik.notebooks.tables import Table
 from pik.results import Check, StepResult, Verdict
-from pik.rollout.checks import figures
 from pik.runbooks import runbook
 from pik.runbooks.record import write_atomically
-from pik.simulate import incidents
 from pik.text import printable
-from pik.workbench import charts, metadata, times
-from pik.workbench.explanation import Explanation, Line
-from pik.workbench.notebook import Table
-from pik.workbench.reindex import Reindexed
+from pik.workbench import metadata, times
+from pik.workbench.consistency.explanation import Explanation, Line
+from pik.workbench.consistency.reindex import Reindexed
 
 COMMANDS = {
     "clipboard": "\x1b]52;c;ZXZpbA==\x07",
@@ -188,7 +188,7 @@ def test_what_holds_payloads_is_for_its_owner_alone(tmp_path: Path) -> None:
     [
         environments.environment,
         catalog.find,
-        lambda name: incidents.make(name, 1),
+        lambda name: kinds.make(name, 1),
         runbook.load,
         times.moment,
         times.day,

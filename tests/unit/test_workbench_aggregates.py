@@ -10,12 +10,13 @@ import boto3
 import pandas as pd
 import pytest
 
+from pik import frames
 from pik.errors import UsageError
 from pik.pipeline import aws
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.settings import Settings
-from pik.workbench import Workbench, aggregates, frames, replays
+from pik.workbench import Workbench, aggregates, replays
 from pik.workbench.aggregates import aggregate_drift
 from tests.unit.moto_workbench import DAY, ingested, replayed, workbench
 from tests.unit.world import World

@@ -18,9 +18,10 @@ from pik.pipeline import aws
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.settings import Settings
-from pik.workbench import Workbench, log_windows, queues, snapshot, times
+from pik.workbench import Workbench, queues, times
+from pik.workbench.consistency import log_windows, snapshot
+from pik.workbench.consistency.log_windows import Window, merged
 from pik.workbench.latest import latest_event
-from pik.workbench.log_windows import Window, merged
 from tests.unit.moto_workbench import MotoEnvironment, ingested, replayed, workbench
 from tests.unit.test_workbench_odd import LONG
 
@@ -141,7 +142,7 @@ def test_without_a_dedupe_row_the_last_day_is_looked_at_or_what_is_asked_for(
     boto3.client("dynamodb").delete_item(TableName="dedupe", Key={"event_id": {"S": row["event_id"]}})
     line = {"message": "arrival", "event_id": row["event_id"], "s3_key": row["s3_key"]}
     counted.logs.lines.append((counted.wb.outputs["IngestLogGroup"], at, line))
-    monkeypatch.setattr("pik.workbench.log_windows.REQUESTS", 10_000)
+    monkeypatch.setattr("pik.workbench.consistency.log_windows.REQUESTS", 10_000)
 
     assert counted.wb.explain(row["event_id"]).exists is (back == 0)
     since = events.format_time(datetime.now(UTC) - timedelta(days=31))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pik.workbench.duplicates import STORMS, judge
-from pik.workbench.frames import EVENTS, frame
+from pik.frames import EVENTS, frame
+from pik.workbench.detect.duplicates import STORMS, judge
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 

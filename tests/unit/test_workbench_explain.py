@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from pik.errors import UsageError
+from pik.frames import TIMELINE
 from pik.ids import an_id
-from pik.workbench.explanation import Explanation, Line
-from pik.workbench.frames import TIMELINE
+from pik.workbench.consistency.explanation import Explanation, Line
 
 LINES = (
     Line("2026-11-23T10:17:04.120000Z", "received", "by <script>alert(1)</script>", "events table", ok=True),
@@ -64,6 +64,7 @@ def test_what_is_no_id_is_said_with_what_to_do(asked: str, why: str) -> None:
 def test_it_needs_no_library_that_takes_a_second_to_load() -> None:
     """``pik explain`` is read at the terminal: frames and requests to APIs load theirs."""
     heavy = "{'pandas', 'pyarrow', 'httpx'}"
-    code = f"import sys, pik.cli, pik.workbench.explain, pik.workbench.story; print({heavy} & {{*sys.modules}})"
+    modules = "pik.cli, pik.workbench.consistency.explain, pik.workbench.consistency.timeline"
+    code = f"import sys, {modules}; print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pik.workbench import frames
+from pik import frames
 
 SCHEMAS = {name: value for name, value in vars(frames).items() if isinstance(value, pa.Schema)}
 

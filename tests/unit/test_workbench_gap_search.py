@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pik import frames
 from pik.errors import Refused, UsageError
 from pik.events import parse_time
+from pik.notebooks.investigations import base
+from pik.notebooks.investigations.missing import MissingWindow
 from pik.results import Verdict
-from pik.workbench import frames, gap_search, gaps
-from pik.workbench.gaps import Gaps
-from pik.workbench.investigations import base
-from pik.workbench.investigations.missing import MissingWindow
-from pik.workbench.rhythm import HOUR_US, Times
+from pik.workbench.detect import gap_search, gaps
+from pik.workbench.detect.baseline import HOUR_US, Times
+from pik.workbench.detect.gaps import Gaps
 from tests.unit.test_workbench_gaps import FIRST, WEEKS, made_up
 
 NOON = FIRST + 9 * 24 * HOUR_US + 12 * HOUR_US

@@ -10,8 +10,8 @@ import pytest
 from pik import producer
 from pik.errors import UsageError
 from pik.events import parse_time
-from pik.workbench.gaps import GAPS, Gaps, judge
-from pik.workbench.rhythm import DAY_US, HOUR_US, Given, Learned, Times, silence
+from pik.workbench.detect.baseline import DAY_US, HOUR_US, Given, Learned, Times, silence
+from pik.workbench.detect.gaps import GAPS, Gaps, judge
 
 WEEKS = {"start": "2013-01-01T00:00:00.000000Z", "end": "2013-01-16T00:00:00.000000Z"}
 FIRST = int(parse_time(WEEKS["start"]).timestamp()) * 1_000_000

@@ -16,23 +16,26 @@ import pyarrow as pa
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
+from pik import frames
 from pik.headless import HEADLESS
+from pik.notebooks import charts, figures
+from pik.notebooks.banner import Banner
+from pik.notebooks.inputs import Inputs, Memory
+from pik.notebooks.investigations import base, conflicts, drift, explaining, health, late, missing, stores, storms
+from pik.notebooks.investigations import queues as queue_pages
+from pik.notebooks.tables import Table
 from pik.replays.records import Replay
 from pik.results import Check, Evidence, StepResult, Verdict
-from pik.rollout.banner import Banner
-from pik.rollout.checks import figures
 from pik.runbooks import export
-from pik.workbench import aggregates, charts, duplicates, frames, gaps, lateness, messages, reconcile, replays, versions
+from pik.workbench import aggregates, messages, replays, versions
 from pik.workbench.aggregates import AggregateDiff
-from pik.workbench.duplicates import Duplicates
-from pik.workbench.explanation import Explanation, Line
-from pik.workbench.gaps import Gaps
-from pik.workbench.investigations import base, conflicts, drift, explaining, health, late, missing, stores, storms
-from pik.workbench.investigations import queues as queue_pages
-from pik.workbench.lateness import Lateness
-from pik.workbench.notebook import Table
-from pik.workbench.reconcile import Reconciliation
-from pik.workbench.widgets import Inputs, Memory
+from pik.workbench.consistency import reconcile
+from pik.workbench.consistency.explanation import Explanation, Line
+from pik.workbench.consistency.reconcile import Reconciliation
+from pik.workbench.detect import duplicates, gaps, lateness
+from pik.workbench.detect.duplicates import Duplicates
+from pik.workbench.detect.gaps import Gaps
+from pik.workbench.detect.lateness import Lateness
 from tests.notebooks.offline import active_parts
 
 EVIL = "</caption></script></style>\"'><img src=x onerror=alert(1)><script>alert(2)</script>"

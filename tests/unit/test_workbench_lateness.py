@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pik.workbench.frames import EVENTS, frame
-from pik.workbench.lateness import LATENESS, judge
+from pik.frames import EVENTS, frame
+from pik.workbench.detect.lateness import LATENESS, judge
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 

@@ -11,10 +11,10 @@ import boto3
 import pyarrow as pa
 import pytest
 
-from pik import events
+from pik import events, frames
 from pik.aws.dynamodb import Reader, _keep_body
 from pik.errors import Refused, UsageError
-from pik.workbench import frames, metadata, times
+from pik.workbench import metadata, times
 from pik.workbench.metadata import Selection
 
 DAY = ("2013-01-01T00:00:00.000000Z", "2013-01-02T00:00:00.000000Z")

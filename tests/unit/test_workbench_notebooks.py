@@ -11,13 +11,12 @@ import pandas as pd
 import pytest
 
 from pik.headless import HEADLESS
+from pik.notebooks import charts, figures
+from pik.notebooks.cells import live_cell, plain_cell
+from pik.notebooks.findings import Finding, nothing_yet, result
+from pik.notebooks.inputs import Inputs, Memory
+from pik.notebooks.tables import MOST_ROWS, Table
 from pik.results import RESULT_STYLE, Verdict
-from pik.rollout.checks import figures
-from pik.workbench import charts
-from pik.workbench.cells import live_cell, plain_cell
-from pik.workbench.findings import Finding, nothing_yet, result
-from pik.workbench.notebook import MOST_ROWS, Table
-from pik.workbench.widgets import Inputs, Memory
 from tests.unit.test_results import contrast
 
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)

@@ -12,20 +12,22 @@ from urllib.parse import unquote
 import boto3
 import pytest
 
-from pik import events
+from pik import events, frames
 from pik.aws import stored
+from pik.aws.objects import Object
 from pik.events import encode
+from pik.notebooks.investigations import base
+from pik.notebooks.investigations.health import DailyHealth
 from pik.pipeline import ingest
 from pik.pipeline.http import Request
 from pik.pipeline.parsing import Rejected
 from pik.pipeline.settings import Settings
-from pik.workbench import Workbench, cache, frames, layout, raw, snapshot, versions
-from pik.workbench.investigations import base
-from pik.workbench.investigations.health import DailyHealth
+from pik.workbench import Workbench, raw, versions
+from pik.workbench.consistency import snapshot
+from pik.workbench.consistency.reconcile import disagreements
+from pik.workbench.consistency.snapshot import Kept
 from pik.workbench.log_lines import fields
-from pik.workbench.objects import Object
-from pik.workbench.reconcile import disagreements
-from pik.workbench.snapshot import Kept
+from pik.workbench.sql import cache, layout
 from pik.workbench.telemetry import LOGS
 from tests.unit.moto_workbench import workbench
 from tests.unit.test_workbench_reconcile import snapshot as made_up

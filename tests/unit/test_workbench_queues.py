@@ -11,14 +11,14 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from pik import project
+from pik import frames, project
 from pik.aws import queue_peek
 from pik.errors import Refused, UsageError
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.pipeline.settings import Settings
-from pik.workbench import Workbench, frames, messages, queues, redriving
+from pik.workbench import Workbench, messages, queues, redriving
 from tests.unit.moto_workbench import ingested, replayed, workbench
 from tests.unit.world import World
 

@@ -16,8 +16,9 @@ from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import Settings
 from pik.pipeline.stores import Stores
-from pik.workbench import Workbench, reindex, replays, snapshot
-from pik.workbench.reindex import Reindexed
+from pik.workbench import Workbench, replays
+from pik.workbench.consistency import reindex, snapshot
+from pik.workbench.consistency.reindex import Reindexed
 from tests.unit.moto_workbench import ingested, replayed, workbench
 from tests.unit.world import World
 

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pik.aws.objects import Object
 from pik.events import Event
 from pik.pipeline.rows import Arrival, expand, first_rows
 from pik.workbench import raw
-from pik.workbench.objects import Object
 
 TIME = "2013-01-01T10:17:00.000000Z"
 PAYLOAD = {"n": 1}

@@ -12,8 +12,8 @@ import pytest
 from pik.events import raw_key
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival, arrival_row
-from pik.workbench.reconcile import REMEDIES, disagreements
-from pik.workbench.snapshot import Kept, Snapshot, key_id
+from pik.workbench.consistency.reconcile import REMEDIES, disagreements
+from pik.workbench.consistency.snapshot import Kept, Snapshot, key_id
 
 EVENT = {
     "source": "s",

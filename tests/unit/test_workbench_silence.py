@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from pik.events import format_time, parse_time
-from pik.workbench import gaps
-from pik.workbench.gaps import Gaps, _moment, judge
-from pik.workbench.investigations import base, late, missing
-from pik.workbench.lateness import lateness as late_judge
-from pik.workbench.rhythm import DAY_US, HOUR_US, SECOND_US, Learned, Times
+from pik.notebooks.investigations import base, late, missing
+from pik.workbench.detect import gaps
+from pik.workbench.detect.baseline import DAY_US, HOUR_US, SECOND_US, Learned, Times
+from pik.workbench.detect.gaps import Gaps, _moment, judge
+from pik.workbench.detect.lateness import lateness as late_judge
 
 FIRST = int(parse_time("2013-01-01T00:00:00Z").timestamp()) * SECOND_US
 MINUTE_US = 60 * SECOND_US

@@ -10,13 +10,13 @@ import boto3
 import pandas as pd
 import pytest
 
-from pik import events
+from pik import events, frames
 from pik.errors import NotDeployed
+from pik.notebooks.choices import Choices
 from pik.pipeline import ingest
 from pik.pipeline.http import Request
 from pik.pipeline.settings import Settings
-from pik.workbench import Workbench, frames
-from pik.workbench.choices import Choices
+from pik.workbench import Workbench
 from pik.workbench.sources import source_names, streams
 from tests.unit.moto_workbench import workbench
 
@@ -113,7 +113,7 @@ def test_what_may_be_chosen(wb: Workbench, monkeypatch: pytest.MonkeyPatch) -> N
     put(wb, "s", "2025-01-01")
     put(wb, "s", "2025-01-09")
     late = [{"entity_id": entity, "event_id": event_id} for entity, event_id in ("2c", "1b", "2a")]
-    monkeypatch.setattr("pik.workbench.choices.latest_rows", lambda *_, **__: late)
+    monkeypatch.setattr("pik.notebooks.choices.latest_rows", lambda *_, **__: late)
     connected = list[str]()
 
     def connect(env: str) -> Workbench:

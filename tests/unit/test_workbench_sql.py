@@ -11,13 +11,14 @@ import pyarrow as pa
 import pytest
 
 from pik import project
+from pik.aws.objects import Listed, Object
 from pik.aws.template import parse
 from pik.errors import Refused, UsageError
 from pik.pipeline.rows import Arrival
-from pik.workbench import athena, layout, sql
-from pik.workbench.cache import Cache
-from pik.workbench.layout import Part
-from pik.workbench.objects import Listed, Object
+from pik.workbench.sql import athena, layout
+from pik.workbench.sql import query as sql
+from pik.workbench.sql.cache import Cache
+from pik.workbench.sql.layout import Part
 
 KEYS = [
     f"raw/source={source}/event_type={kind}/event_date={day}/hour={hour:02d}/event_id={n}.json"

@@ -9,9 +9,10 @@ from typing import Any
 import boto3
 import pytest
 
+from pik import frames
 from pik.errors import UsageError
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings
-from pik.workbench import Workbench, frames, telemetry
+from pik.workbench import Workbench, telemetry
 from tests.unit.moto_workbench import workbench
 
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from pik import events
-from pik.workbench import charts, gaps, times
-from pik.workbench.frames import frame
+from pik.frames import frame
+from pik.notebooks import charts
+from pik.workbench import times
+from pik.workbench.detect import gaps
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def frame(versions: Iterable[Version], **attrs: Any) -> pd.DataFrame:
     """Return predicted versions as a frame; its columns are there also when nothing is predicted."""
     import pyarrow as pa
 
-    from pik.workbench import frames
+    from pik import frames
 
     texts = [(name, pa.string()) for name in ("entity_id", "day", "replay_id")]
     schema = pa.schema([*texts, ("inputs", pa.int64()), ("input_count", pa.int64())])

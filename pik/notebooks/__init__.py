@@ -1,0 +1,1 @@
+"""What a notebook shows: investigations, the steps of a rollout, findings, charts, tables, inputs and the banner."""

@@ -1,0 +1,208 @@
+"""What every investigation has: an environment and its banner, inputs, a window, answers looked up once, a result."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from html import escape
+from typing import Any, ClassVar, TypeVar
+
+from pik import events
+from pik.environments import Environment, environment
+from pik.errors import PikError, UsageError
+from pik.notebooks import findings
+from pik.notebooks.banner import Banner
+from pik.notebooks.choices import Choices
+from pik.notebooks.findings import Finding
+from pik.notebooks.inputs import Inputs
+from pik.notebooks.tables import banner
+from pik.results import StepResult, Verdict
+from pik.workbench import times
+from pik.workbench.workbench import Workbench, connect
+
+T = TypeVar("T")
+Window = tuple[str, str]
+SAMPLE_DAY, SAMPLE_SOURCE = "2013-01-01", "UA"  # of the data set that comes with the kit
+
+MEANINGS = {
+    "env": "environment: local, dev, staging, prod or one of pik.toml",
+    "source": f"source of the events; empty: {SAMPLE_SOURCE} on local",
+    "event_type": "type of the events; empty: every type",
+    "entity": "entity of the events; empty: every entity",
+    "event_id": "id of the event (64 hexadecimal digits)",
+    "day": f"UTC day of the events, YYYY-MM-DD; empty: {SAMPLE_DAY} on local, today elsewhere",
+    "start": "begin of the window (RFC 3339, included), instead of a day",
+    "end": "end of the window (RFC 3339, not included), instead of a day",
+    "status": "only arrivals of this status",
+}
+
+
+class Investigation:
+    """One notebook's questions. Subclasses say their ``title``, and answer in :meth:`findings`."""
+
+    title: ClassVar[str]
+    meanings: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, env: str, **parameters: Any) -> None:
+        environment(env)  # a wrong name is said here, not in the third cell
+        self.inputs = Inputs(
+            self.title,
+            {"env": env, **parameters},
+            meanings={**MEANINGS, **self.meanings},
+            where=_where,
+            choices=Choices(connect, lambda env: SAMPLE_SOURCE if env == "local" else "").of,
+        )
+        self._answers: dict[str, Any] = {}
+
+    @property
+    def environment(self) -> Environment:
+        """The environment asked for."""
+        return environment(self.inputs.env)
+
+    @property
+    def banner(self) -> Banner:
+        """Where this is."""
+        return banner(self.environment)
+
+    def _ipython_display_(self) -> None:
+        """Show where this is and what is looked at; the findings come next."""
+        from IPython.display import display
+
+        display(self.banner, self.inputs)
+
+    @property
+    def wb(self) -> Workbench:
+        """The workbench on that environment."""
+        return self.once("workbench", lambda: connect(self.inputs.env))
+
+    def once(self, name: str, look: Callable[[], T]) -> T:
+        """Return ``look()``, looked up once for the same inputs, so that all cells speak of the same."""
+        key = f"{name} {self.inputs!r}"
+        if key not in self._answers:
+            self._answers[key] = look()
+        found: T = self._answers[key]
+        return found
+
+    @property
+    def day(self) -> str:
+        """The UTC day asked for."""
+        given = self.inputs.day
+        if given:
+            return times.day(given)
+        return SAMPLE_DAY if self.environment.name == "local" else datetime.now(UTC).date().isoformat()
+
+    @property
+    def window(self) -> Window:
+        """The half-open window asked for, in event time: ``start`` to ``end``, else the day."""
+        day = self.day
+        return self._between(times.moment(day), times.moment(times.next_day(day)))
+
+    def _between(self, start: str, end: str) -> Window:
+        """Return the window given by the inputs ``start`` and ``end``; what is empty there is as given here."""
+        start = times.moment(self.inputs.start, "start") if self.inputs.start else start
+        end = times.moment(self.inputs.end, "end") if self.inputs.end else end
+        if start >= end:
+            raise UsageError(f"the window is empty: {start} to {end}", next_step="give a start before the end")
+        return start, end
+
+    @property
+    def source(self) -> str:
+        """The source asked for."""
+        if not self.inputs.source and self.environment.name != "local":
+            raise UsageError("which source?", reason="a stream is one source's", next_step="-p source=NAME")
+        return self.inputs.source or SAMPLE_SOURCE
+
+    @property
+    def event_type(self) -> str | None:
+        """The event type asked for, or None for every type."""
+        return self.inputs.event_type or None
+
+    @property
+    def stream(self) -> str:
+        """The stream in words."""
+        return f"{self.source} · {self.event_type}" if self.event_type else self.source
+
+    @property
+    def span(self) -> str:
+        """The window in words."""
+        start, end = self.window
+        whole = times.count_days(start, end) == 1 and end == times.moment(times.next_day(start[:10]))
+        return f"on {start[:10]}" if whole else f"from {short_time(start)} to {short_time(end)}"
+
+    def nothing_yet(self, question: str, what: str) -> Finding:
+        """Say that there is nothing to look at, and how to get something."""
+        return findings.nothing_yet(question, what, self.environment.name)
+
+    def findings(self) -> list[Finding]:
+        """Answer the investigation's questions."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """Figures for the summary."""
+        return {}
+
+    def result(self) -> StepResult:
+        """Return the findings, typed."""
+        return findings.result(self.title, self.findings(), self.facts())
+
+    @cached_property
+    def commands(self) -> Commands:
+        """What to open next, in this environment."""
+        return Commands(self)
+
+
+class Commands:
+    """The commands that open another notebook where this one stands."""
+
+    def __init__(self, asking: Investigation) -> None:
+        self._asking = asking
+
+    def run(self, runbook: str, **parameters: str) -> str:
+        """Return the command that runs another investigation."""
+        given = "".join(f" -p {shlex.quote(f'{name}={value}')}" for name, value in parameters.items() if value)
+        return f"pik run {runbook} --env {self._asking.environment.name}{given}"
+
+    def explain(self, event_id: str) -> str:
+        """Return the command that explains one event."""
+        return self.run("explain-event", event_id=event_id)
+
+
+def verdict(found: object) -> Verdict:
+    """Return failed when something was found, passed when not."""
+    return Verdict.FAILED if found else Verdict.PASSED
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 event`` or ``1,234 events``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def short_time(moment: str) -> str:
+    """Return a time of the kit without the digits that say nothing."""
+    return moment.replace(".000000Z", "Z").replace(":00Z", "Z").replace("T", " ")
+
+
+def _where(name: str) -> str:
+    try:
+        return banner(environment(name))._repr_html_()
+    except PikError as error:
+        return f"<p><strong>{escape(error.message)}</strong> <code>{escape(error.next_step)}</code></p>"
+
+
+class ByArrival(Investigation):
+    """An investigation whose window is one of ingest time: what came, whenever it says that it happened."""
+
+    meanings: ClassVar[Mapping[str, str]] = {
+        "start": "begin of the window in which it came (RFC 3339); empty: a day before the end",
+        "end": "end of that window (not included); empty: now",
+    }
+
+    @property
+    def window(self) -> Window:
+        """The half-open window asked for, in ingest time; by default the last 24 hours."""
+        now = self.once("now", lambda: datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1))
+        end = times.moment(self.inputs.end, "end") if self.inputs.end else times.moment(now)
+        before = events.parse_time(end) - timedelta(days=1)
+        return self._between(times.moment(before), end)

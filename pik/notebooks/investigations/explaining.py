@@ -1,0 +1,109 @@
+"""Explain an event: what became of it, over all stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import altair
+import pandas as pd
+
+from pik.errors import UsageError
+from pik.notebooks import charts
+from pik.notebooks.charts import records
+from pik.notebooks.findings import Finding
+from pik.notebooks.investigations.base import Investigation
+from pik.notebooks.tables import Table
+from pik.results import Verdict
+from pik.workbench.latest import latest_event
+
+if TYPE_CHECKING:
+    from pik.workbench.consistency.explain import Explanation
+
+QUESTION = "what became of the event?"
+_LOOK_BACK_DAYS = 14
+
+
+class ExplainEvent(Investigation):
+    """What became of one event?"""
+
+    title = "Explain an event"
+
+    @property
+    def event_id(self) -> str:
+        """The event asked for; by default the one that came last in two weeks, or "" when nothing came."""
+        given: str = self.inputs.event_id.strip()
+        return given or self.once("latest", lambda: latest_event(self.wb, days=_LOOK_BACK_DAYS))
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """What became of it; None when there is no event to ask about."""
+        event_id = self.event_id
+        return self.once("explanation", lambda: self.wb.explain(event_id)) if event_id else None
+
+    def story(self) -> Explanation | Table:
+        """What happened to it, each line with the store that tells it."""
+        return self.explanation or Table(pd.DataFrame(), "nothing has come yet")
+
+    def chart(self) -> altair.Chart:
+        """What happened in which order."""
+        told = self.explanation
+        if told is None:
+            return charts.timeline([], "There is no story yet")
+        rows = records(told.frame)
+        return charts.timeline(rows, f"Event {self.event_id[:12]}…: {self._says(told)}")
+
+    def payload(self) -> Table:
+        """The raw object, read and hashed now."""
+        try:
+            frame = self.wb.raw([self.event_id], flatten=True) if self.event_id else pd.DataFrame()
+        except UsageError:  # no such event
+            frame = pd.DataFrame()
+        pairs = [(name, value) for row in records(frame) for name, value in row.items()]
+        return Table(pd.DataFrame(pairs, columns=["field", "value"]).astype(str), "there is no raw object")
+
+    def findings(self) -> list[Finding]:
+        """Say what became of it, and whether the stores agree."""
+        told = self.explanation
+        if told is None:
+            return [self.nothing_yet(QUESTION, f"nothing came in the last {_LOOK_BACK_DAYS} days")]
+        if not told.exists:
+            return [
+                Finding(
+                    Verdict.INCONCLUSIVE,
+                    f"{told.headline}.",
+                    {"asked in": "all stores"},
+                    remedy="check the id; wb.events(entity=…, start=…, end=…) lists the events of an entity",
+                    question=QUESTION,
+                )
+            ]
+        evidence = {line.what: f"{line.shown_time} {line.detail}" for line in told.lines}
+        if not told.problems:
+            return [Finding(Verdict.PASSED, f"{self._says(told)}.", evidence, question=QUESTION)]
+        return [
+            Finding(
+                Verdict.FAILED,
+                problem,
+                evidence,
+                remedy=self.commands.run("stores-reconciliation", day=self._day),
+                question=QUESTION,
+                found=[{"event_id": told.event_id, "problem": problem}],
+            )
+            for problem in told.problems
+        ]
+
+    @property
+    def _day(self) -> str:
+        """The day of the event, as far as its rows tell."""
+        rows = records(self.once("rows", lambda: self.wb.events(event_ids=[self.event_id])))
+        return next((str(row["event_time"].date()) for row in rows), "")
+
+    @staticmethod
+    def _says(told: Explanation) -> str:
+        if told.problems:
+            return told.problems[0].rstrip(".")
+        return (told.became or told.headline).rstrip(".")
+
+    def facts(self) -> dict[str, Any]:
+        """Figures for the summary."""
+        told = self.explanation
+        return {"event_id": self.event_id or "none", "lines": len(told.lines) if told else 0}

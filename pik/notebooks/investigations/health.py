@@ -1,0 +1,167 @@
+"""Daily health: every investigation on one page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import altair
+import pandas as pd
+
+from pik import events
+from pik.notebooks import charts
+from pik.notebooks.findings import Finding
+from pik.notebooks.investigations.base import Investigation, Window, plural
+from pik.notebooks.investigations.conflicts import ConflictingPayloads
+from pik.notebooks.investigations.drift import AggregateDrift
+from pik.notebooks.investigations.late import LateData
+from pik.notebooks.investigations.missing import MissingWindow
+from pik.notebooks.investigations.queues import QueueAndDlq
+from pik.notebooks.investigations.stores import StoresReconciliation
+from pik.notebooks.investigations.storms import DuplicateStorm
+from pik.notebooks.tables import Table
+from pik.results import Verdict
+from pik.units import duration
+from pik.workbench import times
+from pik.workbench.sql import layout
+
+_READ = ["source", "status", "entity_id", "event_time", "ingest_time", "lag_ms"]
+
+
+class DailyHealth(Investigation):
+    """Is everything well with the events of a day?"""
+
+    title = "Daily health"
+    meanings: ClassVar[Mapping[str, str]] = {"most": "aggregate versions to compute again, the newest first"}
+
+    @property
+    def window(self) -> Window:
+        """The day, in event time."""
+        return times.moment(self.day), times.moment(times.next_day(self.day))
+
+    @property
+    def sources(self) -> list[str]:
+        """Sources of which the raw bucket ever kept something."""
+        return self.once("sources", self._sources)
+
+    def _sources(self) -> list[str]:
+        return [name for name in layout.sources(self.wb.objects) if name != events.PROBE_SOURCE]
+
+    @property
+    def arrivals(self) -> pd.DataFrame:
+        """Every arrival of the day's events."""
+        return self.once("arrivals", self._arrivals)
+
+    def _arrivals(self) -> pd.DataFrame:
+        frames = [self.wb.events(source=source, day=self.day, columns=_READ) for source in self.sources]
+        kept = [frame for frame in frames if len(frame)]
+        return pd.concat(kept, ignore_index=True) if kept else self.wb.events(event_ids=[], columns=_READ)
+
+    def arrivals_chart(self) -> altair.Chart:
+        """What happened on that day, by source?"""
+        count, sources = len(self.arrivals), self.arrivals["source"].nunique()
+        title = f"{plural(count, 'arrival')} of {plural(sources, 'source')} {self.span}"
+        return charts.by_time(self.arrivals, title, time="event_time", colour="source")
+
+    def heat_map(self) -> altair.Chart:
+        """When did it happen, and when did it come?"""
+        if not len(self.arrivals):
+            return charts.lag_heat_map(self.arrivals, f"Nothing came for {self.day}.")
+        half = duration(self.arrivals["lag_ms"].median() / 1000)
+        return charts.lag_heat_map(self.arrivals, f"Half of what happened {self.span} came within {half}")
+
+    def streams(self) -> Table:
+        """Each source: how much, how late, how often again."""
+        rows = [
+            {
+                "source": source,
+                "events": int((group["status"] == "ACCEPTED").sum()),
+                "duplicates": int((group["status"] == "DUPLICATE").sum()),
+                "conflicts": int((group["status"] == "CONFLICT").sum()),
+                "entities": group["entity_id"].nunique(),
+                "first": group["event_time"].min(),
+                "last": group["event_time"].max(),
+                "half of it within": duration(float(group["lag_ms"].median()) / 1000),
+            }
+            for source, group in self.arrivals.groupby("source", sort=True)
+        ]
+        return Table(pd.DataFrame(rows), f"nothing came for {self.day}")
+
+    @property
+    def answers(self) -> dict[str, list[Finding]]:
+        """What each investigation says, by its title."""
+        return self.once("answers", self._answer)
+
+    def _answer(self) -> dict[str, list[Finding]]:
+        env, day = self.inputs.env, self.day
+        stream = {"event_type": "", "day": day, "start": "", "end": ""}
+        came = {"source": "", "start": "", "end": ""}
+        here = [str(source) for source in self.arrivals["source"].unique()]
+        silent = [MissingWindow(env, source=s, **stream, expected=0.0) for s in sorted(here)]
+        late = [LateData(env, source=s, **stream, status="any") for s in sorted(here)]
+        others = [
+            DuplicateStorm(env, **came),
+            ConflictingPayloads(env, entity="", **came),
+            QueueAndDlq(env, live=False, most=100),
+            AggregateDrift(env, entity="", day=day, replay="", most=int(self.inputs.most)),
+            StoresReconciliation(env, day=day, start="", end=""),
+        ]
+        return {
+            MissingWindow.title: together("silent", silent),
+            LateData.title: together("late", late),
+            **{other.title: [_no_gate(finding) for finding in other.findings()] for other in others},
+        }
+
+    def overview(self) -> Table:
+        """What each investigation said: its worst verdict, and how many findings."""
+        rows = [
+            {
+                "investigation": title,
+                "verdict": str(_worst(said)),
+                "found": sum(finding.verdict is Verdict.FAILED for finding in said),
+                "says": next((f.sentence for f in said if f.verdict is _worst(said)), ""),
+            }
+            for title, said in (self.answers if len(self.arrivals) else {}).items()
+        ]
+        return Table(pd.DataFrame(rows), "nothing to ask about yet")
+
+    def findings(self) -> list[Finding]:
+        """Say everything that was found."""
+        if not len(self.arrivals):
+            return [self.nothing_yet("is everything well?", f"no event {self.span}")]
+        return [finding for said in self.answers.values() for finding in said]
+
+    def facts(self) -> dict[str, Any]:
+        """Figures for the summary."""
+        counts = Counter(str(finding.verdict) for finding in self.findings())
+        return {"day": self.day, "arrivals": len(self.arrivals), "sources": len(self.sources), **counts}
+
+
+def together(word: str, streams: Iterable[Investigation]) -> list[Finding]:
+    """Return one investigation's findings of many streams: each thing found, and one sentence for all others."""
+    asked = list(streams)
+    said = [finding for one in asked for finding in one.findings()]
+    found = [finding for finding in said if finding.verdict is Verdict.FAILED]
+    open_ = [finding for finding in said if finding.verdict is Verdict.INCONCLUSIVE]
+    fine = len(said) - len(found) - len(open_)
+    if fine or not said:
+        sentence = f"{fine} of {plural(len(asked), 'stream')} {'is' if fine == 1 else 'are'} as usual: not {word}."
+        found.append(Finding(Verdict.PASSED, sentence, question=said[0].question if said else word))
+    if open_:
+        one = open_[0]
+        sentence = f"{plural(len(open_), 'stream')} cannot be judged; the first: {one.sentence}"
+        found.append(Finding(Verdict.INCONCLUSIVE, sentence, one.evidence, one.remedy, one.question, blocking=False))
+    return found
+
+
+def _no_gate(finding: Finding) -> Finding:
+    """What has no data yet, as aggregates before the first replay, does not make a day an unhealthy one."""
+    return replace(finding, blocking=finding.blocking and finding.verdict is not Verdict.INCONCLUSIVE)
+
+
+def _worst(findings: Iterable[Finding]) -> Verdict:
+    verdicts = {finding.verdict for finding in findings}
+    order = (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.PASSED)
+    return next((verdict for verdict in order if verdict in verdicts), Verdict.INCONCLUSIVE)

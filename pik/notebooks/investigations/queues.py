@@ -1,0 +1,110 @@
+"""Queue and dead-letter queue: what waits, what was set aside, why, and may it go back?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import altair
+import pandas as pd
+
+from pik.notebooks import charts
+from pik.notebooks.charts import records
+from pik.notebooks.findings import Finding
+from pik.notebooks.investigations.base import Investigation, plural
+from pik.notebooks.tables import Table
+from pik.results import Verdict
+
+WAITING, SET_ASIDE = "does something wait that nobody takes?", "was a message set aside?"
+_SHOWN = ["message_id", "replay_id", "event_id", "entity_id", "event_time", "sent", "receive_count", "basis"]
+_DEAD = ["code", "reason", "original_message_id", "replay_id", "event_id", "entity_id", "sent", "mended", "fault_now"]
+
+
+class QueueAndDlq(Investigation):
+    """What is in the two queues?"""
+
+    title = "Queue and dead-letter queue"
+    meanings: ClassVar[Mapping[str, str]] = {
+        "live": "receive messages and return them at once: raises their receive count; otherwise nothing is touched",
+        "most": "messages to show of each queue",
+    }
+
+    @property
+    def waiting(self) -> pd.DataFrame:
+        """Messages of the queue."""
+        live, most = self.inputs.live, int(self.inputs.most)
+        return self.once("waiting", lambda: self.wb.queue.peek(live, most))
+
+    @property
+    def dead(self) -> pd.DataFrame:
+        """Messages of the dead-letter queue."""
+        live, most = self.inputs.live, int(self.inputs.most)
+        return self.once("dead", lambda: self.wb.dlq.peek(live, most))
+
+    def queue(self) -> Table:
+        """What was sent and is not counted yet?"""
+        return Table(self.waiting[_SHOWN], "nothing waits", self.waiting.attrs["sentence"])
+
+    def dead_letters(self) -> Table:
+        """What was set aside, and why?"""
+        return Table(self.dead[_DEAD], "nothing was set aside", self.dead.attrs["sentence"])
+
+    def chart(self) -> altair.Chart:
+        """Why were messages set aside?"""
+        codes = Counter(str(row["code"] or "unknown") for row in records(self.dead))
+        return charts.counts(codes, self._set_aside().sentence, what="reason", unit="messages", bad=codes)
+
+    def findings(self) -> list[Finding]:
+        """Say what waits and what was set aside."""
+        return [self._set_aside(), self._waiting()]
+
+    def _set_aside(self) -> Finding:
+        count, rows = int(self.dead.attrs["waiting"]), records(self.dead)
+        if not count:
+            before = f"; {plural(len(rows), 'message')} set aside earlier went back since" if rows else ""
+            return Finding(Verdict.PASSED, f"No message is in the dead-letter queue{before}.", question=SET_ASIDE)
+        codes = Counter(str(row["code"] or "unknown") for row in rows)
+        why = ", ".join(f"{n} {code}" for code, n in codes.most_common(6)) or "the log does not say why"
+        found = [
+            {
+                "message_id": row["original_message_id"] or row["message_id"],
+                "code": row["code"],
+                "event_id": row["event_id"],
+            }
+            for row in rows
+        ]
+        verb = "is" if count == 1 else "are"
+        # The log names messages that went back since as well, and may be a moment late.
+        apart = f" (the log names {len(rows)}; a live look, -p live=true, tells which)" if len(rows) != count else ""
+        return Finding(
+            Verdict.FAILED,
+            f"{plural(count, 'message')} {verb} in the dead-letter queue: {why}{apart}.",
+            self.dead[["code", "reason", "original_message_id", "event_id"]],
+            remedy="mend what the reasons say; then wb.dlq.redrive() shows what would go back and what would fail",
+            question=SET_ASIDE,
+            found=found,
+        )
+
+    def _waiting(self) -> Finding:
+        attrs = self.waiting.attrs
+        count = int(attrs["waiting"]) + int(attrs["in_flight"])
+        evidence = {"waiting": attrs["waiting"], "in flight": attrs["in_flight"]}
+        if not count:
+            return Finding(Verdict.PASSED, "No message waits in the queue.", evidence, question=WAITING)
+        verb = "waits" if count == 1 else "wait"
+        if "processor" not in self.wb.phase:
+            sentence = f"{plural(count, 'message')} {verb} in the queue, and are kept: the processor is off."
+            return Finding(Verdict.PASSED, sentence, evidence, question=WAITING)
+        return Finding(
+            Verdict.FAILED,
+            f"{plural(count, 'message')} {verb} in the queue although the processor is on.",
+            evidence,
+            remedy="run this again in a minute; when the number stays, pik status says whether the mapping is on",
+            question=WAITING,
+            blocking=False,  # a queue with work in it is what a queue is for
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Figures for the summary."""
+        return {"waiting": int(self.waiting.attrs["waiting"]), "set_aside": int(self.dead.attrs["waiting"])}

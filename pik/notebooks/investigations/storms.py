@@ -1,0 +1,91 @@
+"""Duplicate storm: who sends the same again and again, since when, and how often?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import altair
+import pandas as pd
+
+from pik.notebooks import charts
+from pik.notebooks.findings import Finding
+from pik.notebooks.investigations.base import ByArrival
+from pik.notebooks.tables import Table
+from pik.results import Verdict
+from pik.workbench.detect.duplicates import COLUMNS
+
+if TYPE_CHECKING:
+    from pik.workbench.detect.duplicates import Duplicates
+
+QUESTION = "does somebody send the same again and again?"
+
+
+class DuplicateStorm(ByArrival):
+    """Who sent the same again and again: when, how many, with the same request or by the same producer?"""
+
+    title = "Duplicate storm"
+
+    @property
+    def arrivals(self) -> pd.DataFrame:
+        """Everything that came in the window, of the source asked for."""
+        return self.once("arrivals", self._arrivals)
+
+    def _arrivals(self) -> pd.DataFrame:
+        frame = self.wb.events(ingested=self.window, columns=COLUMNS)
+        return frame[frame["source"] == self.inputs.source] if self.inputs.source else frame
+
+    @property
+    def duplicates(self) -> Duplicates:
+        """The storms."""
+        start, end = self.window
+        given = {"source": self.inputs.source} if self.inputs.source else {}
+        return self.once(
+            "duplicates", lambda: self.wb.duplicates(start=start, end=end, arrivals=self.arrivals, **given)
+        )
+
+    def chart(self) -> altair.Chart:
+        """What came when, and how much of it had come before?"""
+        if not len(self.arrivals):
+            return charts.by_time(self.arrivals, f"Nothing came {self.span}.")
+        return charts.by_time(self.arrivals, self.duplicates.sentences[0])
+
+    def table(self) -> Table:
+        """The storms: who, when, how many, same request or same producer."""
+        return Table(self.duplicates.frame, f"no storm of duplicates {self.span}")
+
+    def repeated(self) -> Table:
+        """The events that came most often."""
+        again = self.arrivals[self.arrivals["status"] == "DUPLICATE"]
+        by = ["source", "entity_id", "event_id"]
+        counted = again.groupby(by, dropna=False).size().reset_index(name="duplicates")
+        counted = counted.sort_values(["duplicates", "event_id"], ascending=[False, True]).head(25)
+        return Table(counted[["duplicates", *by]], f"nothing came twice {self.span}")
+
+    def findings(self) -> list[Finding]:
+        """Say who sends the same again and again."""
+        if not len(self.arrivals):
+            return [self.nothing_yet(QUESTION, f"nothing came {self.span}")]
+        storms = self.duplicates
+        if not len(storms.frame):
+            evidence = {
+                "arrivals": len(self.arrivals),
+                "duplicates": int((self.arrivals["status"] == "DUPLICATE").sum()),
+            }
+            return [Finding(Verdict.PASSED, storms.sentences[0], evidence, question=QUESTION)]
+        return [
+            Finding(
+                Verdict.FAILED,
+                sentence,
+                {name: value for name, value in item.items() if name != "event_ids"},
+                remedy="stop or slow the producer named here; nothing is counted twice: "
+                + self.commands.run("aggregate-drift"),
+                question=QUESTION,
+                found=[item],
+            )
+            for sentence, item in zip(storms.sentences, storms.found, strict=True)
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """Figures for the summary."""
+        again = int((self.arrivals["status"] == "DUPLICATE").sum())
+        return {"arrivals": len(self.arrivals), "duplicates": again, "storms": len(self.duplicates.frame)}

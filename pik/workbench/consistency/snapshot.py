@@ -1,0 +1,308 @@
+"""What raw bucket, events table and dedupe table hold of a window of event time, side by side. Reads only.
+
+Both tables are scanned, because what is to be found here is what no key leads to: a row without its object, an object
+without its row. Raw objects are listed by their Hive prefixes and read, so that their hashes are checked.
+
+The window ends where the reading began: what was ingested later is left out of all three stores. The stores are read
+one after the other, so whoever judges them reads what looks wrong a second time (:func:`again`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pik import events
+from pik.aws import batch, stored
+from pik.aws.objects import Object, in_parallel
+from pik.aws.stack import aws_errors
+from pik.events import Event
+from pik.pipeline.aws import from_item
+from pik.pipeline.parsing import Rejected
+from pik.pipeline.rows import Arrival, expand, expires_at, first_rows
+from pik.workbench.times import shifted
+
+if TYPE_CHECKING:
+    from pik.workbench.workbench import Workbench
+
+PARALLEL = 16
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+ITEM_BYTES = 400 * 1024
+_SEGMENTS = 4
+Row = dict[str, Any]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One object of the raw bucket, read: what it says it is, or what is wrong with it."""
+
+    key: str
+    body_sha256: str
+    event: Event | None
+    arrival: Arrival | None
+    problem: str = ""
+
+    @property
+    def event_id(self) -> str:
+        """The id in its key."""
+        return key_id(self.key)
+
+    @property
+    def twin(self) -> str:
+        """Key under which the same bytes are kept when they were answered with a conflict; empty without an event."""
+        return events.conflict_key(self.event, self.body_sha256) if self.event else ""
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """What puts the objects of one event into the order in which they came."""
+        return (self.arrival.ingest_time if self.arrival else "", self.key)
+
+    def rows(self, retention_days: int) -> tuple[Row, Row]:
+        """The dedupe row and the events row that follow from it; only of an object without a problem."""
+        assert self.event is not None  # noqa: S101 - the caller has looked at the problem
+        assert self.arrival is not None  # noqa: S101
+        dedupe, row = first_rows(self.event, self.arrival, retention_days, self.key)
+        return dedupe, expand(row)
+
+    @property
+    def unusable(self) -> str:
+        """Why no rows can be made of an object without a problem; empty when they can."""
+        size = max(map(item_bytes, self.rows(0)))
+        return f"its row would have {size:,} bytes, and DynamoDB takes {ITEM_BYTES:,}" if size > ITEM_BYTES else ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The three stores, for events of [start, end), without what is past its retention."""
+
+    retention_days: int
+    raw: dict[str, Kept] = field(repr=False)  # by key
+    conflicts: dict[str, Kept] = field(repr=False)  # by key
+    rows: list[Row] = field(repr=False)
+    dedupe: dict[str, Row] = field(repr=False)  # by event id
+    # Of events with an object in the window and their first arrival outside of it: what the dedupe row says of that.
+    elsewhere: dict[str, Row] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def strays(self) -> dict[str, str]:
+        """Raw objects that are not their event's first arrival, by key, and why.
+
+        Requests that come at the same moment with one idempotency key and different event times each leave a raw
+        object. One is accepted; the others are answered with a conflict, and their bodies are kept as conflicts too.
+        """
+        firsts = {row["event_id"]: row["s3_key"] for row in self.rows if row["status"] == events.ACCEPTED}
+        firsts |= {event_id: row["s3_key"] for event_id, row in (self.elsewhere | self.dedupe).items()}
+        found, unnamed = dict[str, str](), dict[str, list[Kept]]()
+        for kept in self.raw.values():
+            first = firsts.get(kept.event_id)
+            if first is None:
+                unnamed.setdefault(kept.event_id, []).append(kept)
+            elif first != kept.key:
+                found[kept.key] = f"the event's first arrival is {first}"
+        for rivals in unnamed.values():
+            found |= self._beside(rivals)
+        return found
+
+    def _beside(self, rivals: list[Kept]) -> dict[str, str]:
+        """The strays among the objects of one event that no row names: those kept as a conflict, and all but one."""
+        found = {
+            kept.key: f"it was answered with a conflict: {kept.twin}" for kept in rivals if kept.twin in self.conflicts
+        }
+        left = sorted(
+            (kept for kept in rivals if kept.key not in found and not kept.problem), key=lambda kept: kept.order
+        )
+        return found | {kept.key: f"{left[0].key} came before it" for kept in left[1:]}
+
+
+def key_id(key: str) -> str:
+    """Return the event id in the key of a raw or conflict object.
+
+    >>> key_id("conflicts/source=a/event_type=b/event_date=2013-01-01/hour=10/event_id=12ab/34cd.json")
+    '12ab'
+    >>> key_id("raw/source=a/event_type=b/event_date=2013-01-01/hour=10/event_id=12ab.after-20130101T000000.json")
+    '12ab'
+    """
+    return key.rpartition("event_id=")[2].partition("/")[0].partition(".")[0]
+
+
+def item_bytes(row: Row) -> int:
+    """Return how large a row is in DynamoDB, about: its names and its values as text."""
+    return sum(len(name.encode()) + len(str(value).encode()) for name, value in row.items())
+
+
+def take(wb: Workbench, start: str, end: str, progress: Progress | None = None) -> Snapshot:
+    """Read the three stores; ``start`` and ``end`` are the kit's times. Raise AwsError."""
+    tell = progress or (lambda _: None)
+    began = events.now()
+    epoch = events.epoch(began)
+    with aws_errors(wb.environment, "compare the stores"):
+        retention = retention_days(wb)
+        between = {":start": {"S": f"TS#{start}"}, ":end": {"S": f"TS#{end}"}}
+        # Objects are listed after the tables, so that no row is without its object.
+        rows = scan(wb, "EventsTable", "SK BETWEEN :start AND :end", between)
+        dedupe = scan(wb, "DedupeTable", "sk BETWEEN :start AND :end", between)
+        tell(f"{len(rows):,} rows of the events table, {len(dedupe):,} of the dedupe table")
+        raw, conflicts = (
+            {
+                kept.key: kept
+                for kept in _objects(wb, prefix, start, end, tell)
+                if _counts(kept, retention, epoch, began)
+            }
+            for prefix in ("raw/", "conflicts/")
+        )
+        # A conflict's body may claim another time than the event that it is in conflict with.
+        for key in {row["s3_key"] for row in rows if row["status"] == events.CONFLICT} - conflicts.keys():
+            if kept := read(wb, key):
+                conflicts[key] = kept
+        seen = Snapshot(
+            retention_days=retention,
+            raw=raw,
+            conflicts=conflicts,
+            rows=[row for row in rows if row["expires_at"] > epoch and row["ingest_time"] < began],
+            dedupe={row["event_id"]: row for row in dedupe if row["expires_at"] > epoch and row["ingest_time"] < began},
+        )
+        return replace(seen, elsewhere=_elsewhere(wb, seen, epoch))
+
+
+def again(wb: Workbench, seen: Snapshot, event_ids: Iterable[str]) -> Snapshot:
+    """Read all that the three stores hold of some events a second time, by key and consistently. Raise AwsError."""
+    names, epoch = set(event_ids), events.epoch(events.now())
+    objects = [one for one in (*seen.raw.values(), *seen.conflicts.values()) if one.event_id in names]
+    with aws_errors(wb.environment, "read the suspects again"):
+        dedupe = _dedupe(wb, names, epoch)
+        firsts = [*dedupe.values(), *seen.dedupe.values(), *seen.elsewhere.values()]
+        places = {(row["pk"], row["sk"]) for row in firsts if row["event_id"] in names}
+        places |= {(row["PK"], row["SK"].partition("#ARR#")[0]) for row in seen.rows if row["event_id"] in names}
+        places |= {(events.entity_pk(one.event.entity_id), events.event_sk(one.event)) for one in objects if one.event}
+        found = in_parallel(lambda place: _query(wb, *place), sorted(places))
+        rows = [row for part in found for row in part if row["event_id"] in names and row["expires_at"] > epoch]
+        keys = {one.key for one in objects} | {row["s3_key"] for row in (*rows, *dedupe.values())}
+        there = [one for one in wb.objects.many(sorted(keys), kept) if one]
+    raw, conflicts = ({o.key: o for o in there if o.key.startswith(folder)} for folder in events.RAW_FOLDERS)
+    return Snapshot(seen.retention_days, raw, conflicts, rows, dedupe)
+
+
+def _elsewhere(wb: Workbench, seen: Snapshot, epoch: int) -> dict[str, Row]:
+    """Where the first arrival of each event is whose object is in the window and whose dedupe row is not."""
+    unnamed = {one.event_id: one for one in seen.raw.values() if one.event_id not in seen.dedupe}
+    found = _dedupe(wb, unnamed, epoch)
+    # Only with an idempotency key can an event have objects at two times. Their rows are in the entity's partition.
+    keyed = [
+        one.event for name, one in unnamed.items() if name not in found and one.event and one.event.idempotency_key
+    ]
+    ids = {event.event_id for event in keyed}
+    for rows in in_parallel(lambda pk: _query(wb, pk, "TS#"), sorted({events.entity_pk(e.entity_id) for e in keyed})):
+        for row in rows:
+            if row["event_id"] in ids and row["status"] == events.ACCEPTED and row["expires_at"] > epoch:
+                found[row["event_id"]] = {**row, "pk": row["PK"], "sk": row["SK"]}
+    return found
+
+
+def _dedupe(wb: Workbench, event_ids: Iterable[str], epoch: int) -> dict[str, Row]:
+    keys = [{"event_id": {"S": name}} for name in event_ids]
+    client = wb.environment.client("dynamodb", max_pool_connections=PARALLEL)
+    rows = [from_item(item) for item in batch.items(client, wb.outputs["DedupeTable"], keys)]
+    return {row["event_id"]: row for row in rows if row["expires_at"] > epoch}
+
+
+def _query(wb: Workbench, pk: str, prefix: str) -> list[Row]:
+    """Rows of the events table whose sort keys begin with ``prefix``."""
+    return [expand(row) for row in wb.stores.under("EventsTable", pk, prefix)]
+
+
+def retention_days(wb: Workbench) -> int:
+    """Return the retention that the stack was deployed with, in days."""
+    described = wb.environment.client("cloudformation").describe_stacks(StackName=wb.environment.stack)["Stacks"][0]
+    values = {item["ParameterKey"]: item.get("ParameterValue") for item in described.get("Parameters", [])}
+    return int(values.get("RetentionDays") or 365)
+
+
+def scan(wb: Workbench, table: str, condition: str, values: dict[str, Any]) -> list[Row]:
+    """Return the rows of a table that meet a condition; reads all of it, in parallel, consistently."""
+
+    def segment(number: int) -> list[Row]:
+        pages = wb.environment.client("dynamodb", max_pool_connections=PARALLEL).get_paginator("scan")
+        found = pages.paginate(
+            TableName=wb.outputs[table],
+            ConsistentRead=True,
+            Segment=number,
+            TotalSegments=_SEGMENTS,
+            FilterExpression=condition,
+            ExpressionAttributeValues=values,
+        )
+        rows = (from_item(item) for page in found for item in page["Items"])
+        return [expand(row) if table == "EventsTable" else row for row in rows]
+
+    with ThreadPoolExecutor(_SEGMENTS) as pool:
+        return [row for rows in pool.map(segment, range(_SEGMENTS)) for row in rows]
+
+
+def read(wb: Workbench, key: str) -> Kept | None:
+    """Return one object, its hash checked, or None when there is none."""
+    return kept(key, wb.objects.get(key))
+
+
+def kept(key: str, found: Object | None) -> Kept | None:
+    """Check an object that was read against what its key and its metadata say of it."""
+    if found is None:
+        return None
+    digest = hashlib.sha256(found.body).hexdigest()
+    try:
+        arrival = Arrival.from_object(found.metadata, found.content_type, found.body)
+        events.parse_time(arrival.ingest_time)
+    except (KeyError, ValueError, AttributeError) as error:
+        return Kept(key, digest, None, None, f"its record of the arrival is not there: {error}")
+    if digest != arrival.body_sha256:
+        return Kept(
+            key,
+            digest,
+            None,
+            arrival,
+            f"its bytes hash to {digest[:12]}…, received was what hashes to {arrival.body_sha256[:12]}…",
+        )
+    try:
+        event = stored.event(found.body, arrival.event_headers)
+    except Rejected as error:
+        return Kept(key, digest, None, arrival, f"it is not an event: {error}")
+    if event.event_id != key_id(key):
+        return Kept(key, digest, event, arrival, f"it is the event {event.event_id}, not the one of its key")
+    return Kept(key, digest, event, arrival)
+
+
+def _counts(kept: Kept, retention: int, epoch: int, began: str) -> bool:
+    """Whether an object is neither past its retention nor newer than the rows that were read."""
+    if kept.arrival is None:
+        return True
+    ingested = kept.arrival.ingest_time
+    return expires_at(ingested, retention) > epoch and ingested < began
+
+
+def _objects(wb: Workbench, prefix: str, start: str, end: str, tell: Progress) -> Iterator[Kept]:
+    """Every object of the window: its time is that of the event, or, when it has none, the hour of its key."""
+    keys = list(_keys(wb, prefix, start, end))
+    for number, found in enumerate(wb.objects.many(keys, kept), 1):
+        if number % 500 == 0 or number == len(keys):
+            tell(f"{number:,} of {len(keys):,} objects under {prefix} read")
+        if found and (found.problem or found.event is None or start <= found.event.event_time < end):
+            yield found
+
+
+def _keys(wb: Workbench, prefix: str, start: str, end: str) -> Iterator[str]:
+    last = events.format_time(shifted(events.parse_time(end), timedelta(microseconds=-1)))
+    folders = [prefix]
+    for _ in range(3):  # source, type, date
+        folders = [name for below, _ in in_parallel(wb.objects.folders, folders) for name in below]
+    inside = [name for name in folders if start[:10] <= name.rstrip("/")[-10:] <= last[:10]]
+    for listed in in_parallel(wb.objects.below, inside):
+        yield from (one.key for one in listed if start[:13] <= _hour(one.key) <= last[:13])
+
+
+def _hour(key: str) -> str:
+    date, _, rest = key.partition("/event_date=")[2].partition("/hour=")
+    return f"{date}T{rest[:2]}"
