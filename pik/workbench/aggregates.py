@@ -34,13 +34,13 @@ from pik.workbench.versions import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 COMPLETE, PARTIAL, UNKNOWN = "COMPLETE", "PARTIAL", "UNKNOWN"
 
 
 def aggregates(
-    wb: Workbench,
+    aws: Connection,
     entity: str | None = None,
     day: str | None = None,
     *,
@@ -51,9 +51,9 @@ def aggregates(
 
     Arguments, errors and an example: :meth:`pik.workbench.Workbench.aggregates`.
     """
-    with aws_errors(wb.environment, "read the aggregates"):
-        of = known(wb, entity=entity, replay_ids=None if replay is None else [replay])
-        written = stored(wb.stores, entity, day) if entity is not None and day is not None else ()
+    with aws_errors(aws.environment, "read the aggregates"):
+        of = known(aws, entity=entity, replay_ids=None if replay is None else [replay])
+        written = stored(aws.stores, entity, day) if entity is not None and day is not None else ()
         found: dict[Key, Row | None] = {version_key(row): row for row in written}
         keys = [
             (str(one.head["entity_id"]), of_day, one.replay_id)
@@ -61,7 +61,7 @@ def aggregates(
             for of_day in one.expected
             if day in (None, of_day)
         ]
-        found |= wb.stores.versions(key for key in keys if key not in found)
+        found |= aws.stores.versions(key for key in keys if key not in found)
     rows = [_row(key, version, of.get(key[2])) for key, version in found.items() if replay in (None, key[2])]
     if not include_probes and entity is None and replay is None:
         rows = [row for row in rows if not events.is_probe(row["entity_id"])]
@@ -108,15 +108,15 @@ class AggregateDiff:
         return self.sentence
 
 
-def aggregate_diff(wb: Workbench, a: Any, b: Any) -> AggregateDiff:
+def aggregate_diff(aws: Connection, a: Any, b: Any) -> AggregateDiff:
     """Compare two versions down to the events that differ.
 
     Arguments, errors and an example: :meth:`pik.workbench.Workbench.aggregate_diff`.
     """
     first, second = version_key(a), version_key(b)
-    with aws_errors(wb.environment, "compare two aggregates"):
-        states = [require(wb, key)["state"] for key in (first, second)]
-        left, right = ({row["event_id"]: row for row in contributions(wb.stores, *key)} for key in (first, second))
+    with aws_errors(aws.environment, "compare two aggregates"):
+        states = [require(aws, key)["state"] for key in (first, second)]
+        left, right = ({row["event_id"]: row for row in contributions(aws.stores, *key)} for key in (first, second))
     return AggregateDiff(
         first,
         second,
@@ -171,7 +171,7 @@ class AggregateDrift:
         return self.sentence
 
 
-def aggregate_drift(wb: Workbench, entity: str, day: str, replay: str) -> AggregateDrift:
+def aggregate_drift(aws: Connection, entity: str, day: str, replay: str) -> AggregateDrift:
     """Compute a version again, from raw objects alone, and compare.
 
     Raises:
@@ -182,13 +182,13 @@ def aggregate_drift(wb: Workbench, entity: str, day: str, replay: str) -> Aggreg
         >>> aggregate_drift(wb, "N14228", "2013-01-01", "rp-7").drifted  # doctest: +SKIP
         False
     """
-    key, stores = (entity, day, replay), wb.stores
-    with aws_errors(wb.environment, "compute an aggregate again"):
-        version = require(wb, key)
-        counted = {row["event_id"]: row for row in contributions(wb.stores, *key)}
+    key, stores = (entity, day, replay), aws.stores
+    with aws_errors(aws.environment, "compute an aggregate again"):
+        version = require(aws, key)
+        counted = {row["event_id"]: row for row in contributions(aws.stores, *key)}
         rows = {row["event_id"]: row for row in _first_arrivals(stores, entity, day)}
         read, problems = _read(stores, counted, rows)
-        selected = _selected(wb, replay, rows)
+        selected = _selected(aws, replay, rows)
     again = fold(version["aggregator"], read)
     return AggregateDrift(
         key,
@@ -256,9 +256,9 @@ def _read(stores: Stores, counted: Mapping[str, Row], rows: Mapping[str, Row]) -
     return found, problems
 
 
-def _selected(wb: Workbench, replay_id: str, rows: Mapping[str, Row]) -> set[str]:
+def _selected(aws: Connection, replay_id: str, rows: Mapping[str, Row]) -> set[str]:
     """The events of a day that a replay's window covers; none when the replay is not known."""
-    replay = known(wb, replay_ids=[replay_id]).get(replay_id)
+    replay = known(aws, replay_ids=[replay_id]).get(replay_id)
     if replay is None:
         return set()
     start, end = str(replay.head["start_time"]), str(replay.head["end_time"])

@@ -14,25 +14,25 @@ from pik.pipeline.aws import from_item
 from pik.pipeline.rows import expand
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 _ROWS = 25  # of a shard, from its end; the rollout's own probes are passed over
 
 
-def latest_event(wb: Workbench, *, days: int = 14) -> str:
+def latest_event(aws: Connection, *, days: int = 14) -> str:
     """Return the id of the event that arrived last within some days and is no probe; empty when there is none.
 
     Raises:
         AwsError: DynamoDB said no.
     """
-    return next((str(row["event_id"]) for row in latest_rows(wb, days=days)), "")
+    return next((str(row["event_id"]) for row in latest_rows(aws, days=days)), "")
 
 
-def latest_rows(wb: Workbench, *, days: int = 14, each: int = 1) -> list[dict[str, Any]]:
+def latest_rows(aws: Connection, *, days: int = 14, each: int = 1) -> list[dict[str, Any]]:
     """Return the last arrivals that are no probe's, the newest first: of the last day that has any.
 
     Args:
-        wb: the workbench.
+        aws: the connection, or a workbench.
         days: how many days to look back.
         each: rows of each of the day's shards, at most.
 
@@ -40,21 +40,21 @@ def latest_rows(wb: Workbench, *, days: int = 14, each: int = 1) -> list[dict[st
         AwsError: DynamoDB said no.
     """
     today = datetime.now(UTC).date()
-    with aws_errors(wb.environment, "find the latest event"), ThreadPoolExecutor(events.INDEX_SHARDS) as pool:
+    with aws_errors(aws.environment, "find the latest event"), ThreadPoolExecutor(events.INDEX_SHARDS) as pool:
         for back in range(-1, days):  # from tomorrow on: a clock may be ahead
             day = (today - timedelta(days=back)).isoformat()
-            found = pool.map(lambda shard, day=day: list(islice(_newest(wb, day, shard), each)), events.shards())
+            found = pool.map(lambda shard, day=day: list(islice(_newest(aws, day, shard), each)), events.shards())
             if rows := [row for shard in found for row in shard]:
                 return sorted(rows, key=lambda row: (row["ingest_time"], row["event_id"]), reverse=True)
     return []
 
 
-def _newest(wb: Workbench, day: str, shard: int) -> Iterator[dict[str, Any]]:
+def _newest(aws: Connection, day: str, shard: int) -> Iterator[dict[str, Any]]:
     """Rows of one shard of a day that are no probe's and not expired, the newest first."""
     now = events.epoch(events.now())
-    pages = wb.environment.client("dynamodb", max_pool_connections=events.INDEX_SHARDS).get_paginator("query")
+    pages = aws.environment.client("dynamodb", max_pool_connections=events.INDEX_SHARDS).get_paginator("query")
     found = pages.paginate(
-        TableName=wb.outputs["EventsTable"],
+        TableName=aws.outputs["EventsTable"],
         IndexName="by-ingest-time",
         KeyConditionExpression="GSI2PK = :pk",
         ExpressionAttributeValues={":pk": {"S": events.ingest_pk(day, shard)}},

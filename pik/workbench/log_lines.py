@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pik.aws.stack import aws_errors
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 FUNCTIONS = {
     "ingest": "IngestLogGroup",
@@ -21,7 +21,7 @@ LIMIT = 10_000  # lines of each function
 
 
 def lines(
-    wb: Workbench,
+    aws: Connection,
     function: str,
     wanted: list[str],
     since: datetime,
@@ -34,7 +34,7 @@ def lines(
     They are rows of :data:`pik.workbench.telemetry.LOGS`, in the order of time. Raises AwsError.
     """
     query: dict[str, Any] = {
-        "logGroupName": wb.outputs[FUNCTIONS[function]],
+        "logGroupName": aws.outputs[FUNCTIONS[function]],
         "startTime": int(since.timestamp() * 1000),
         "endTime": int(until.timestamp() * 1000) - 1,  # CloudWatch includes the end
     }
@@ -43,8 +43,8 @@ def lines(
     if plain:
         query["filterPattern"] = f'"{max(plain, key=len)}"'
     rows, number = list[dict[str, Any]](), 0
-    with aws_errors(wb.environment, "read the logs"):
-        pages = wb.environment.client("logs").get_paginator("filter_log_events").paginate(**query)
+    with aws_errors(aws.environment, "read the logs"):
+        pages = aws.environment.client("logs").get_paginator("filter_log_events").paginate(**query)
         for number, page in enumerate(pages, 1):
             for event in page["events"]:
                 if all(term in event["message"] for term in wanted):

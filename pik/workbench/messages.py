@@ -15,7 +15,7 @@ from pik.aws import queue_peek as looking
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 _PARALLEL = 16
 
@@ -49,9 +49,9 @@ def message_row(message: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     }
 
 
-def judged(wb: Workbench, messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def judged(aws: Connection, messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return received dead letters as rows, each with what the processor would make of it now."""
-    stores, now, kept = wb.stores, datetime.now(UTC), list(messages)
+    stores, now, kept = aws.stores, datetime.now(UTC), list(messages)
     with ThreadPoolExecutor(_PARALLEL) as pool:
         faults = list(pool.map(lambda message: looking.fault(stores, message["Body"]), kept))
     return [

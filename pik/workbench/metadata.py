@@ -38,7 +38,7 @@ from pik.workbench import times
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 STATUSES = (keys.ACCEPTED, keys.DUPLICATE, keys.CONFLICT)
 _SCAN_SEGMENTS = 16
@@ -77,7 +77,7 @@ class Selection:
 
 
 def events(
-    wb: Workbench,
+    aws: Connection,
     *,
     entity: str | None = None,
     source: str | None = None,
@@ -114,8 +114,8 @@ def events(
         allow_scan=allow_scan,
     )
     chosen = _chosen(columns)
-    with aws_errors(wb.environment, "read the events"):
-        return _read(wb, selection, chosen, limit, progress)
+    with aws_errors(aws.environment, "read the events"):
+        return _read(aws, selection, chosen, limit, progress)
 
 
 def _chosen(columns: Sequence[str] | None) -> list[str]:
@@ -128,16 +128,16 @@ def _chosen(columns: Sequence[str] | None) -> list[str]:
 
 
 def _read(
-    wb: Workbench, selection: Selection, columns: list[str], limit: int, progress: Progress | None
+    aws: Connection, selection: Selection, columns: list[str], limit: int, progress: Progress | None
 ) -> pd.DataFrame:
     named = [name for name in frames.EVENTS.names if name in _NEEDED or name in columns]
     attributes = {_ATTRIBUTES.get(name, name) for name in named} | {"GSI2SK"}
-    reader = Reader(wb.environment, {name: kind for name, kind in COLUMNS.items() if name in attributes}, limit)
+    reader = Reader(aws.environment, {name: kind for name, kind in COLUMNS.items() if name in attributes}, limit)
     attrs: dict[str, Any] = {}
     if selection.event_ids is not None:
-        requests, query = _by_id(wb, selection.event_ids, reader, attrs)
+        requests, query = _by_id(aws, selection.event_ids, reader, attrs)
     else:
-        requests, query = _requests(wb, selection)
+        requests, query = _requests(aws, selection)
     table = _conform(reader.read(requests, progress), named)
     table = _filtered(table, selection).sort_by([("event_time", "ascending"), ("sk", "ascending")]).select(columns)
     consumed = reader.consumed
@@ -145,11 +145,11 @@ def _read(
     return frames.to_pandas(table, **attrs, query=query)
 
 
-def _requests(wb: Workbench, selection: Selection) -> tuple[list[Request], str]:
-    table = {"TableName": wb.outputs["EventsTable"]}
+def _requests(aws: Connection, selection: Selection) -> tuple[list[Request], str]:
+    table = {"TableName": aws.outputs["EventsTable"]}
     if selection.entity is not None:
         return [("query", table | _entity_query(selection))], f"entity {selection.entity}, consistent"
-    indexed = _by_index(wb, selection)
+    indexed = _by_index(aws, selection)
     if indexed and indexed.number <= _MOST_QUERIES:
         return [("query", table | query) for query in indexed.queries], indexed.says
     if not selection.allow_scan:
@@ -173,14 +173,14 @@ class _Indexed(NamedTuple):
     says: str
 
 
-def _by_index(wb: Workbench, selection: Selection) -> _Indexed | None:
+def _by_index(aws: Connection, selection: Selection) -> _Indexed | None:
     if selection.ingested is not None:
         start, end = selection.ingested
         end = min(end, keys.format_time(datetime.now(UTC) + timedelta(days=1)))  # nothing comes in later than now
         count = times.count_days(start, end) * keys.INDEX_SHARDS
         return _Indexed(count, _ingest_queries(start, end), f"index by-ingest-time, {count} shards")
     if selection.source is not None and selection.start and selection.end:
-        types = [keys.encode(selection.event_type)] if selection.event_type else event_types(wb, selection.source)
+        types = [keys.encode(selection.event_type)] if selection.event_type else event_types(aws, selection.source)
         count = times.count_days(selection.start, selection.end) * keys.INDEX_SHARDS * len(types)
         says = f"index by-source, {len(types)} types, {count} shards"
         return _Indexed(count, _source_queries(selection, types), says)
@@ -232,21 +232,21 @@ def _source_queries(selection: Selection, types: Sequence[str]) -> Iterator[dict
                 }
 
 
-def event_types(wb: Workbench, source: str) -> list[str]:
+def event_types(aws: Connection, source: str) -> list[str]:
     """Return the types, percent-encoded as in keys, under which the raw bucket ever kept an object of ``source``."""
-    pages = wb.environment.client("s3").get_paginator("list_object_versions")
+    pages = aws.environment.client("s3").get_paginator("list_object_versions")
     prefix = f"raw/source={keys.encode(source)}/"
-    found = pages.paginate(Bucket=wb.outputs["RawBucket"], Prefix=prefix, Delimiter="/")
+    found = pages.paginate(Bucket=aws.outputs["RawBucket"], Prefix=prefix, Delimiter="/")
     folders = [folder["Prefix"] for page in found for folder in page.get("CommonPrefixes", [])]
     return sorted({folder.rstrip("/").rpartition("event_type=")[2] for folder in folders})
 
 
-def _by_id(wb: Workbench, ids: Sequence[str], reader: Reader, attrs: dict[str, Any]) -> tuple[list[Request], str]:
+def _by_id(aws: Connection, ids: Sequence[str], reader: Reader, attrs: dict[str, Any]) -> tuple[list[Request], str]:
     """Find where the events are; their later arrivals are beside them, so each event is a query of its own."""
-    client = wb.environment.client("dynamodb", max_pool_connections=PARALLEL)
+    client = aws.environment.client("dynamodb", max_pool_connections=PARALLEL)
     found = batch.items(
         client,
-        wb.outputs["DedupeTable"],
+        aws.outputs["DedupeTable"],
         [{"event_id": {"S": event_id}} for event_id in ids],
         projection="event_id, pk, sk",
         answered=reader.consumed.add,
@@ -256,7 +256,7 @@ def _by_id(wb: Workbench, ids: Sequence[str], reader: Reader, attrs: dict[str, A
         (
             "query",
             {
-                "TableName": wb.outputs["EventsTable"],
+                "TableName": aws.outputs["EventsTable"],
                 "KeyConditionExpression": "PK = :pk AND begins_with(SK, :sk)",
                 "ExpressionAttributeValues": {":pk": row["pk"], ":sk": row["sk"]},
                 "ConsistentRead": True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from pik.aws.connection import Connection
 from pik.pipeline.settings import METRICS_NAMESPACE
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pik.workbench.workbench import Workbench
 
 
-class Questions:
+class Questions(Connection):
     """The methods of :class:`pik.workbench.Workbench` that find something out; a base of that class alone."""
 
     @property

@@ -29,7 +29,7 @@ from pik.workbench.telemetry import logs
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 STEPS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 3 * 24, 7 * 24, 14 * 24))  # back in the log
 REQUESTS = 60  # of one look into the log
@@ -40,7 +40,7 @@ _PARALLEL = 16
 class Queue:
     """The replay queue: ``wb.queue``."""
 
-    wb: Workbench
+    aws: Connection
 
     def peek(self, live: bool = False, max_messages: int = 10) -> pd.DataFrame:
         """Return messages as a frame (:data:`MESSAGES`); by default without touching any.
@@ -66,12 +66,12 @@ class Queue:
             '9 messages wait; 9 were sent and are not counted yet; nothing was touched'
         """
         _positive(max_messages)
-        url = self.wb.outputs["QueueUrl"]
-        with aws_errors(self.wb.environment, "look into the queue"):
+        url = self.aws.outputs["QueueUrl"]
+        with aws_errors(self.aws.environment, "look into the queue"):
             if live:
-                return _received(self.wb, url, max_messages, MESSAGES)
-            counts = _counts(self.wb, url)
-            rows, complete = outstanding(self.wb.stores, max_messages)
+                return _received(self.aws, url, max_messages, MESSAGES)
+            counts = _counts(self.aws, url)
+            rows, complete = outstanding(self.aws.stores, max_messages)
         more = "" if complete else "at least "
         sentence = f"{_waiting(counts)}; {more}{len(rows)} were sent and are not counted yet; nothing was touched"
         return frames.frame(MESSAGES, rows, **counts, live=False, sentence=sentence)
@@ -81,7 +81,7 @@ class Queue:
 class DeadLetters:
     """The dead-letter queue: ``wb.dlq``."""
 
-    wb: Workbench
+    aws: Connection
 
     def peek(self, live: bool = False, max_messages: int = 10) -> pd.DataFrame:
         """Return what was set aside, and why, as a frame (:data:`DEAD_LETTERS`); by default without touching any.
@@ -107,12 +107,12 @@ class DeadLetters:
             >>> wb.dlq.peek(live=True)[["code", "reason", "mended"]]   # doctest: +SKIP
         """
         _positive(max_messages)
-        url = self.wb.outputs["DeadLetterQueueUrl"]
-        with aws_errors(self.wb.environment, "look into the dead-letter queue"):
+        url = self.aws.outputs["DeadLetterQueueUrl"]
+        with aws_errors(self.aws.environment, "look into the dead-letter queue"):
             if live:
-                return _received(self.wb, url, max_messages, DEAD_LETTERS)
-            counts = _counts(self.wb, url)
-        rows, since, whole = _logged(self.wb, sum(counts.values()))
+                return _received(self.aws, url, max_messages, DEAD_LETTERS)
+            counts = _counts(self.aws, url)
+        rows, since, whole = _logged(self.aws, sum(counts.values()))
         named = f"since {since:%Y-%m-%d %H:%M} UTC the log names {len(rows)}"
         named += "" if whole else f" ({REQUESTS} requests did not reach its end)"
         sentence = f"{_waiting(counts)}; {named}; nothing was touched"
@@ -153,16 +153,16 @@ class DeadLetters:
             >>> wb.dlq.redrive(False, codes=["raw_missing"], confirm=plan.confirm)  # doctest: +SKIP
         """
         chosen = redriving.Choice.of(codes, message_ids, event_ids, include_unmended)
-        return redriving.redrive(self.wb, chosen, preview=preview, confirm=confirm, max_messages=max_messages)
+        return redriving.redrive(self.aws, chosen, preview=preview, confirm=confirm, max_messages=max_messages)
 
 
-def _received(wb: Workbench, url: str, limit: int, schema: pa.Schema) -> pd.DataFrame:
-    look = looking.look(wb.environment, url, limit)
+def _received(aws: Connection, url: str, limit: int, schema: pa.Schema) -> pd.DataFrame:
+    look = looking.look(aws.environment, url, limit)
     now = datetime.now(UTC)
     dead = schema is DEAD_LETTERS
-    rows = judged(wb, look.messages) if dead else [message_row(message, now) for message in look.messages]
+    rows = judged(aws, look.messages) if dead else [message_row(message, now) for message in look.messages]
     rows.sort(key=lambda row: (row["sent"], row["message_id"]))
-    counts = _counts(wb, url)
+    counts = _counts(aws, url)
     most = look.max_receive_count
     sentence = f"{len(rows)} messages looked at and returned at once; this raised their receive count"
     if most is not None:
@@ -180,7 +180,7 @@ def _received(wb: Workbench, url: str, limit: int, schema: pa.Schema) -> pd.Data
     )
 
 
-def _logged(wb: Workbench, wanted: int) -> tuple[list[dict[str, Any]], datetime, bool]:
+def _logged(aws: Connection, wanted: int) -> tuple[list[dict[str, Any]], datetime, bool]:
     """Return what the log says of messages that were set aside, the newest first; since when, and whether all of it.
 
     CloudWatch reads a window from its beginning and every line of it, so this goes back in steps, until enough was
@@ -189,7 +189,7 @@ def _logged(wb: Workbench, wanted: int) -> tuple[list[dict[str, Any]], datetime,
     now = datetime.now(UTC)
     rows, until, left, whole = list[dict[str, Any]](), now + timedelta(seconds=1), REQUESTS, True
     for step in STEPS:
-        lines = logs(wb, text="set aside", function="processor", start=now - step, end=until, requests=left)
+        lines = logs(aws, text="set aside", function="processor", start=now - step, end=until, requests=left)
         rows += _set_aside(lines)
         until, left, whole = now - step, left - lines.attrs["requests"], whole and lines.attrs["complete"]
         if len(rows) >= wanted or left <= 0:
@@ -212,8 +212,8 @@ def _set_aside(lines: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _counts(wb: Workbench, url: str) -> dict[str, int]:
-    found = queue_counts(wb.environment, url)
+def _counts(aws: Connection, url: str) -> dict[str, int]:
+    found = queue_counts(aws.environment, url)
     return dict(zip(("waiting", "in_flight", "delayed"), found.values(), strict=True))
 
 

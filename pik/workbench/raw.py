@@ -17,7 +17,7 @@ from pik.errors import UsageError
 from pik.workbench import metadata
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 Row = dict[str, Any]
 MISSING, ALTERED, UNREADABLE = "missing", "altered", "unreadable"
@@ -28,7 +28,7 @@ _LONGEST = 64  # bits of an integer column, sign included
 
 
 def raw(
-    wb: Workbench,
+    aws: Connection,
     what: pd.DataFrame | Iterable[str],
     *,
     sample: int | None = None,
@@ -40,7 +40,7 @@ def raw(
 
     Arguments, errors and an example: :meth:`pik.workbench.Workbench.raw`.
     """
-    wanted, attrs = _wanted(wb, what)
+    wanted, attrs = _wanted(aws, what)
     if sample is not None and sample < len(wanted):
         wanted = wanted.sample(n=sample, random_state=0).sort_index()
     rows = {str(row["s3_key"]): dict(row) for row in wanted[list(_NEEDED)].to_dict("records")}
@@ -50,7 +50,7 @@ def raw(
 
     described: list[Row] = []
     payloads: list[Any] = []
-    for row, payload in wb.objects.many(rows, describe):
+    for row, payload in aws.objects.many(rows, describe):
         described.append(row)
         payloads.append(payload)
         if progress and len(described) % _EVERY == 0:
@@ -60,12 +60,12 @@ def raw(
     return frames.from_columns(schema, columns | extra, **attrs)
 
 
-def _wanted(wb: Workbench, what: pd.DataFrame | Iterable[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _wanted(aws: Connection, what: pd.DataFrame | Iterable[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
     attrs: dict[str, Any] = {}
     if isinstance(what, str):
         what = [what]
     if not isinstance(what, pd.DataFrame):
-        what = metadata.events(wb, event_ids=what)
+        what = metadata.events(aws, event_ids=what)
         attrs["not_found"] = what.attrs["not_found"]
     if lacking := [name for name in _NEEDED if name not in what.columns]:
         raise UsageError(

@@ -22,7 +22,7 @@ from pik.workbench import messages
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 HOLD_SECONDS = 300  # a redrive that is killed keeps the rest of the dead letters invisible for this long
 _ATTEMPTS = 3
@@ -103,7 +103,12 @@ class Redrive:
 
 
 def redrive(
-    wb: Workbench, choice: Choice, *, preview: bool = True, confirm: str | None = None, max_messages: int = 1000
+    aws: Connection,
+    choice: Choice,
+    *,
+    preview: bool = True,
+    confirm: str | None = None,
+    max_messages: int = 1000,
 ) -> Redrive:
     """Show which dead letters would go back to the queue, and why they are here; with ``preview=False`` send them.
 
@@ -111,7 +116,7 @@ def redrive(
     What is done is written to ``.pik/redrives/<environment>.jsonl`` before and after.
 
     Args:
-        wb: the workbench.
+        aws: the connection, or a workbench.
         choice: by code, message id, event id.
         preview: change nothing.
         confirm: the preview's ``confirm``; it stands for exactly the messages that were shown.
@@ -121,7 +126,7 @@ def redrive(
         Refused: without ``confirm``, or when it stands for other messages than are chosen now; nothing was changed.
         AwsError: AWS said no; the record says what was meant, and a message is at no moment in neither queue.
     """
-    url = wb.outputs["DeadLetterQueueUrl"]
+    url = aws.outputs["DeadLetterQueueUrl"]
     if not preview and confirm is None:
         raise Refused(
             "a redrive needs the confirmation of its preview",
@@ -130,10 +135,10 @@ def redrive(
         )
     hold = looking.HOLD_SECONDS if preview else HOLD_SECONDS
     with (
-        aws_errors(wb.environment, "redrive"),
-        looking.held(wb.environment, url, max_messages, hold) as found,
+        aws_errors(aws.environment, "redrive"),
+        looking.held(aws.environment, url, max_messages, hold) as found,
     ):
-        rows = sorted(messages.judged(wb, found.messages.values()), key=lambda row: (row["sent"], row["message_id"]))
+        rows = sorted(messages.judged(aws, found.messages.values()), key=lambda row: (row["sent"], row["message_id"]))
         chosen = [row for row in rows if choice.takes(row)]
         token = _token(chosen)
         show = frames.frame(messages.DEAD_LETTERS, chosen)
@@ -146,7 +151,7 @@ def redrive(
                 reason="the selection, the dead-letter queue, or what is mended changed since the preview",
                 next_step="look at a new preview: wb.dlq.redrive(…)",
             )
-        return _move(wb, found, Redrive(show, left, preview=False, confirm=token))
+        return _move(aws, found, Redrive(show, left, preview=False, confirm=token))
 
 
 def _set(name: str, given: Iterable[str] | None) -> frozenset[str] | None:
@@ -160,20 +165,20 @@ def _token(rows: list[dict[str, Any]]) -> str:
     return f"{len(ids)}-{hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:12]}"
 
 
-def _move(wb: Workbench, found: looking.Held, plan: Redrive) -> Redrive:
+def _move(aws: Connection, found: looking.Held, plan: Redrive) -> Redrive:
     ids = list(plan.frame["message_id"])
-    path = _record(wb, "begin", plan, message_ids=ids, event_ids=list(plan.frame["event_id"].dropna()))
+    path = _record(aws, "begin", plan, message_ids=ids, event_ids=list(plan.frame["event_id"].dropna()))
     moved, doubled, failed = list[str](), list[str](), list[str]()
     for start in range(0, len(ids), looking.BATCH):
         batch = ids[start : start + looking.BATCH]
-        refused = _send(wb, {name: found.messages[name]["Body"] for name in batch})
+        refused = _send(aws, {name: found.messages[name]["Body"] for name in batch})
         taken = [name for name in batch if name not in refused]
-        kept = _delete(wb, {name: found.messages[name]["ReceiptHandle"] for name in taken})
+        kept = _delete(aws, {name: found.messages[name]["ReceiptHandle"] for name in taken})
         found.gone |= set(taken) - kept
         failed += [name for name in batch if name in refused]
         doubled += [name for name in taken if name in kept]
         moved += [name for name in taken if name not in kept]
-    _record(wb, "end", plan, moved=moved, doubled=doubled, failed=failed)
+    _record(aws, "end", plan, moved=moved, doubled=doubled, failed=failed)
     return Redrive(
         plan.frame,
         plan.left,
@@ -186,21 +191,22 @@ def _move(wb: Workbench, found: looking.Held, plan: Redrive) -> Redrive:
     )
 
 
-def _send(wb: Workbench, bodies: dict[str, str]) -> set[str]:
+def _send(aws: Connection, bodies: dict[str, str]) -> set[str]:
     """Send messages to the queue; return the ids of those that it did not take after several tries."""
     return _batch(
         bodies,
-        lambda left: wb.environment.client("sqs").send_message_batch(
-            QueueUrl=wb.outputs["QueueUrl"], Entries=[{"Id": name, "MessageBody": body} for name, body in left.items()]
+        lambda left: aws.environment.client("sqs").send_message_batch(
+            QueueUrl=aws.outputs["QueueUrl"],
+            Entries=[{"Id": name, "MessageBody": body} for name, body in left.items()],
         ),
     )
 
 
-def _delete(wb: Workbench, handles: dict[str, str]) -> set[str]:
+def _delete(aws: Connection, handles: dict[str, str]) -> set[str]:
     return _batch(
         handles,
-        lambda left: wb.environment.client("sqs").delete_message_batch(
-            QueueUrl=wb.outputs["DeadLetterQueueUrl"],
+        lambda left: aws.environment.client("sqs").delete_message_batch(
+            QueueUrl=aws.outputs["DeadLetterQueueUrl"],
             Entries=[{"Id": name, "ReceiptHandle": handle} for name, handle in left.items()],
         ),
     )
@@ -217,11 +223,17 @@ def _batch(entries: dict[str, str], call: Any) -> set[str]:
     return set(left)
 
 
-def _record(wb: Workbench, what: str, plan: Redrive, **facts: Any) -> str:
-    path = project.STATE / "redrives" / f"{wb.environment.name}.jsonl"
+def _record(aws: Connection, what: str, plan: Redrive, **facts: Any) -> str:
+    path = project.STATE / "redrives" / f"{aws.environment.name}.jsonl"
     project.private_folder(path.parent)
-    who = wb.environment.client("sts").get_caller_identity()["Arn"]
-    line = {"at": events.now(), "by": who, "stack": wb.environment.stack, "redrive": what, "confirm": plan.confirm}
+    who = aws.environment.client("sts").get_caller_identity()["Arn"]
+    line = {
+        "at": events.now(),
+        "by": who,
+        "stack": aws.environment.stack,
+        "redrive": what,
+        "confirm": plan.confirm,
+    }
     with project.private_file(path, "a") as file:
         file.write(json.dumps(line | facts) + "\n")
     return str(path)

@@ -21,7 +21,7 @@ from pik.aws.stack import aws_errors
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 MOST = 500  # streams of one answer
 PAGE = 1000  # folders or objects that S3 lists in one request
@@ -42,9 +42,9 @@ class Stream:
 class Folders:
     """Lists folders of the raw bucket, and counts its requests."""
 
-    def __init__(self, wb: Workbench) -> None:
-        self._wb = wb
-        self._client = wb.environment.client("s3")
+    def __init__(self, aws: Connection) -> None:
+        self._aws = aws
+        self._client = aws.environment.client("s3")
         self.requests = 0
 
     def list(self, prefix: str, *, after: str = "", most: int = PAGE) -> tuple[list[str], bool]:
@@ -70,8 +70,8 @@ class Folders:
         return str(row[column]["S"]) if row else unquote(encoded)
 
     def _item(self, table: str, key: dict[str, Any], projection: str, named: str = "") -> dict[str, Any]:
-        found = self._wb.environment.client("dynamodb").get_item(
-            TableName=self._wb.outputs[table],
+        found = self._aws.environment.client("dynamodb").get_item(
+            TableName=self._aws.outputs[table],
             Key=key,
             ProjectionExpression=projection,
             **({"ExpressionAttributeNames": {"#n": named}} if named else {}),
@@ -81,16 +81,16 @@ class Folders:
 
     def _list(self, prefix: str, most: int, **more: Any) -> Any:
         self.requests += 1
-        return self._client.list_objects_v2(Bucket=self._wb.outputs["RawBucket"], Prefix=prefix, MaxKeys=most, **more)
+        return self._client.list_objects_v2(Bucket=self._aws.outputs["RawBucket"], Prefix=prefix, MaxKeys=most, **more)
 
 
-def sources(wb: Workbench, source: str | None = None, *, most: int = MOST) -> pd.DataFrame:
+def sources(aws: Connection, source: str | None = None, *, most: int = MOST) -> pd.DataFrame:
     """Return the streams that have raw objects (:data:`pik.frames.SOURCES`), by source and type.
 
     Arguments, errors and an example: :meth:`pik.workbench.Workbench.sources`.
     """
-    with aws_errors(wb.environment, "list the sources"):
-        folders = Folders(wb)
+    with aws_errors(aws.environment, "list the sources"):
+        folders = Folders(aws)
         prefixes, complete = _stream_prefixes(folders, source, most)
         found = list(filter(None, in_parallel(lambda prefix: _stream(folders, prefix), prefixes)))
     rows = [
@@ -107,19 +107,19 @@ def sources(wb: Workbench, source: str | None = None, *, most: int = MOST) -> pd
     return frames.frame(frames.SOURCES, rows, requests=folders.requests, complete=complete)
 
 
-def source_names(wb: Workbench, most: int = MOST) -> list[str]:
+def source_names(aws: Connection, most: int = MOST) -> list[str]:
     """Return the sources that have raw objects, at most ``most``: one request, and one for each very long name."""
-    with aws_errors(wb.environment, "list the sources"):
-        folders = Folders(wb)
+    with aws_errors(aws.environment, "list the sources"):
+        folders = Folders(aws)
         return sorted(
             folders.name(encoded, "source", f"raw/source={encoded}/") for encoded in _sources(folders, None, most)[0]
         )
 
 
-def streams(wb: Workbench, source: str, most: int = MOST) -> list[Stream]:
+def streams(aws: Connection, source: str, most: int = MOST) -> list[Stream]:
     """Return one source's streams."""
-    with aws_errors(wb.environment, "list the types"):
-        folders = Folders(wb)
+    with aws_errors(aws.environment, "list the types"):
+        folders = Folders(aws)
         prefixes, _ = _stream_prefixes(folders, source, most)
         return list(filter(None, in_parallel(lambda prefix: _stream(folders, prefix), prefixes)))
 

@@ -22,7 +22,7 @@ from pik.workbench.times import moment
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 #: :data:`pik.frames.METRICS`, and the metric's ``namespace``, ``dimensions`` (JSON) and ``period`` (seconds).
 METRICS = pa.schema([*frames.METRICS, ("namespace", pa.string()), ("dimensions", pa.string()), ("period", pa.int64())])
@@ -40,7 +40,7 @@ _MOST_POINTS = 1440  # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIRe
 
 
 def metrics(
-    wb: Workbench,
+    aws: Connection,
     name: str,
     *,
     namespace: str = METRICS_NAMESPACE,
@@ -59,23 +59,23 @@ def metrics(
     if period < 60 or period % 60:
         raise UsageError(f"period={period}", reason="a multiple of 60 seconds, at least 60", next_step="period=60")
     since, until = window(start, end)
-    if wb.environment.embedded:
+    if aws.environment.embedded:
         from pik.emulator.metrics import extract_metrics
 
-        extract_metrics(wb.environment)
-    with aws_errors(wb.environment, f"read the metric {name}"):
-        series = [dict(dimensions)] if dimensions is not None else _series(wb, namespace, name)
+        extract_metrics(aws.environment)
+    with aws_errors(aws.environment, f"read the metric {name}"):
+        series = [dict(dimensions)] if dimensions is not None else _series(aws, namespace, name)
         rows = [
             row
             for chosen in series
             if service in (None, chosen.get("service"))
-            for row in _points(wb, namespace, name, chosen, since, until, period, stat)
+            for row in _points(aws, namespace, name, chosen, since, until, period, stat)
         ]
     return frames.frame(METRICS, sorted(rows, key=lambda row: (row["time"], json.dumps(row["dimensions"]))))
 
 
 def logs(
-    wb: Workbench,
+    aws: Connection,
     *,
     event_id: str | None = None,
     request_id: str | None = None,
@@ -94,7 +94,7 @@ def logs(
     since, until = window(start, end)
     wanted = [term for term in (event_id, request_id, text) if term]
     with ThreadPoolExecutor(len(FUNCTIONS)) as pool:
-        found = list(pool.map(lambda name: lines(wb, name, wanted, since, until, limit, requests), chosen))
+        found = list(pool.map(lambda name: lines(aws, name, wanted, since, until, limit, requests), chosen))
     rows = sorted((row for rows, _, _ in found for row in rows), key=lambda row: row["time"])
     made = sum(number for _, number, _ in found)
     return frames.frame(LOGS, rows, requests=made, complete=all(complete for _, _, complete in found))
@@ -117,9 +117,9 @@ def _choice(what: str, value: str, known: tuple[str, ...]) -> str:
     raise UsageError(f"no such {what}: {named(value)}", next_step=hint)
 
 
-def _series(wb: Workbench, namespace: str, name: str) -> list[dict[str, str]]:
+def _series(aws: Connection, namespace: str, name: str) -> list[dict[str, str]]:
     """The dimensions of every series of a name that is this environment's: its own metrics, or its own resources'."""
-    pages = wb.environment.client("cloudwatch").get_paginator("list_metrics")
+    pages = aws.environment.client("cloudwatch").get_paginator("list_metrics")
     found = [
         {dimension["Name"]: dimension["Value"] for dimension in metric["Dimensions"]}
         for page in pages.paginate(Namespace=namespace, MetricName=name)
@@ -127,13 +127,13 @@ def _series(wb: Workbench, namespace: str, name: str) -> list[dict[str, str]]:
     ]
     found = list({json.dumps(chosen, sort_keys=True): chosen for chosen in found}.values())
     if namespace == METRICS_NAMESPACE:
-        return [chosen for chosen in found if chosen.get("environment") == wb.environment.name]
-    ours = {value.rpartition("/")[2] for value in wb.outputs.values()}
+        return [chosen for chosen in found if chosen.get("environment") == aws.environment.name]
+    ours = {value.rpartition("/")[2] for value in aws.outputs.values()}
     return [chosen for chosen in found if ours.intersection(chosen.values())]
 
 
 def _points(
-    wb: Workbench,
+    aws: Connection,
     namespace: str,
     name: str,
     dimensions: dict[str, str],
@@ -142,7 +142,7 @@ def _points(
     period: int,
     stat: str,
 ) -> list[dict[str, Any]]:
-    client, found = wb.environment.client("cloudwatch"), list[dict[str, Any]]()
+    client, found = aws.environment.client("cloudwatch"), list[dict[str, Any]]()
     at = since.replace(second=0, microsecond=0)
     while at < until:
         upto = min(at + timedelta(seconds=period * _MOST_POINTS), until)

@@ -15,7 +15,7 @@ from pik.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 Row = dict[str, Any]
 Key = tuple[str, str, str]  # entity, day, replay
@@ -43,9 +43,9 @@ def version_key(given: Any) -> Key:
     return str(entity), str(day), str(replay)
 
 
-def require(wb: Workbench, key: Key) -> Row:
+def require(aws: Connection, key: Key) -> Row:
     """Return a version, its state as JSON value; raise UsageError when it is not written."""
-    found = wb.stores.version(*key)
+    found = aws.stores.version(*key)
     if found is None:
         raise UsageError(
             f"no such aggregate: {' · '.join(key)}",

@@ -7,11 +7,10 @@ imported when they are first used, so that connecting is fast.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pik.environments import Environment, environment
+from pik.environments import environment
 from pik.workbench.questions import Questions
 
 if TYPE_CHECKING:
@@ -19,13 +18,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from pik.aws.objects import Objects
-    from pik.aws.reading import Stores
     from pik.workbench.aggregates import AggregateDiff
     from pik.workbench.queues import DeadLetters, Queue
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Workbench(Questions):
     """One environment, connected; :func:`connect` makes it.
 
@@ -39,16 +36,6 @@ class Workbench(Questions):
     >>> wb                                                             # doctest: +SKIP
     local · embedded AWS · us-east-1 · stack pik-local · phase 2 replay
     """
-
-    environment: Environment
-    account: str
-    phase: str
-    outputs: dict[str, str] = field(repr=False)
-
-    def __repr__(self) -> str:
-        where = "embedded AWS" if self.environment.name == "local" else f"account {self.account}"
-        name, region = self.environment.name, self.environment.region
-        return f"{name} · {where} · {region} · stack {self.environment.stack} · phase {self.phase}"
 
     def events(
         self,
@@ -142,20 +129,6 @@ class Workbench(Questions):
         from pik.workbench import sources
 
         return sources.sources(self, source, most=most)
-
-    @cached_property
-    def stores(self) -> Stores:
-        """The stores row by row, as the checks read them (:mod:`pik.aws.reading`)."""
-        from pik.aws.reading import Stores
-
-        return Stores(self.environment, self.outputs)
-
-    @cached_property
-    def objects(self) -> Objects:
-        """The raw bucket's objects, many at a time (:mod:`pik.aws.objects`)."""
-        from pik.aws.objects import Objects
-
-        return Objects(self.environment, self.outputs["RawBucket"])
 
     def raw(
         self,

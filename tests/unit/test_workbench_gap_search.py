@@ -64,7 +64,7 @@ class Streams:
         return frame
 
     def gaps(self, source: str, event_type: str | None = None, **options: Any) -> Gaps:
-        return gaps.gaps(self, source, event_type, **options)  # type: ignore[arg-type]
+        return gaps.gaps(self, source, event_type, **options)
 
 
 def search(wb: Streams, source: str | None = None, **window: str) -> gap_search.GapSearch:

@@ -176,10 +176,10 @@ class Reads:
         return frame
 
     def gaps(self, source: str, event_type: str | None, **options: Any) -> Gaps:
-        return gaps.gaps(self, source, event_type, **options)  # type: ignore[arg-type]
+        return gaps.gaps(self, source, event_type, **options)
 
     def lateness(self, source: str, event_type: str | None, **options: Any) -> Any:
-        return late_judge(self, source, event_type, **options)  # type: ignore[arg-type]
+        return late_judge(self, source, event_type, **options)
 
 
 @pytest.fixture

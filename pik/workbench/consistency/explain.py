@@ -35,7 +35,7 @@ from pik.workbench.log_lines import FUNCTIONS, fields
 from pik.workbench.times import moment
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 __all__ = ["Explanation", "explain"]
 
@@ -66,7 +66,7 @@ class _Found:
         return next((row for row in self.rows if row["status"] == ACCEPTED), None)
 
 
-def explain(wb: Workbench, event_id: str, *, logs_since: str | datetime | None = None) -> Explanation:
+def explain(aws: Connection, event_id: str, *, logs_since: str | datetime | None = None) -> Explanation:
     """Tell what became of one event, over all stores.
 
     Arguments, errors and an example: :meth:`pik.workbench.Workbench.explain`.
@@ -74,58 +74,58 @@ def explain(wb: Workbench, event_id: str, *, logs_since: str | datetime | None =
     asked = an_id(event_id)
     since = None if logs_since is None else events.parse_time(moment(logs_since, "logs_since"))
     began = time.monotonic()
-    with aws_errors(wb.environment, "explain the event"):
-        told = _rejected(wb, asked) if REJECTED_ID.fullmatch(asked) else _tell(wb, asked, _gather(wb, asked, since))
+    with aws_errors(aws.environment, "explain the event"):
+        told = _rejected(aws, asked) if REJECTED_ID.fullmatch(asked) else _tell(aws, asked, _gather(aws, asked, since))
     return Explanation(**{**vars(told), "seconds": round(time.monotonic() - began, 3)})
 
 
-def _gather(wb: Workbench, event_id: str, since: datetime | None) -> _Found:
+def _gather(aws: Connection, event_id: str, since: datetime | None) -> _Found:
     found = _Found()
     with ThreadPoolExecutor(4) as pool:
-        queues = [pool.submit(messages, wb.environment, wb.outputs[n]) for n in ("QueueUrl", "DeadLetterQueueUrl")]
-        found.dedupe = _dedupe(wb, event_id)
+        queues = [pool.submit(messages, aws.environment, aws.outputs[n]) for n in ("QueueUrl", "DeadLetterQueueUrl")]
+        found.dedupe = _dedupe(aws, event_id)
         if found.dedupe:
             found.raw_key, pk, sk = (found.dedupe[name] for name in ("s3_key", "pk", "sk"))
-            raw = pool.submit(read, wb, found.raw_key)
-            found.rows = _query(wb, "EventsTable", pk, sk)
+            raw = pool.submit(read, aws, found.raw_key)
+            found.rows = _query(aws, "EventsTable", pk, sk)
             found.raw = raw.result()
         else:
-            _by_log(wb, event_id, found, since)
-        _replayed(wb, event_id, found)
-        _logged(wb, event_id, found, since)
+            _by_log(aws, event_id, found, since)
+        _replayed(aws, event_id, found)
+        _logged(aws, event_id, found, since)
         keys = [row["s3_key"] for row in found.rows if row["status"] == CONFLICT]
-        found.conflicts = dict(zip(keys, pool.map(lambda key: read(wb, key), keys), strict=True))
+        found.conflicts = dict(zip(keys, pool.map(lambda key: read(aws, key), keys), strict=True))
         found.waiting, found.dead = (future.result() for future in queues)
     return found
 
 
-def _by_log(wb: Workbench, event_id: str, found: _Found, since: datetime | None) -> None:
+def _by_log(aws: Connection, event_id: str, found: _Found, since: datetime | None) -> None:
     """Without a dedupe row: the log line of the arrival names the object, and that the rest."""
     for window in [Window.until_now("ingest", since)] if since else backwards("ingest"):
-        found.logs, unread = naming(wb, event_id, [window])
+        found.logs, unread = naming(aws, event_id, [window])
         found.unread += unread
         if found.logs:
             break
     said = [fields(line["line"]) for line in found.logs]
     found.raw_key = next((str(item["s3_key"]) for item in said if item.get("s3_key") and not item.get("dry_run")), "")
-    found.raw = read(wb, found.raw_key) if found.raw_key else None
+    found.raw = read(aws, found.raw_key) if found.raw_key else None
     if event := found.raw.event if found.raw else None:
-        found.rows = _query(wb, "EventsTable", events.entity_pk(event.entity_id), events.event_sk(event))
+        found.rows = _query(aws, "EventsTable", events.entity_pk(event.entity_id), events.event_sk(event))
 
 
-def _replayed(wb: Workbench, event_id: str, found: _Found) -> None:
+def _replayed(aws: Connection, event_id: str, found: _Found) -> None:
     """The replays that cover the event, and the versions of its entity and day, with what each counts of the event."""
     entity, sk = _entity(found), _sk(found)
     if not entity or not sk:
         return
     pk, at = events.aggregate_pk(entity, sk[events.SK_TIME][:10]), sk[events.SK_TIME]
-    versions = _query(wb, "AggregatesTable", pk, events.version_sk(""))
-    with aws_errors(wb.environment, "read the replays of the entity"):
+    versions = _query(aws, "AggregatesTable", pk, events.version_sk(""))
+    with aws_errors(aws.environment, "read the replays of the entity"):
         named = [str(row["replay_id"]) for row in versions]
-        found.replays, found.all_replays = replay_table.of_entity(wb.stores, entity, at, named)
+        found.replays, found.all_replays = replay_table.of_entity(aws.stores, entity, at, named)
     ids = dict.fromkeys([*found.replays, *(str(row["replay_id"]) for row in versions)])
     keys = [{"PK": _serialize(pk), "SK": _serialize(events.contribution_sk(name, event_id))} for name in ids]
-    counted = batch.items(wb.environment.client("dynamodb"), wb.outputs["AggregatesTable"], keys)
+    counted = batch.items(aws.environment.client("dynamodb"), aws.outputs["AggregatesTable"], keys)
     found.aggregates = [*versions, *map(from_item, counted)]
 
 
@@ -145,9 +145,9 @@ def _sk(found: _Found) -> str:
     )
 
 
-def _logged(wb: Workbench, event_id: str, found: _Found, since: datetime | None) -> None:
+def _logged(aws: Connection, event_id: str, found: _Found, since: datetime | None) -> None:
     windows = [Window.until_now(name, since) for name in FUNCTIONS] if since else list(_windows(found))
-    lines, unread = naming(wb, event_id, windows)
+    lines, unread = naming(aws, event_id, windows)
     found.logs = sorted(without_repeats([*found.logs, *lines]), key=lambda line: line["time"])
     found.unread += unread
 
@@ -164,29 +164,29 @@ def _windows(found: _Found) -> Iterator[Window]:
             yield Window.until_now("processor", reach=_LATELY)
 
 
-def _dedupe(wb: Workbench, event_id: str) -> Row | None:
-    answer = wb.environment.client("dynamodb").get_item(
-        TableName=wb.outputs["DedupeTable"], Key={"event_id": {"S": event_id}}, ConsistentRead=True
+def _dedupe(aws: Connection, event_id: str) -> Row | None:
+    answer = aws.environment.client("dynamodb").get_item(
+        TableName=aws.outputs["DedupeTable"], Key={"event_id": {"S": event_id}}, ConsistentRead=True
     )
     return from_item(answer["Item"]) if "Item" in answer else None
 
 
-def _query(wb: Workbench, table: str, pk: str, prefix: str) -> list[Row]:
-    rows = wb.stores.under(table, pk, prefix)
+def _query(aws: Connection, table: str, pk: str, prefix: str) -> list[Row]:
+    rows = aws.stores.under(table, pk, prefix)
     return [expand(row) if table == "EventsTable" else row for row in rows]
 
 
-def _tell(wb: Workbench, event_id: str, found: _Found) -> Explanation:
+def _tell(aws: Connection, event_id: str, found: _Found) -> Explanation:
     from pik.workbench.consistency.timeline import tell
 
-    return tell(wb, event_id, found)
+    return tell(aws, event_id, found)
 
 
-def _rejected(wb: Workbench, identifier: str) -> Explanation:
+def _rejected(aws: Connection, identifier: str) -> Explanation:
     key = events.rejected_key(identifier)
-    s3 = wb.environment.client("s3")
+    s3 = aws.environment.client("s3")
     try:
-        head = s3.head_object(Bucket=wb.outputs["RawBucket"], Key=key)
+        head = s3.head_object(Bucket=aws.outputs["RawBucket"], Key=key)
     except s3.exceptions.ClientError as error:
         if error.response["Error"]["Code"] not in {"404", "NoSuchKey", "NotFound"}:
             raise

@@ -17,7 +17,7 @@ from pik.errors import AwsError
 from pik.workbench import log_lines
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 Line = dict[str, Any]
 MOST_WINDOWS = 50
@@ -80,20 +80,20 @@ def merged(windows: Iterable[Window]) -> list[Window]:
     return found
 
 
-def naming(wb: Workbench, event_id: str, windows: Iterable[Window]) -> tuple[list[Line], list[str]]:
+def naming(aws: Connection, event_id: str, windows: Iterable[Window]) -> tuple[list[Line], list[str]]:
     """Return the lines of some windows that name an event, in the order of time, and what was not read, and why."""
     wanted = merged(windows)
     unread = [f"{len(wanted) - MOST_WINDOWS:,} more times"] if len(wanted) > MOST_WINDOWS else []
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        read = list(pool.map(lambda window: _read(wb, event_id, window), wanted[:MOST_WINDOWS]))
+        read = list(pool.map(lambda window: _read(aws, event_id, window), wanted[:MOST_WINDOWS]))
     lines = [line for found, _ in read for line in found]
     return sorted(lines, key=lambda line: line["time"]), [why for _, why in read if why] + unread
 
 
-def _read(wb: Workbench, event_id: str, window: Window) -> tuple[list[Line], str]:
+def _read(aws: Connection, event_id: str, window: Window) -> tuple[list[Line], str]:
     try:
         found, _, complete = log_lines.lines(
-            wb, window.function, [event_id], window.start, window.end, requests=REQUESTS
+            aws, window.function, [event_id], window.start, window.end, requests=REQUESTS
         )
     except AwsError as error:  # the stores are worth telling without the logs
         return [], f"{window}: {error.reason or error.message}"

@@ -50,7 +50,7 @@ from pik.workbench.consistency.snapshot import Kept, Progress, Row, Snapshot, ag
 from pik.workbench.times import moment
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 #: One row for each disagreement; ``class`` as above.
 DISAGREEMENTS = pa.schema(
@@ -126,7 +126,7 @@ class Reconciliation:
 
 
 def reconcile(
-    wb: Workbench, start: str | datetime, end: str | datetime, *, progress: Progress | None = None
+    aws: Connection, start: str | datetime, end: str | datetime, *, progress: Progress | None = None
 ) -> Reconciliation:
     """Compare raw objects, metadata, dedupe rows, replays and aggregates for events of [start, end).
 
@@ -135,11 +135,11 @@ def reconcile(
     begin, stop = moment(start, "start"), moment(end, "end")
     if begin >= stop:
         raise UsageError(f"the window is empty: {begin} to {stop}", next_step="give a start before the end")
-    seen = take(wb, begin, stop, progress)
-    with aws_errors(wb.environment, "compare replays and aggregates"):
-        known = [replay for replay in replays.known(wb).values() if _touches(replay, begin, stop)]
-        counted, notes = _aggregates(wb, known, begin, stop)
-    told = [*_confirmed(wb, seen), *_halves(wb, known), *counted]
+    seen = take(aws, begin, stop, progress)
+    with aws_errors(aws.environment, "compare replays and aggregates"):
+        known = [replay for replay in replays.known(aws).values() if _touches(replay, begin, stop)]
+        counted, notes = _aggregates(aws, known, begin, stop)
+    told = [*_confirmed(aws, seen), *_halves(aws, known), *counted]
     return Reconciliation(
         frame=frame(DISAGREEMENTS, sorted(told, key=lambda row: (row["class"], row["where"], row["event_id"] or ""))),
         start=begin,
@@ -155,13 +155,13 @@ def reconcile(
     )
 
 
-def _confirmed(wb: Workbench, seen: Snapshot) -> list[Row]:
+def _confirmed(aws: Connection, seen: Snapshot) -> list[Row]:
     """What the stores disagree on, as far as a second look at all of them says the same."""
     told = list(disagreements(seen))
     suspects = {row["event_id"] for row in told}
     if not suspects:
         return []
-    still = {_about(row) for row in disagreements(again(wb, seen, suspects))}
+    still = {_about(row) for row in disagreements(again(aws, seen, suspects))}
     return [row for row in told if _about(row) in still]
 
 
@@ -255,10 +255,10 @@ def _touches(replay: Replay, start: str, end: str) -> bool:
     return bool(replay.head["start_time"] < end and replay.head["end_time"] > start)
 
 
-def _halves(wb: Workbench, known: list[Replay]) -> Iterator[Row]:
+def _halves(aws: Connection, known: list[Replay]) -> Iterator[Row]:
     """The replays that stopped; one that gets further between two looks is under way."""
     suspects = {replay.replay_id: replay for replay in known if not replay.complete}
-    later = replays.known(wb, replay_ids=suspects) if suspects else {}
+    later = replays.known(aws, replay_ids=suspects) if suspects else {}
     for name, replay in suspects.items():
         if name in later and not later[name].complete and later[name].after == replay.after:
             sent, reach = replay.total("sent"), replay.after or "its start"
@@ -266,7 +266,7 @@ def _halves(wb: Workbench, known: list[Replay]) -> Iterator[Row]:
             yield _told("half_replay", replay.head, f"replay {replay.replay_id}", detail)
 
 
-def _aggregates(wb: Workbench, known: list[Replay], start: str, end: str) -> tuple[list[Row], tuple[str, ...]]:
+def _aggregates(aws: Connection, known: list[Replay], start: str, end: str) -> tuple[list[Row], tuple[str, ...]]:
     expected = {
         (replay.head["entity_id"], day, replay.replay_id): number
         for replay in known
@@ -275,13 +275,13 @@ def _aggregates(wb: Workbench, known: list[Replay], start: str, end: str) -> tup
     }
     if not expected:
         return [], ()
-    waiting = messages(wb.environment, wb.outputs["QueueUrl"])
+    waiting = messages(aws.environment, aws.outputs["QueueUrl"])
     why = f"{waiting:,} messages wait in the queue" if waiting else "the processor is off"
-    processing = wb.outputs["Phase"] == "processor" and not waiting
+    processing = aws.outputs["Phase"] == "processor" and not waiting
     notes = [] if processing else [f"Aggregates with fewer events than sent are not judged: {why}."]
     recent = events.format_time(datetime.now(UTC) - SETTLED)
     young = {replay.replay_id for replay in known if (replay.row()["finished"] or "") > recent}
-    versions, told = wb.stores.versions(expected), list[Row]()
+    versions, told = aws.stores.versions(expected), list[Row]()
     late = 0
     for (entity, day, replay_id), number in expected.items():
         version = versions[entity, day, replay_id]

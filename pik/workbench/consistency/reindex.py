@@ -29,7 +29,7 @@ from pik.workbench.consistency.snapshot import PARALLEL, Kept, Progress, Row, Sn
 from pik.workbench.times import moment
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 FIRST, LAST = "0001-01-01", "9999-12-31"
 _ATTEMPTS = 6
@@ -88,7 +88,7 @@ class Reindexed:
 
 
 def reindex(
-    wb: Workbench,
+    aws: Connection,
     start: str | datetime = FIRST,
     end: str | datetime = LAST,
     *,
@@ -100,7 +100,7 @@ def reindex(
     A row that is there is never overwritten, whatever it says: each write has the condition that its key is absent.
 
     Args:
-        wb: the workbench.
+        aws: the connection, or a workbench.
         start: event time, included; everything by default.
         end: event time, left out.
         apply: write.
@@ -112,7 +112,7 @@ def reindex(
     Example:
         >>> reindex(connect("local"), "2013-01-01", "2013-01-02").to_text()  # doctest: +SKIP
     """
-    seen = take(wb, moment(start, "start"), moment(end, "end"), progress)
+    seen = take(aws, moment(start, "start"), moment(end, "end"), progress)
     skipped = {kept.key: kept.problem for kept in seen.raw.values() if kept.problem}
     absent = list(_absent(seen, skipped))
     rows = [(table, row) for one in absent for table, row in one.rows.items()]
@@ -124,11 +124,11 @@ def reindex(
     )
     if not apply or not absent:
         return found
-    with aws_errors(wb.environment, "write the rows"), ThreadPoolExecutor(PARALLEL) as pool:
-        written = sum(pool.map(lambda one: _write(wb, one, skipped), absent))
+    with aws_errors(aws.environment, "write the rows"), ThreadPoolExecutor(PARALLEL) as pool:
+        written = sum(pool.map(lambda one: _write(aws, one, skipped), absent))
     done = replace(found, applied=True, written=written)
-    log = records.new(wb.environment, "reindex")
-    return replace(done, record=str(records.write(log, wb.environment, "reindex", done.to_dict())))
+    log = records.new(aws.environment, "reindex")
+    return replace(done, record=str(records.write(log, aws.environment, "reindex", done.to_dict())))
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,13 @@ def _conflict(kept: Kept, first: Row | None, retention_days: int) -> Row | None:
     return arrival_row(kept.event, kept.arrival, retention_days, CONFLICT, kept.key, first)
 
 
-def _write(wb: Workbench, one: _Absent, skipped: dict[str, str]) -> int:
+def _write(aws: Connection, one: _Absent, skipped: dict[str, str]) -> int:
     """Write the rows of one object together, or none: somebody else may have written another first arrival since."""
-    client = wb.environment.client("dynamodb", max_pool_connections=PARALLEL)
+    client = aws.environment.client("dynamodb", max_pool_connections=PARALLEL)
     rows = {table: compact(row) if table == "EventsTable" else row for table, row in one.rows.items()}
-    actions = [_put(wb.outputs[table], table, row) for table, row in rows.items()]
+    actions = [_put(aws.outputs[table], table, row) for table, row in rows.items()]
     if one.known:
-        actions.insert(0, _still(wb.outputs["DedupeTable"], one))
+        actions.insert(0, _still(aws.outputs["DedupeTable"], one))
     for attempt in range(_ATTEMPTS):
         try:
             client.transact_write_items(TransactItems=actions)
@@ -191,7 +191,7 @@ def _write(wb: Workbench, one: _Absent, skipped: dict[str, str]) -> int:
                 raise
             time.sleep(random.uniform(0.5, 1) * 0.1 * 2**attempt)  # noqa: S311 - jitter, not a secret
     raise AwsError(
-        f"{wb.environment.name}: could not write the rows of {one.key}",
+        f"{aws.environment.name}: could not write the rows of {one.key}",
         reason=f"the transaction was cancelled {_ATTEMPTS} times: {', '.join(codes)}",
         next_step="run the same again; what was written until then stays",
     )

@@ -28,7 +28,7 @@ from pik.pipeline.rows import Arrival, expand, expires_at, first_rows
 from pik.workbench.times import shifted
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 PARALLEL = 16
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
@@ -136,29 +136,29 @@ def item_bytes(row: Row) -> int:
     return sum(len(name.encode()) + len(str(value).encode()) for name, value in row.items())
 
 
-def take(wb: Workbench, start: str, end: str, progress: Progress | None = None) -> Snapshot:
+def take(aws: Connection, start: str, end: str, progress: Progress | None = None) -> Snapshot:
     """Read the three stores; ``start`` and ``end`` are the kit's times. Raise AwsError."""
     tell = progress or (lambda _: None)
     began = events.now()
     epoch = events.epoch(began)
-    with aws_errors(wb.environment, "compare the stores"):
-        retention = retention_days(wb)
+    with aws_errors(aws.environment, "compare the stores"):
+        retention = retention_days(aws)
         between = {":start": {"S": f"TS#{start}"}, ":end": {"S": f"TS#{end}"}}
         # Objects are listed after the tables, so that no row is without its object.
-        rows = scan(wb, "EventsTable", "SK BETWEEN :start AND :end", between)
-        dedupe = scan(wb, "DedupeTable", "sk BETWEEN :start AND :end", between)
+        rows = scan(aws, "EventsTable", "SK BETWEEN :start AND :end", between)
+        dedupe = scan(aws, "DedupeTable", "sk BETWEEN :start AND :end", between)
         tell(f"{len(rows):,} rows of the events table, {len(dedupe):,} of the dedupe table")
         raw, conflicts = (
             {
                 kept.key: kept
-                for kept in _objects(wb, prefix, start, end, tell)
+                for kept in _objects(aws, prefix, start, end, tell)
                 if _counts(kept, retention, epoch, began)
             }
             for prefix in ("raw/", "conflicts/")
         )
         # A conflict's body may claim another time than the event that it is in conflict with.
         for key in {row["s3_key"] for row in rows if row["status"] == events.CONFLICT} - conflicts.keys():
-            if kept := read(wb, key):
+            if kept := read(aws, key):
                 conflicts[key] = kept
         seen = Snapshot(
             retention_days=retention,
@@ -167,69 +167,69 @@ def take(wb: Workbench, start: str, end: str, progress: Progress | None = None) 
             rows=[row for row in rows if row["expires_at"] > epoch and row["ingest_time"] < began],
             dedupe={row["event_id"]: row for row in dedupe if row["expires_at"] > epoch and row["ingest_time"] < began},
         )
-        return replace(seen, elsewhere=_elsewhere(wb, seen, epoch))
+        return replace(seen, elsewhere=_elsewhere(aws, seen, epoch))
 
 
-def again(wb: Workbench, seen: Snapshot, event_ids: Iterable[str]) -> Snapshot:
+def again(aws: Connection, seen: Snapshot, event_ids: Iterable[str]) -> Snapshot:
     """Read all that the three stores hold of some events a second time, by key and consistently. Raise AwsError."""
     names, epoch = set(event_ids), events.epoch(events.now())
     objects = [one for one in (*seen.raw.values(), *seen.conflicts.values()) if one.event_id in names]
-    with aws_errors(wb.environment, "read the suspects again"):
-        dedupe = _dedupe(wb, names, epoch)
+    with aws_errors(aws.environment, "read the suspects again"):
+        dedupe = _dedupe(aws, names, epoch)
         firsts = [*dedupe.values(), *seen.dedupe.values(), *seen.elsewhere.values()]
         places = {(row["pk"], row["sk"]) for row in firsts if row["event_id"] in names}
         places |= {(row["PK"], row["SK"].partition("#ARR#")[0]) for row in seen.rows if row["event_id"] in names}
         places |= {(events.entity_pk(one.event.entity_id), events.event_sk(one.event)) for one in objects if one.event}
-        found = in_parallel(lambda place: _query(wb, *place), sorted(places))
+        found = in_parallel(lambda place: _query(aws, *place), sorted(places))
         rows = [row for part in found for row in part if row["event_id"] in names and row["expires_at"] > epoch]
         keys = {one.key for one in objects} | {row["s3_key"] for row in (*rows, *dedupe.values())}
-        there = [one for one in wb.objects.many(sorted(keys), kept) if one]
+        there = [one for one in aws.objects.many(sorted(keys), kept) if one]
     raw, conflicts = ({o.key: o for o in there if o.key.startswith(folder)} for folder in events.RAW_FOLDERS)
     return Snapshot(seen.retention_days, raw, conflicts, rows, dedupe)
 
 
-def _elsewhere(wb: Workbench, seen: Snapshot, epoch: int) -> dict[str, Row]:
+def _elsewhere(aws: Connection, seen: Snapshot, epoch: int) -> dict[str, Row]:
     """Where the first arrival of each event is whose object is in the window and whose dedupe row is not."""
     unnamed = {one.event_id: one for one in seen.raw.values() if one.event_id not in seen.dedupe}
-    found = _dedupe(wb, unnamed, epoch)
+    found = _dedupe(aws, unnamed, epoch)
     # Only with an idempotency key can an event have objects at two times. Their rows are in the entity's partition.
     keyed = [
         one.event for name, one in unnamed.items() if name not in found and one.event and one.event.idempotency_key
     ]
     ids = {event.event_id for event in keyed}
-    for rows in in_parallel(lambda pk: _query(wb, pk, "TS#"), sorted({events.entity_pk(e.entity_id) for e in keyed})):
+    for rows in in_parallel(lambda pk: _query(aws, pk, "TS#"), sorted({events.entity_pk(e.entity_id) for e in keyed})):
         for row in rows:
             if row["event_id"] in ids and row["status"] == events.ACCEPTED and row["expires_at"] > epoch:
                 found[row["event_id"]] = {**row, "pk": row["PK"], "sk": row["SK"]}
     return found
 
 
-def _dedupe(wb: Workbench, event_ids: Iterable[str], epoch: int) -> dict[str, Row]:
+def _dedupe(aws: Connection, event_ids: Iterable[str], epoch: int) -> dict[str, Row]:
     keys = [{"event_id": {"S": name}} for name in event_ids]
-    client = wb.environment.client("dynamodb", max_pool_connections=PARALLEL)
-    rows = [from_item(item) for item in batch.items(client, wb.outputs["DedupeTable"], keys)]
+    client = aws.environment.client("dynamodb", max_pool_connections=PARALLEL)
+    rows = [from_item(item) for item in batch.items(client, aws.outputs["DedupeTable"], keys)]
     return {row["event_id"]: row for row in rows if row["expires_at"] > epoch}
 
 
-def _query(wb: Workbench, pk: str, prefix: str) -> list[Row]:
+def _query(aws: Connection, pk: str, prefix: str) -> list[Row]:
     """Rows of the events table whose sort keys begin with ``prefix``."""
-    return [expand(row) for row in wb.stores.under("EventsTable", pk, prefix)]
+    return [expand(row) for row in aws.stores.under("EventsTable", pk, prefix)]
 
 
-def retention_days(wb: Workbench) -> int:
+def retention_days(aws: Connection) -> int:
     """Return the retention that the stack was deployed with, in days."""
-    described = wb.environment.client("cloudformation").describe_stacks(StackName=wb.environment.stack)["Stacks"][0]
+    described = aws.environment.client("cloudformation").describe_stacks(StackName=aws.environment.stack)["Stacks"][0]
     values = {item["ParameterKey"]: item.get("ParameterValue") for item in described.get("Parameters", [])}
     return int(values.get("RetentionDays") or 365)
 
 
-def scan(wb: Workbench, table: str, condition: str, values: dict[str, Any]) -> list[Row]:
+def scan(aws: Connection, table: str, condition: str, values: dict[str, Any]) -> list[Row]:
     """Return the rows of a table that meet a condition; reads all of it, in parallel, consistently."""
 
     def segment(number: int) -> list[Row]:
-        pages = wb.environment.client("dynamodb", max_pool_connections=PARALLEL).get_paginator("scan")
+        pages = aws.environment.client("dynamodb", max_pool_connections=PARALLEL).get_paginator("scan")
         found = pages.paginate(
-            TableName=wb.outputs[table],
+            TableName=aws.outputs[table],
             ConsistentRead=True,
             Segment=number,
             TotalSegments=_SEGMENTS,
@@ -243,9 +243,9 @@ def scan(wb: Workbench, table: str, condition: str, values: dict[str, Any]) -> l
         return [row for rows in pool.map(segment, range(_SEGMENTS)) for row in rows]
 
 
-def read(wb: Workbench, key: str) -> Kept | None:
+def read(aws: Connection, key: str) -> Kept | None:
     """Return one object, its hash checked, or None when there is none."""
-    return kept(key, wb.objects.get(key))
+    return kept(key, aws.objects.get(key))
 
 
 def kept(key: str, found: Object | None) -> Kept | None:
@@ -283,23 +283,23 @@ def _counts(kept: Kept, retention: int, epoch: int, began: str) -> bool:
     return expires_at(ingested, retention) > epoch and ingested < began
 
 
-def _objects(wb: Workbench, prefix: str, start: str, end: str, tell: Progress) -> Iterator[Kept]:
+def _objects(aws: Connection, prefix: str, start: str, end: str, tell: Progress) -> Iterator[Kept]:
     """Every object of the window: its time is that of the event, or, when it has none, the hour of its key."""
-    keys = list(_keys(wb, prefix, start, end))
-    for number, found in enumerate(wb.objects.many(keys, kept), 1):
+    keys = list(_keys(aws, prefix, start, end))
+    for number, found in enumerate(aws.objects.many(keys, kept), 1):
         if number % 500 == 0 or number == len(keys):
             tell(f"{number:,} of {len(keys):,} objects under {prefix} read")
         if found and (found.problem or found.event is None or start <= found.event.event_time < end):
             yield found
 
 
-def _keys(wb: Workbench, prefix: str, start: str, end: str) -> Iterator[str]:
+def _keys(aws: Connection, prefix: str, start: str, end: str) -> Iterator[str]:
     last = events.format_time(shifted(events.parse_time(end), timedelta(microseconds=-1)))
     folders = [prefix]
     for _ in range(3):  # source, type, date
-        folders = [name for below, _ in in_parallel(wb.objects.folders, folders) for name in below]
+        folders = [name for below, _ in in_parallel(aws.objects.folders, folders) for name in below]
     inside = [name for name in folders if start[:10] <= name.rstrip("/")[-10:] <= last[:10]]
-    for listed in in_parallel(wb.objects.below, inside):
+    for listed in in_parallel(aws.objects.below, inside):
         yield from (one.key for one in listed if start[:13] <= _hour(one.key) <= last[:13])
 
 

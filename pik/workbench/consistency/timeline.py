@@ -12,8 +12,8 @@ from pik.workbench.consistency.explanation import Explanation, Line
 from pik.workbench.times import span
 
 if TYPE_CHECKING:
+    from pik.aws.connection import Connection
     from pik.workbench.consistency.explain import _Found
-    from pik.workbench.workbench import Workbench
 
 _NEVER = (
     "it is in no table and no log line of the last day (logs_since= looks further back); an event whose retention is "
@@ -21,15 +21,15 @@ _NEVER = (
 )
 
 
-def tell(wb: Workbench, event_id: str, found: _Found) -> Explanation:
+def tell(aws: Connection, event_id: str, found: _Found) -> Explanation:
     """Return the story of the event."""
     if not (found.dedupe or found.rows or found.raw or found.logs):
-        return Explanation(event_id, f"event {event_id}: never seen in {wb.environment.name}", False, notes=(_NEVER,))
+        return Explanation(event_id, f"event {event_id}: never seen in {aws.environment.name}", False, notes=(_NEVER,))
     lines = [*_arrivals(found), *_replayed(found, event_id), *_logged(found)]
     lines.sort(key=lambda line: line.time)
     problems = tuple(_problems(found, event_id))
     now = Line("", "now", _whereabouts(found, event_id), "queues, all stores", ok=not problems)
-    notes = tuple(_notes(wb, found))
+    notes = tuple(_notes(aws, found))
     told = _headline(event_id, found)
     return Explanation(event_id, told, True, (*lines, now), notes, problems, became=_became(found, event_id))
 
@@ -199,7 +199,7 @@ def _problems(found: _Found, event_id: str) -> Iterator[str]:
         yield "a replay sent it, nothing waits in the queue, and it is not counted: wb.dlq.peek(live=True) may show it"
 
 
-def _notes(wb: Workbench, found: _Found) -> Iterator[str]:
+def _notes(aws: Connection, found: _Found) -> Iterator[str]:
     if found.unread:
         yield f"not all log lines were read: {'; '.join(found.unread)}; logs_since= reads all from a time on"
     elif not found.logs:
@@ -209,7 +209,7 @@ def _notes(wb: Workbench, found: _Found) -> Iterator[str]:
             yield "no replay selected it: no problem, unless it should be in an aggregate"
         else:
             yield "no replay that was looked at selected it; of the replays of earlier versions only some were"
-    if wb.outputs["Phase"] != "processor" and _selecting(found):
+    if aws.outputs["Phase"] != "processor" and _selecting(found):
         yield "the processor is off, so messages wait: no problem, they are kept for 14 days"
     yield "the queues were not read, only counted: looking at a message raises its receive count"
 

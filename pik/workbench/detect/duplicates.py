@@ -24,7 +24,7 @@ from pik.workbench.detect.lateness import plain
 from pik.workbench.times import local_window, moment
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.workbench.detect.arrivals import Arrivals
 
 #: One row for each storm. ``surprise``: -log10 of the probability of so many ordinary repeats.
 STORMS = pa.schema(
@@ -84,7 +84,7 @@ class Duplicates:
 
 
 def duplicates(
-    wb: Workbench,
+    wb: Arrivals,
     *,
     start: str | datetime,
     end: str | datetime,

@@ -27,7 +27,7 @@ from pik.workbench.detect.baseline import BIN_US, DAY_US, Given, Learned, Times,
 from pik.workbench.times import local_window, moment, shifted
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.workbench.detect.arrivals import Arrivals
 
 #: One row for each window. ``surprise``: -log10 of the probability in a healthy stream, corrected for the search.
 GAPS = pa.schema(
@@ -120,7 +120,7 @@ class Gaps:
 
 
 def gaps(
-    wb: Workbench,
+    wb: Arrivals,
     source: str,
     event_type: str | None = None,
     *,
@@ -157,7 +157,7 @@ def gaps(
 
 
 def arrivals_around(
-    wb: Workbench,
+    wb: Arrivals,
     source: str,
     event_type: str | None,
     start: str,

@@ -22,7 +22,7 @@ from pik.frames import TIME, frame
 from pik.workbench.times import local_window, moment, span
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.workbench.detect.arrivals import Arrivals
 
 LATE, AHEAD = "late", "clock ahead"
 
@@ -101,7 +101,7 @@ class Lateness:
 
 
 def lateness(
-    wb: Workbench,
+    wb: Arrivals,
     source: str,
     event_type: str | None = None,
     *,

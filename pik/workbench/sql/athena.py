@@ -17,7 +17,7 @@ from pik.workbench.sql import layout
 from pik.workbench.sql.layout import Conditions, Part
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 # https://aws.amazon.com/athena/pricing/ (us-east-1): by the terabyte read, at least 10 MB for each query.
 DOLLARS_PER_TB = 5.0
@@ -33,18 +33,18 @@ _KINDS = {
 }
 
 
-def run(wb: Workbench, query: str, limit: int, say: Callable[[str], None]) -> pd.DataFrame:
+def run(aws: Connection, query: str, limit: int, say: Callable[[str], None]) -> pd.DataFrame:
     """Run a query that only reads, after saying what it reads; see :func:`pik.workbench.sql.query.sql`."""
-    if "QueryWorkGroup" not in wb.outputs:
+    if "QueryWorkGroup" not in aws.outputs:
         raise AwsError(
-            f"{wb.environment.name}: the stack has no workgroup for Athena",
+            f"{aws.environment.name}: the stack has no workgroup for Athena",
             reason="it was deployed before there was one",
-            next_step=f"pik deploy --env {wb.environment.name}, or engine='duckdb'",
+            next_step=f"pik deploy --env {aws.environment.name}, or engine='duckdb'",
         )
     wanted = layout.conditions(query)
     _demand_names(wanted)
     _demand_dates(wanted)
-    parts = layout.parts(wb.objects, wanted, decode=False)
+    parts = layout.parts(aws.objects, wanted, decode=False)
     _refuse_dates_beyond(parts)
     size = sum(part.listed.size for part in parts)
     price = max(size, LEAST_BILLED) / 1e12 * DOLLARS_PER_TB
@@ -53,8 +53,8 @@ def run(wb: Workbench, query: str, limit: int, say: Callable[[str], None]) -> pd
     say(f"Athena reads {most}{len(parts):,} objects, {units.size(size)}: {cost}")
     if size > limit:
         raise layout.too_much(size, limit, "read")
-    with aws_errors(wb.environment, "ask Athena"):
-        return _ask(wb, query, parts, size)
+    with aws_errors(aws.environment, "ask Athena"):
+        return _ask(aws, query, parts, size)
 
 
 def _demand_names(wanted: Conditions) -> None:
@@ -90,12 +90,12 @@ def _demand_dates(wanted: Conditions) -> None:
             )
 
 
-def _ask(wb: Workbench, query: str, parts: list[Part], size: int) -> pd.DataFrame:
-    client = wb.environment.client("athena")
+def _ask(aws: Connection, query: str, parts: list[Part], size: int) -> pd.DataFrame:
+    client = aws.environment.client("athena")
     query_id = client.start_query_execution(
         QueryString=query,
-        QueryExecutionContext={"Database": wb.outputs["QueryDatabase"]},
-        WorkGroup=wb.outputs["QueryWorkGroup"],
+        QueryExecutionContext={"Database": aws.outputs["QueryDatabase"]},
+        WorkGroup=aws.outputs["QueryWorkGroup"],
     )["QueryExecutionId"]
     execution = _finished(client, query_id)
     status = execution["Status"]

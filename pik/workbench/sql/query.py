@@ -34,7 +34,7 @@ from pik.workbench.sql.cache import Cache
 from pik.workbench.sql.layout import Part
 
 if TYPE_CHECKING:
-    from pik.workbench.workbench import Workbench
+    from pik.aws.connection import Connection
 
 ENGINES = ("duckdb", "athena")
 MAX_BYTES = {"duckdb": 1 << 30, "athena": 10 << 30}
@@ -44,7 +44,7 @@ _READS = re.compile(r"[\s(]*(select|with)\b", re.IGNORECASE)
 
 
 def sql(
-    wb: Workbench,
+    aws: Connection,
     query: str,
     *,
     engine: str = "duckdb",
@@ -63,8 +63,8 @@ def sql(
     if engine == "athena":
         from pik.workbench.sql import athena
 
-        return athena.run(wb, query, limit, say)
-    return _duckdb(wb, query, limit, say)
+        return athena.run(aws, query, limit, say)
+    return _duckdb(aws, query, limit, say)
 
 
 def only_reads(query: str, engine: str = "duckdb") -> None:
@@ -82,9 +82,9 @@ def only_reads(query: str, engine: str = "duckdb") -> None:
         raise UsageError("not one query that only reads", next_step=do_this)
 
 
-def _duckdb(wb: Workbench, query: str, limit: int, say: Say) -> pd.DataFrame:
-    objects, cache = wb.objects, Cache(wb.environment, wb.outputs["RawBucket"])
-    _bind(query, cache, wb.outputs["RawBucket"])
+def _duckdb(aws: Connection, query: str, limit: int, say: Say) -> pd.DataFrame:
+    objects, cache = aws.objects, Cache(aws.environment, aws.outputs["RawBucket"])
+    _bind(query, cache, aws.outputs["RawBucket"])
     wanted = layout.parts(objects, layout.conditions(query))
     missing = cache.missing(wanted)
     size, to_fetch = _size(wanted), _size(missing)
@@ -93,7 +93,7 @@ def _duckdb(wb: Workbench, query: str, limit: int, say: Say) -> pd.DataFrame:
         raise layout.too_much(to_fetch, limit, "fetch")
     cache.fetch(objects, missing, say)
     attrs = {"engine": "duckdb", "objects": len(wanted), "bytes": size, "fetched_bytes": to_fetch}
-    with _sandbox(cache, wanted, wb.outputs["RawBucket"]) as engine:
+    with _sandbox(cache, wanted, aws.outputs["RawBucket"]) as engine:
         try:
             return frames.to_pandas(_plain(engine.sql(query).to_arrow_table()), **attrs)
         except duckdb.Error as error:
