@@ -182,6 +182,6 @@ def _replaying(env: Any, plan: Plan, done: Counter[str]) -> Iterator[None]:
 
 def _drain(env: Any) -> None:
     """Wait for the processor."""
-    from pik.aws.reading import Stores, eventually
+    from pik.aws.reading import StoreReader, eventually
 
-    eventually(Stores(env).waiting, lambda left: left == 0, 60)
+    eventually(StoreReader(env).waiting, lambda left: left == 0, 60)

@@ -100,13 +100,13 @@ class Told:
 def stage() -> Iterator[Environment]:
     """An embedded AWS of our own: a stack at phase 2, and messages waiting."""
     from pik import producer
-    from pik.aws.reading import Stores
+    from pik.aws.reading import StoreReader
     from pik.rollout.checks.replaying import replay_all, select
 
     with embedded("replay") as env:
         producer.send([_event(number) for number in range(EVENTS)], env)
         window = (f"{DAY}T00:00:00.000000Z", "2024-03-01T00:00:00.000000Z")
-        replay_all(env, [select(Stores(env), f"entity-{n}", *window) for n in range(2)])
+        replay_all(env, [select(StoreReader(env), f"entity-{n}", *window) for n in range(2)])
         yield env
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pik.environments import Environment
 
 if TYPE_CHECKING:
-    from pik.emulator.realism.settings import Settings
+    from pik.emulator.realism.settings import RealismSettings
 
 # A request that is signed by a clock further off is refused, so no producer's clock is further off than this:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
@@ -52,15 +52,15 @@ def lateness(environment: Environment) -> float:
     return settings.lateness if settings else 0.0
 
 
-def _realism(environment: Environment) -> Settings | None:
+def _realism(environment: Environment) -> RealismSettings | None:
     """Return the settings of the realism mode that an embedded AWS is in; None without it."""
     from pik.emulator.instance import recorded, state_dir
-    from pik.emulator.realism.settings import Settings
+    from pik.emulator.realism.settings import RealismSettings
 
     found = recorded(state_dir())
     if found is None or found.endpoint != environment.endpoint or not found.realism:
         return None
-    return Settings.parse(found.realism)
+    return RealismSettings.parse(found.realism)
 
 
 def settled(environment: Environment) -> datetime:

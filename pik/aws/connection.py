@@ -10,7 +10,7 @@ from pik.environments import Environment
 
 if TYPE_CHECKING:
     from pik.aws.objects import Objects
-    from pik.aws.reading import Stores
+    from pik.aws.reading import StoreReader
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Connection:
         return f"{name} · {where} · {region} · stack {self.environment.stack} · phase {self.phase}"
 
     @cached_property
-    def stores(self) -> Stores:
+    def stores(self) -> StoreReader:
         """The stores row by row, as the checks read them (:mod:`pik.aws.reading`)."""
-        from pik.aws.reading import Stores
+        from pik.aws.reading import StoreReader
 
-        return Stores(self.environment, self.outputs)
+        return StoreReader(self.environment, self.outputs)
 
     @cached_property
     def objects(self) -> Objects:

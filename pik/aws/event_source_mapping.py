@@ -19,7 +19,7 @@ _GONE = "ResourceNotFoundException"
 
 
 @dataclass(frozen=True)
-class Mapping:
+class EventSourceMapping:
     """One event source mapping of the stack's queue."""
 
     uuid: str
@@ -27,7 +27,7 @@ class Mapping:
     function: str
 
 
-def find(environment: Environment, outputs: dict[str, str]) -> list[Mapping]:
+def find(environment: Environment, outputs: dict[str, str]) -> list[EventSourceMapping]:
     """Return the mappings that read the stack's queue, whoever made them."""
     queue = outputs.get("QueueArn")
     if not queue:
@@ -35,7 +35,7 @@ def find(environment: Environment, outputs: dict[str, str]) -> list[Mapping]:
     with aws_errors(environment, "read the event source mappings"):
         pages = environment.client("lambda").get_paginator("list_event_source_mappings")
         found = [item for page in pages.paginate(EventSourceArn=queue) for item in page["EventSourceMappings"]]
-    return [Mapping(m["UUID"], m["State"], m["FunctionArn"].rpartition(":")[2]) for m in found]
+    return [EventSourceMapping(m["UUID"], m["State"], m["FunctionArn"].rpartition(":")[2]) for m in found]
 
 
 def switch(environment: Environment, outputs: dict[str, str], *, on: bool, patience: float = 120.0) -> float:
@@ -71,7 +71,7 @@ def switch(environment: Environment, outputs: dict[str, str], *, on: bool, patie
         time.sleep(0.1 if environment.embedded else 2.0)
 
 
-def _asked(environment: Environment, one: Mapping, on: bool) -> bool:
+def _asked(environment: Environment, one: EventSourceMapping, on: bool) -> bool:
     """Ask for the other state; return False when the mapping is not there any more, and was to be disabled."""
     with aws_errors(environment, "switch the event source mapping"):
         try:

@@ -27,7 +27,7 @@ _API_HOST = re.compile(r"(?P<api>[a-z0-9]+)\.execute-api\.(?P<region>[a-z0-9-]+)
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """One thing that is not as the environment named has it."""
 
     what: str
@@ -47,7 +47,7 @@ class Place:
     stack: Stack | None
 
 
-def look(environment: Environment, url: str = "") -> tuple[Place, tuple[Difference, ...]]:
+def look(environment: Environment, url: str = "") -> tuple[Place, tuple[Mismatch, ...]]:
     """Return where we are and everything that is not as ``environment`` has it. Raise AwsError."""
     with aws_errors(environment, "ask who is calling"):
         caller = environment.client("sts").get_caller_identity()
@@ -96,53 +96,53 @@ def _require_account(environment: Environment, account: str) -> None:
         )
 
 
-def _of_account(environment: Environment, account: str) -> Iterator[Difference]:
+def _of_account(environment: Environment, account: str) -> Iterator[Mismatch]:
     wanted = environment.config.account
     if wanted and wanted != account:
-        yield Difference("the caller's account", wanted, account)
+        yield Mismatch("the caller's account", wanted, account)
     region = environment.config.region
     if region and region != environment.region:
-        yield Difference("region", region, environment.region)
+        yield Mismatch("region", region, environment.region)
 
 
-def _of_stack(environment: Environment, found: Stack) -> Iterator[Difference]:
+def _of_stack(environment: Environment, found: Stack) -> Iterator[Mismatch]:
     """Compare the stack's id, tag and parameter."""
     parts = found.id.split(":")
     if len(parts) > 5 and parts[3] != environment.region:
-        yield Difference("the stack's region", environment.region, parts[3])
+        yield Mismatch("the stack's region", environment.region, parts[3])
     tagged = found.tags.get(ENVIRONMENT_TAG)
     if tagged != environment.name and not (tagged is None and environment.config.protection == "open"):
-        yield Difference(f"tag {ENVIRONMENT_TAG} of {found.name}", environment.name, tagged or "no such tag")
+        yield Mismatch(f"tag {ENVIRONMENT_TAG} of {found.name}", environment.name, tagged or "no such tag")
     named = found.parameters.get("Environment", "")
     if named != environment.name:
-        yield Difference(f"parameter Environment of {found.name}", environment.name, named or "no such parameter")
+        yield Mismatch(f"parameter Environment of {found.name}", environment.name, named or "no such parameter")
 
 
-def _of_outputs(environment: Environment, found: Stack) -> Iterator[Difference]:
+def _of_outputs(environment: Environment, found: Stack) -> Iterator[Mismatch]:
     """Compare what the outputs lead to with what the stack consists of."""
     resources = set(stack.resources(environment).values())
     for name, value in sorted(found.outputs.items()):
         if name in NAMED and value not in resources:
-            yield Difference(f"output {name}", f"a resource of {found.name}", value)
+            yield Mismatch(f"output {name}", f"a resource of {found.name}", value)
         if name.endswith("Url") and "execute-api" in value:
             api = found.outputs.get(name.removesuffix("Url") + "ApiId", "")
             yield from _of_url(environment, f"output {name}", value, api)
 
 
-def _of_url(environment: Environment, what: str, url: str, api: str) -> Iterator[Difference]:
+def _of_url(environment: Environment, what: str, url: str, api: str) -> Iterator[Mismatch]:
     """Compare region, API and stage of an invoke URL (the stage is the environment's name)."""
     parts = urlsplit(url)
     stage = parts.path.lstrip("/").partition("/")[0]
     host = _API_HOST.match(parts.hostname or "")
     if host and host["region"] != environment.region:
-        yield Difference(f"region of {what}", environment.region, host["region"])
+        yield Mismatch(f"region of {what}", environment.region, host["region"])
     if host and api and host["api"] != api:
-        yield Difference(f"API of {what}", api, host["api"])
+        yield Mismatch(f"API of {what}", api, host["api"])
     if host and stage != environment.name:
-        yield Difference(f"stage of {what}", environment.name, stage or "none")
+        yield Mismatch(f"stage of {what}", environment.name, stage or "none")
 
 
-def hint(environment: Environment, differences: Sequence[Difference]) -> str:
+def hint(environment: Environment, differences: Sequence[Mismatch]) -> str:
     """Return what to do about differences."""
     name = environment.name
     if any("account" in one.what for one in differences):

@@ -29,7 +29,7 @@ SETTLE_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
-class Difference:
+class StoreDifference:
     """How one store differs between two inventories, in numbers of items."""
 
     added: int
@@ -64,12 +64,12 @@ class Inventory:
         """Items a store, and messages a queue."""
         return {name: len(items) for name, items in self.stores.items()} | self.queues
 
-    def difference(self, after: Inventory) -> dict[str, Difference]:
+    def difference(self, after: Inventory) -> dict[str, StoreDifference]:
         """Compare with a later inventory, store by store; for a queue the difference is in messages."""
         found = {name: _compare(items, after.stores.get(name, {})) for name, items in self.stores.items()}
         for name, before in self.queues.items():
             more = after.queues.get(name, 0) - before
-            found[name] = Difference(added=max(more, 0), removed=max(-more, 0), changed=0)
+            found[name] = StoreDifference(added=max(more, 0), removed=max(-more, 0), changed=0)
         return found
 
 
@@ -154,8 +154,8 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _compare(before: dict[str, str], after: dict[str, str]) -> Difference:
-    return Difference(
+def _compare(before: dict[str, str], after: dict[str, str]) -> StoreDifference:
+    return StoreDifference(
         added=sum(key not in before for key in after),
         removed=sum(key not in after for key in before),
         changed=sum(after.get(key, digest) != digest for key, digest in before.items()),

@@ -20,7 +20,7 @@ from typing import Any
 
 from pik import project
 from pik.aws.inventory import QUEUE_COUNTS, settling
-from pik.aws.reading import Stores
+from pik.aws.reading import StoreReader
 from pik.environments import Environment
 from pik.errors import Refused
 
@@ -33,7 +33,7 @@ Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Look:
+class PeekResult:
     """What was seen: messages as SQS hands them out, and whether the look was cut short by their receive count."""
 
     messages: tuple[Message, ...]
@@ -52,7 +52,7 @@ class Look:
 
 
 @dataclass
-class Held:
+class HeldMessages:
     """Messages received and not yet returned; what is in ``gone`` was deleted and is not given back."""
 
     messages: dict[str, Message] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Held:
     cut_short: bool = False
 
 
-def look(environment: Environment, queue_url: str, limit: int = 30) -> Look:
+def look(environment: Environment, queue_url: str, limit: int = 30) -> PeekResult:
     """Receive up to ``limit`` different messages and return every one to the queue before this function returns.
 
     Raises:
@@ -69,17 +69,19 @@ def look(environment: Environment, queue_url: str, limit: int = 30) -> Look:
     """
     with held(environment, queue_url, limit) as found:
         pass
-    return Look(tuple(found.messages.values()), found.max_receive_count, found.cut_short)
+    return PeekResult(tuple(found.messages.values()), found.max_receive_count, found.cut_short)
 
 
 @contextmanager
-def held(environment: Environment, queue_url: str, limit: int, hold_seconds: int = HOLD_SECONDS) -> Iterator[Held]:
+def held(
+    environment: Environment, queue_url: str, limit: int, hold_seconds: int = HOLD_SECONDS
+) -> Iterator[HeldMessages]:
     """Hold up to ``limit`` different messages; every one that is not ``gone`` is returned at the end, come what may.
 
     They are held together, as a message given back at once would be received again instead of the next one.
     """
     attributes = _attributes(environment, queue_url)
-    found = Held(max_receive_count=_max_receive_count(attributes))
+    found = HeldMessages(max_receive_count=_max_receive_count(attributes))
     budget = _Budget.of(queue_url, attributes, found.max_receive_count, settling(environment))
     budget.check()
     deadline = time.monotonic() + hold_seconds / 3  # well before the first of them is visible again
@@ -102,7 +104,7 @@ def receive_count(message: Message) -> int:
     return int(message["Attributes"]["ApproximateReceiveCount"])
 
 
-def fault(stores: Stores, body: str) -> tuple[str, str]:
+def fault(stores: StoreReader, body: str) -> tuple[str, str]:
     """Return the code and the reason for which the processor would set a message aside now; empty text when none.
 
     The raw object is read from ``stores``; the codes are :class:`pik.pipeline.processor.Poison`'s.

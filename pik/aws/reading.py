@@ -84,7 +84,7 @@ class RawObject:
         return stored.event(self.body, arrival.event_headers)
 
 
-class Stores:
+class StoreReader:
     """Read access to one environment's stores; addresses are resolved from the stack's outputs once, or given."""
 
     def __init__(self, environment: Environment, outputs: dict[str, str] | None = None) -> None:

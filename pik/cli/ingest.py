@@ -20,7 +20,7 @@ from pik.text import printable
 
 if TYPE_CHECKING:
     from pik.mappings.apply import Applied
-    from pik.producer import Problem, Source, Summary, Tally
+    from pik.producer import OutcomeCounts, Problem, Source, Summary
 
 MOST_DAYS = 366  # that are looked at for gaps at first
 _LINE_EVERY_SECONDS = 5.0
@@ -233,13 +233,13 @@ def gaps_command(summary: Summary, env: str) -> str:
 
 
 @contextmanager
-def _progress(source: Source) -> Iterator[Callable[[Tally], None]]:
+def _progress(source: Source) -> Iterator[Callable[[OutcomeCounts], None]]:
     with _bar(source) if console.is_terminal else _lines(source) as update:
         yield update
 
 
 @contextmanager
-def _bar(source: Source) -> Iterator[Callable[[Tally], None]]:
+def _bar(source: Source) -> Iterator[Callable[[OutcomeCounts], None]]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     plain = partial(TextColumn, markup=False)
@@ -247,7 +247,7 @@ def _bar(source: Source) -> Iterator[Callable[[Tally], None]]:
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task(f"ingest {source.name}", total=None, counts="")
 
-        def update(tally: Tally) -> None:
+        def update(tally: OutcomeCounts) -> None:
             fraction = source.fraction
             total = None if fraction is None else 1.0
             bar.update(task, total=total, completed=fraction or 0.0, counts=_counts(tally))
@@ -256,17 +256,17 @@ def _bar(source: Source) -> Iterator[Callable[[Tally], None]]:
 
 
 @contextmanager
-def _lines(source: Source) -> Iterator[Callable[[Tally], None]]:
+def _lines(source: Source) -> Iterator[Callable[[OutcomeCounts], None]]:
     said = time.monotonic()
-    last: Tally | None = None
+    last: OutcomeCounts | None = None
 
-    def update(tally: Tally) -> None:
+    def update(tally: OutcomeCounts) -> None:
         nonlocal said, last
         if time.monotonic() - said >= _LINE_EVERY_SECONDS:
             said, last = time.monotonic(), tally
             show(tally)
 
-    def show(tally: Tally) -> None:
+    def show(tally: OutcomeCounts) -> None:
         fraction = source.fraction
         share = "" if fraction is None else f" {fraction:4.0%}"
         console.print(f"ingest {source.name}{share}  {_counts(tally)}", soft_wrap=True)
@@ -276,6 +276,6 @@ def _lines(source: Source) -> Iterator[Callable[[Tally], None]]:
         show(last)
 
 
-def _counts(tally: Tally) -> str:
+def _counts(tally: OutcomeCounts) -> str:
     counts = {name: count for name, count in list(tally.results.items()) if count}
     return f"{tally.done:,} events  " + "  ".join(f"{name.lower()} {count:,}" for name, count in counts.items())

@@ -16,8 +16,8 @@ from pik import errors
 from pik.cli.output import JsonOption, console, emit
 
 if TYPE_CHECKING:
-    from pik.emulator import Status
-    from pik.emulator.realism import Settings
+    from pik.emulator import EmulatorStatus
+    from pik.emulator.realism import RealismSettings
 
 StateOption = Annotated[
     Path | None,
@@ -135,8 +135,8 @@ def demo_hint(command: str) -> str:
 
 def _realism(
     seed: int | None, compress: float, without: list[str], fail_resource: int, region: str | None
-) -> Settings | None:
-    from pik.emulator.realism import REGION, Settings, only
+) -> RealismSettings | None:
+    from pik.emulator.realism import REGION, RealismSettings, only
 
     if seed is None:
         if compress != 1 or without or fail_resource:
@@ -145,16 +145,16 @@ def _realism(
             return None
     try:
         left_out = only("partition") if seed is None else frozenset(without)
-        return Settings(seed or 0, compress, left_out, fail_resource, region or REGION)
+        return RealismSettings(seed or 0, compress, left_out, fail_resource, region or REGION)
     except ValueError as error:
         raise errors.UsageError(str(error), next_step="pik local up --help") from None
 
 
 def _describe_mode(text: str) -> str:
-    from pik.emulator.realism import Settings, only
+    from pik.emulator.realism import RealismSettings, only
     from pik.partitions import partition
 
-    settings = Settings.parse(text)
+    settings = RealismSettings.parse(text)
     if settings.without == only("partition"):
         return f"region {settings.region}, partition {partition(settings.region).name}"
     return f"realism mode, seed {text}: calls fail, answers are late and get lost, as on AWS"
@@ -171,7 +171,7 @@ def describe_realism(report: Mapping[str, Any] | None) -> list[str]:
     return lines
 
 
-def _describe(now: Status) -> str:
+def _describe(now: EmulatorStatus) -> str:
     state = f"  state    {_bytes(now.state_bytes)} in {now.state_dir}"
     saved = f"  saved    {now.saved or 'not yet'}"
     if not now.running:

@@ -19,7 +19,7 @@ from pik.cli.output import EnvOption, JsonOption, console, emit
 
 if TYPE_CHECKING:
     from pik.errors import UsageError
-    from pik.runbooks import Progress, Run, Runbook, Step
+    from pik.runbooks import Progress, Run, Runbook, StepRecord
     from pik.runbooks.runner import OnProgress
 
 MARKS = {
@@ -200,7 +200,7 @@ class Pulse:
         self._thread.join()
 
 
-def _line(step: Step) -> Text:
+def _line(step: StepRecord) -> Text:
     from pik.runbooks.report import duration
 
     mark, style = MARKS.get(step.state, ("·", ""))

@@ -15,7 +15,7 @@ from pik.cli.run import MARKS
 from pik.text import printable
 
 if TYPE_CHECKING:
-    from pik.runbooks.kept import Kept
+    from pik.runbooks.kept import RunFolder
 
 RunsDirOption = Annotated[Path | None, typer.Option("--runs-dir", help="Where runs are kept.")]
 
@@ -98,7 +98,7 @@ def prune(
         console.print(f"{len(chosen)} of {len(found)} runs, {size}; nothing is deleted yet: the same with --apply")
 
 
-def _row(one: Kept) -> dict[str, object]:
+def _row(one: RunFolder) -> dict[str, object]:
     run = one.run
     return {
         "run": one.id,
@@ -112,7 +112,7 @@ def _row(one: Kept) -> dict[str, object]:
     }
 
 
-def _table(found: list[Kept]) -> Table:
+def _table(found: list[RunFolder]) -> Table:
     from pik.runbooks.report import duration
 
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pik.emulator.demo import demo_state
 from pik.emulator.instance import NONCE_VARIABLE, OWNER_VARIABLE, STATE_VARIABLE, running, running_endpoint, state_dir
-from pik.emulator.supervisor import Info, Status, down, embedded, last_realism, reset, status, up
+from pik.emulator.supervisor import EmulatorStatus, Info, down, embedded, last_realism, reset, status, up
 
 __all__ = [
     "NONCE_VARIABLE",
     "OWNER_VARIABLE",
     "STATE_VARIABLE",
+    "EmulatorStatus",
     "Info",
-    "Status",
     "demo_state",
     "down",
     "embedded",

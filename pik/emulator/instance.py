@@ -52,7 +52,7 @@ class Instance:
     @property
     def region(self) -> str:
         """The region that it is in."""
-        return realism_mode.Settings.parse(self.realism).region if self.realism else realism_mode.REGION
+        return realism_mode.RealismSettings.parse(self.realism).region if self.realism else realism_mode.REGION
 
     @property
     def alive(self) -> bool:

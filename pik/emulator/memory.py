@@ -17,7 +17,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryUse:
     """What an instance takes, and what is left, in bytes.
 
     ``used``: by all its processes; ``left``: on this machine, or in this container; ``own``: of what is used, by the
@@ -51,7 +51,7 @@ class Memory:
         )
 
 
-def memory(pids: Iterable[int], cgroup: Path = _CGROUP) -> Memory:
+def memory(pids: Iterable[int], cgroup: Path = _CGROUP) -> MemoryUse:
     """Return what processes take together (a page that they share counts once) and what is left."""
     taken = [0]
     for pid in pids:
@@ -60,7 +60,7 @@ def memory(pids: Iterable[int], cgroup: Path = _CGROUP) -> Memory:
         except psutil.Error:
             continue
     left = min(psutil.virtual_memory().available, _left_in_container(cgroup))
-    return Memory(sum(taken), left, max(taken))
+    return MemoryUse(sum(taken), left, max(taken))
 
 
 def _taken(process: psutil.Process) -> int:

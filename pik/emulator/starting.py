@@ -28,7 +28,7 @@ REALISM = "realism.json"  # what the launcher leaves of the realism mode: how of
 
 
 def launch_environment(
-    state: Path, nonce: str, port: int, owner: int = 0, realism: realism_mode.Settings | None = None
+    state: Path, nonce: str, port: int, owner: int = 0, realism: realism_mode.RealismSettings | None = None
 ) -> dict[str, str]:
     """Return the whole environment of the emulator: nothing of the caller's, as every Lambda inherits it."""
     region = realism.region if realism else realism_mode.REGION
@@ -68,7 +68,7 @@ def launch_environment(
     }
 
 
-def _realism_environment(realism: realism_mode.Settings | None) -> dict[str, str]:
+def _realism_environment(realism: realism_mode.RealismSettings | None) -> dict[str, str]:
     if realism is None:
         return {}
     found = {realism_mode.VARIABLE: realism.text}
@@ -80,7 +80,7 @@ def _realism_environment(realism: realism_mode.Settings | None) -> dict[str, str
     return found
 
 
-def start(state: Path, owner: int = 0, realism: realism_mode.Settings | None = None) -> Instance:
+def start(state: Path, owner: int = 0, realism: realism_mode.RealismSettings | None = None) -> Instance:
     """Start an instance on a state directory and record it once it serves; nothing is left of one that does not.
 
     Raises:

@@ -50,7 +50,7 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Status:
+class EmulatorStatus:
     """What ``pik local status`` shows. Everything but the first three is None while it does not run."""
 
     running: bool
@@ -69,7 +69,7 @@ class Status:
 
 
 def up(
-    state: Path | str | None = None, *, owner: int | None = None, realism: realism_mode.Settings | None = None
+    state: Path | str | None = None, *, owner: int | None = None, realism: realism_mode.RealismSettings | None = None
 ) -> Info:
     """Start the embedded AWS, or return the one that runs already.
 
@@ -107,11 +107,11 @@ def _with_memory(info: Info) -> Info:
     return replace(info, note="; ".join(filter(None, (info.note, warning))))
 
 
-def asked_realism() -> realism_mode.Settings | None:
+def asked_realism() -> realism_mode.RealismSettings | None:
     """Return what ``$PIK_LOCAL_REALISM`` asks for; None when it is not set."""
     text = os.environ.get(realism_mode.VARIABLE, "").strip()
     try:
-        return realism_mode.Settings.parse(text) if text else None
+        return realism_mode.RealismSettings.parse(text) if text else None
     except ValueError as error:
         raise errors.UsageError(
             f"{realism_mode.VARIABLE} is not understood: {text}",
@@ -120,7 +120,7 @@ def asked_realism() -> realism_mode.Settings | None:
         ) from None
 
 
-def _refuse_other_habits(running: Instance, asked: realism_mode.Settings | None) -> None:
+def _refuse_other_habits(running: Instance, asked: realism_mode.RealismSettings | None) -> None:
     if asked and asked.text != running.realism:
         raise errors.Refused(
             f"the embedded AWS runs already, {_habits(running.realism)}",
@@ -133,7 +133,7 @@ def _habits(text: str) -> str:
     return f"in realism mode with seed {text}" if text else "without realism mode"
 
 
-def start_in(state: Path, owner: int, realism: realism_mode.Settings | None, note: str = "") -> Info:
+def start_in(state: Path, owner: int, realism: realism_mode.RealismSettings | None, note: str = "") -> Info:
     """Start an instance in ``state``, whose lock the caller holds and in which none runs."""
     if not project.EMULATOR_PYTHON.exists():
         raise errors.AwsError("the embedded AWS is not installed", next_step="make setup")
@@ -172,18 +172,18 @@ def clear(state: Path) -> None:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def status(state: Path | str | None = None) -> Status:
+def status(state: Path | str | None = None) -> EmulatorStatus:
     """Look, change nothing."""
     state = state_dir(state)
     instance = recorded(state)
     saved = _saved(state)
     if instance is None or not instance.alive:
         note = f"it ended without being stopped; saved state of {saved or 'never'}" if instance else ""
-        return Status(False, str(state), _size(state), saved=saved, note=note, realism=last_realism(state))
+        return EmulatorStatus(False, str(state), _size(state), saved=saved, note=note, realism=last_realism(state))
     space = memory(processes(instance.nonce))
     said = identity(instance, timeout=2)
     uptime = datetime.now(UTC) - datetime.fromisoformat(instance.started)
-    return Status(
+    return EmulatorStatus(
         True,
         str(state),
         _size(state),

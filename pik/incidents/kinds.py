@@ -13,7 +13,7 @@ from typing import Any
 from pik.errors import UsageError
 from pik.events import format_time, parse_time
 from pik.incidents.model import Arrived, Incident
-from pik.incidents.streams import Stream, moved, one_day, stream
+from pik.incidents.streams import SimulatedStream, moved, one_day, stream
 from pik.text import named
 
 MAX_SEED = 999
@@ -29,7 +29,7 @@ POISON = (
 _FIRST_DAY = datetime(1995, 1, 1, tzinfo=UTC)
 _OWN_DAY = ("conflicting-keys", "raw-deleted", "raw-altered", "metadata-removed", "poison", "half-replay")
 
-Maker = Callable[[Stream, random.Random, datetime], Incident]
+Maker = Callable[[SimulatedStream, random.Random, datetime], Incident]
 
 
 def make(name: str, seed: int) -> Incident:
@@ -53,16 +53,16 @@ def make(name: str, seed: int) -> Incident:
     return replace(made, name=name, seed=seed, arrivals=tuple(sorted(made.arrivals, key=lambda arrived: arrived.at)))
 
 
-def _healthy(whole: Stream, rng: random.Random, _: datetime) -> Incident:
+def _healthy(whole: SimulatedStream, rng: random.Random, _: datetime) -> Incident:
     return _incident(whole, whole.arrive(rng))
 
 
-def _healthy_live(whole: Stream, rng: random.Random, _: datetime) -> Incident:
+def _healthy_live(whole: SimulatedStream, rng: random.Random, _: datetime) -> Incident:
     part = _segment(whole, rng)
     return _incident(part, part.arrive(rng), live=True)
 
 
-def _dropped_window(whole: Stream, rng: random.Random, _: datetime) -> Incident:
+def _dropped_window(whole: SimulatedStream, rng: random.Random, _: datetime) -> Incident:
     while True:
         length = timedelta(minutes=rng.randrange(*WINDOW_MINUTES))
         start = whole.start + timedelta(minutes=rng.randrange(2 * 24 * 60, 13 * 24 * 60))
@@ -83,7 +83,7 @@ def _dropped_window(whole: Stream, rng: random.Random, _: datetime) -> Incident:
     return _incident(whole.only(kept), whole.only(kept).arrive(rng), **facts)
 
 
-def _late_batch(whole: Stream, rng: random.Random, _: datetime) -> Incident:
+def _late_batch(whole: SimulatedStream, rng: random.Random, _: datetime) -> Incident:
     part = _segment(whole, rng)
     first = rng.randrange(50, LIVE_EVENTS - 100)
     late = part.events[first : first + rng.randrange(12, 40)]
@@ -99,7 +99,7 @@ def _late_batch(whole: Stream, rng: random.Random, _: datetime) -> Incident:
     return _incident(part, arrivals, live=True, window=window)
 
 
-def _clock_skew(whole: Stream, rng: random.Random, _: datetime) -> Incident:
+def _clock_skew(whole: SimulatedStream, rng: random.Random, _: datetime) -> Incident:
     part = _segment(whole, rng)
     counts = Counter(event["entity_id"] for event in part.events)
     entity = rng.choice([name for name, count in sorted(counts.items()) if count >= min(4, max(counts.values()))])
@@ -113,7 +113,7 @@ def _clock_skew(whole: Stream, rng: random.Random, _: datetime) -> Incident:
     return _incident(part, arrivals, live=True, entity=entity, ahead_seconds=ahead.total_seconds())
 
 
-def _duplicate_storm(whole: Stream, rng: random.Random, _: datetime) -> Incident:
+def _duplicate_storm(whole: SimulatedStream, rng: random.Random, _: datetime) -> Incident:
     part = _segment(whole, rng)
     arrivals = part.arrive(rng)
     firsts = [arrived for arrived in arrivals if not arrived.repeats]
@@ -129,7 +129,7 @@ def _duplicate_storm(whole: Stream, rng: random.Random, _: datetime) -> Incident
     return _incident(part, arrivals, live=True, same_request=same_request)
 
 
-def _conflicting_keys(whole: Stream, rng: random.Random, day: datetime) -> Incident:
+def _conflicting_keys(whole: SimulatedStream, rng: random.Random, day: datetime) -> Incident:
     part = one_day(whole, rng, day)
     keyed = [{**event, "idempotency_key": f"{part.tag}-{number}"} for number, event in enumerate(part.events)]
     arrivals = part.only(keyed).arrive(rng)
@@ -144,7 +144,7 @@ def _conflicting_keys(whole: Stream, rng: random.Random, day: datetime) -> Incid
     return _incident(part, arrivals)
 
 
-def _damaged(whole: Stream, rng: random.Random, day: datetime) -> Incident:
+def _damaged(whole: SimulatedStream, rng: random.Random, day: datetime) -> Incident:
     """A healthy day of which some events are damaged in the stores afterwards."""
     part = one_day(whole, rng, day)
     chosen = set(rng.sample(range(len(part.events)), rng.randrange(3, 11)))
@@ -155,17 +155,17 @@ def _damaged(whole: Stream, rng: random.Random, day: datetime) -> Incident:
     return _incident(part, arrivals)
 
 
-def _metadata_removed(whole: Stream, rng: random.Random, day: datetime) -> Incident:
+def _metadata_removed(whole: SimulatedStream, rng: random.Random, day: datetime) -> Incident:
     made = _damaged(whole, rng, day)
     return replace(made, facts={"removed": rng.choice([["events"], ["dedupe"], ["events", "dedupe"]])})
 
 
-def _poison(whole: Stream, rng: random.Random, day: datetime) -> Incident:
+def _poison(whole: SimulatedStream, rng: random.Random, day: datetime) -> Incident:
     made = _damaged(whole, rng, day)
     return replace(made, facts={"codes": [rng.choice(POISON) for _ in made.injected]})
 
 
-def _half_replay(whole: Stream, rng: random.Random, day: datetime) -> Incident:
+def _half_replay(whole: SimulatedStream, rng: random.Random, day: datetime) -> Incident:
     part = one_day(whole, rng, day)
     counts = Counter(event["entity_id"] for event in part.events)
     most = max(counts.values())
@@ -174,12 +174,12 @@ def _half_replay(whole: Stream, rng: random.Random, day: datetime) -> Incident:
     return _incident(part, arrivals, entity=entity, limit=rng.randrange(1, most))
 
 
-def _segment(whole: Stream, rng: random.Random) -> Stream:
+def _segment(whole: SimulatedStream, rng: random.Random) -> SimulatedStream:
     first = rng.randrange(0, len(whole.events) - LIVE_EVENTS)
     return whole.only(whole.events[first : first + LIVE_EVENTS])
 
 
-def _incident(part: Stream, arrivals: list[Arrived], *, live: bool = False, **facts: Any) -> Incident:
+def _incident(part: SimulatedStream, arrivals: list[Arrived], *, live: bool = False, **facts: Any) -> Incident:
     times = [parse_time(arrived.event["event_time"]) for arrived in arrivals]  # a clock that is ahead may leave the day
     end = max(part.end, max(times) + timedelta(microseconds=1))
     return Incident("", 0, part.source, part.start, end, tuple(arrivals), live=live, facts=facts)

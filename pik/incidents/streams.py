@@ -23,7 +23,7 @@ RETRIED = 0.005  # of a healthy stream's events come twice, because an answer wa
 
 
 @dataclass(frozen=True)
-class Stream:
+class SimulatedStream:
     """One seed's stream: its events in the order of time, and the names they go by."""
 
     tag: str
@@ -40,9 +40,9 @@ class Stream:
         """Midnight after the last event."""
         return _midnight(self.events[-1]) + timedelta(days=1)
 
-    def only(self, events: Sequence[dict[str, Any]]) -> Stream:
+    def only(self, events: Sequence[dict[str, Any]]) -> SimulatedStream:
         """Return the same stream with fewer events."""
-        return Stream(self.tag, self.source, tuple(events))
+        return SimulatedStream(self.tag, self.source, tuple(events))
 
     def arrive(self, rng: random.Random) -> list[Arrived]:
         """Let every event arrive a little after it happened; a few of them twice, as a retry does."""
@@ -56,7 +56,7 @@ class Stream:
         return arrivals
 
 
-def stream(tag: str, rng: random.Random) -> Stream:
+def stream(tag: str, rng: random.Random) -> SimulatedStream:
     """Return two weeks of one carrier's flights; ``tag`` becomes part of the source's and every entity's name."""
     carrier = rng.choice(CARRIERS)
     source = f"{carrier}-{tag}"
@@ -67,10 +67,10 @@ def stream(tag: str, rng: random.Random) -> Stream:
         )
         for event in _flights()[carrier]
     ]
-    return Stream(tag, source, tuple(sorted(named, key=_when)))
+    return SimulatedStream(tag, source, tuple(sorted(named, key=_when)))
 
 
-def one_day(whole: Stream, rng: random.Random, day: datetime) -> Stream:
+def one_day(whole: SimulatedStream, rng: random.Random, day: datetime) -> SimulatedStream:
     """Return one of the stream's full days, moved to ``day``."""
     chosen = whole.start + timedelta(days=rng.randrange(1, 13))
     move = day - chosen

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pik.ledger.entry import Entry, Link
 from pik.ledger.kinds import CHANGES, Kind
-from pik.ledger.problems import Flaw, Problem
+from pik.ledger.problems import Flaw, LedgerProblem
 from pik.ledger.reading import Ledger, fetch, read, verify
 from pik.ledger.statement import subjects
 from pik.ledger.store import locate
@@ -25,9 +25,9 @@ __all__ = [
     "Flaw",
     "Kind",
     "Ledger",
+    "LedgerProblem",
     "Link",
     "NotRecorded",
-    "Problem",
     "append",
     "fetch",
     "locate",

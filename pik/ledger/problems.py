@@ -38,7 +38,7 @@ class Flaw(Meaningful):
 
 
 @dataclass(frozen=True)
-class Problem:
+class LedgerProblem:
     """One thing that is wrong: with which entry (None: with the ledger as a whole), and what was seen."""
 
     flaw: Flaw
@@ -55,7 +55,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Record:
+class StoredRecord:
     """A record as it lies in the bucket: ``number`` is its key's, ``body`` None when its newest version is a deletion.
 
     ``versions`` counts those with bytes, ``markers`` the deletions; ``stored`` is when S3 took the newest version.
@@ -83,7 +83,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Place:
+class LedgerPlace:
     """Which environment a ledger belongs to."""
 
     environment: str
@@ -91,15 +91,15 @@ class Place:
     account: str
 
 
-def entries(records: Iterable[Record]) -> list[Entry]:
+def entries(records: Iterable[StoredRecord]) -> list[Entry]:
     """Return the entries that can be read, in order."""
     return [record.entry for record in records if record.entry]
 
 
-def problems(place: Place, records: Sequence[Record]) -> tuple[Problem, ...]:
+def problems(place: LedgerPlace, records: Sequence[StoredRecord]) -> tuple[LedgerProblem, ...]:
     """Return everything that is wrong with the records of a ledger, in their order."""
-    found: list[Problem] = []
-    before: Record | None = None
+    found: list[LedgerProblem] = []
+    before: StoredRecord | None = None
     for record in sorted(records, key=lambda record: record.number):
         found += _gap(before.number if before else 0, record.number)
         found += _of_versions(record)
@@ -109,22 +109,22 @@ def problems(place: Place, records: Sequence[Record]) -> tuple[Problem, ...]:
     return tuple(found)
 
 
-def of_evidence(found: Iterable[Entry], hashes: Mapping[str, str | None]) -> Iterator[Problem]:
+def of_evidence(found: Iterable[Entry], hashes: Mapping[str, str | None]) -> Iterator[LedgerProblem]:
     """Yield what is wrong with the evidence of entries; ``hashes`` are those of the files that are there, by key."""
     for entry in found:
         for link in entry.links:
             actual = hashes.get(link.key)
             if actual is None:
-                yield Problem(Flaw.EVIDENCE_MISSING, entry.number, f"{link.key} is not there")
+                yield LedgerProblem(Flaw.EVIDENCE_MISSING, entry.number, f"{link.key} is not there")
             elif actual != link.sha256:
-                yield Problem(Flaw.EVIDENCE_ALTERED, entry.number, _differs(link, actual))
+                yield LedgerProblem(Flaw.EVIDENCE_ALTERED, entry.number, _differs(link, actual))
 
 
 def _differs(link: Link, actual: str) -> str:
     return f"{link.key} has SHA-256 {actual[:RECEIPT_DIGITS]}…, recorded {link.sha256[:RECEIPT_DIGITS]}…"
 
 
-def of_receipt(found: Iterable[Entry], receipt: str) -> tuple[Problem, ...]:
+def of_receipt(found: Iterable[Entry], receipt: str) -> tuple[LedgerProblem, ...]:
     """Return what is wrong with a ledger for somebody who has a receipt: it must still have that entry.
 
     Because each entry holds the hash of the one before, a receipt vouches for everything up to its entry.
@@ -142,66 +142,70 @@ def of_receipt(found: Iterable[Entry], receipt: str) -> tuple[Problem, ...]:
     number, digest = int(match[1]), match[2]
     entry = next((entry for entry in found if entry.number == number), None)
     if entry is None:
-        return (Problem(Flaw.RECEIPT, number, "there is no such entry any more"),)
+        return (LedgerProblem(Flaw.RECEIPT, number, "there is no such entry any more"),)
     if not entry.hash.startswith(digest):
-        return (Problem(Flaw.RECEIPT, number, f"its hash is {entry.hash[:RECEIPT_DIGITS]}…, the receipt's {digest}"),)
+        return (
+            LedgerProblem(Flaw.RECEIPT, number, f"its hash is {entry.hash[:RECEIPT_DIGITS]}…, the receipt's {digest}"),
+        )
     return ()
 
 
-def _gap(before: int, number: int) -> Iterator[Problem]:
+def _gap(before: int, number: int) -> Iterator[LedgerProblem]:
     for missing in range(before + 1, number)[:10]:
-        yield Problem(Flaw.MISSING, missing, "there is no such record")
+        yield LedgerProblem(Flaw.MISSING, missing, "there is no such record")
     if number - before > 11:
-        yield Problem(Flaw.MISSING, None, f"{number - before - 11} more before entry {number} are not there either")
+        yield LedgerProblem(
+            Flaw.MISSING, None, f"{number - before - 11} more before entry {number} are not there either"
+        )
 
 
-def _of_versions(record: Record) -> Iterator[Problem]:
+def _of_versions(record: StoredRecord) -> Iterator[LedgerProblem]:
     if record.markers:
         hidden = "a deletion hides it" if record.body is None else "it was deleted and written anew"
-        yield Problem(Flaw.DELETED, record.number, hidden)
+        yield LedgerProblem(Flaw.DELETED, record.number, hidden)
     if record.versions > 1:
-        yield Problem(Flaw.REWRITTEN, record.number, f"it has {record.versions} versions, not one")
+        yield LedgerProblem(Flaw.REWRITTEN, record.number, f"it has {record.versions} versions, not one")
     if record.body is None and not record.markers:
-        yield Problem(Flaw.MISSING, record.number, "it is listed and cannot be read")
+        yield LedgerProblem(Flaw.MISSING, record.number, "it is listed and cannot be read")
 
 
-def _of_content(place: Place, record: Record) -> Iterator[Problem]:
+def _of_content(place: LedgerPlace, record: StoredRecord) -> Iterator[LedgerProblem]:
     (entry, computed), number = record.read, record.number
     if entry is None:
         if record.body is not None:
-            yield Problem(Flaw.UNREADABLE, number, f"it cannot be read ({computed})")
+            yield LedgerProblem(Flaw.UNREADABLE, number, f"it cannot be read ({computed})")
         return
     if computed != entry.hash:
-        yield Problem(Flaw.ALTERED, number, "its hash is not that of its content")
+        yield LedgerProblem(Flaw.ALTERED, number, "its hash is not that of its content")
     elif entry.to_bytes() != record.body:
-        yield Problem(Flaw.ALTERED, number, "its bytes are not those that the kit writes")
+        yield LedgerProblem(Flaw.ALTERED, number, "its bytes are not those that the kit writes")
     if entry.number != number:
-        yield Problem(Flaw.MISPLACED, number, f"it says that it is entry {entry.number}")
+        yield LedgerProblem(Flaw.MISPLACED, number, f"it says that it is entry {entry.number}")
     for name, wanted in vars(place).items():
         if getattr(entry, name) != wanted:
-            yield Problem(Flaw.MISPLACED, number, f"its {name} is {getattr(entry, name)}, here it is {wanted}")
+            yield LedgerProblem(Flaw.MISPLACED, number, f"its {name} is {getattr(entry, name)}, here it is {wanted}")
     apart = record.stored - parse_time(entry.time)
     if abs(apart) > CLOCK:
-        yield Problem(Flaw.REDATED, number, f"S3 took it {_minutes(apart)} than it says")
+        yield LedgerProblem(Flaw.REDATED, number, f"S3 took it {_minutes(apart)} than it says")
 
 
-def _of_order(before: Record | None, record: Record) -> Iterator[Problem]:
+def _of_order(before: StoredRecord | None, record: StoredRecord) -> Iterator[LedgerProblem]:
     """Compare an entry with the one before, where both are there."""
     entry, number = record.entry, record.number
     if entry is None or number != (before.number if before else 0) + 1:
         return
     if before is None:
         if entry.previous != FIRST:
-            yield Problem(Flaw.UNCHAINED, number, "it is not chained to nothing, as the first entry is")
+            yield LedgerProblem(Flaw.UNCHAINED, number, "it is not chained to nothing, as the first entry is")
         return
     if before.body is None:
         return
     if entry.previous != link_after(before.body):
-        yield Problem(Flaw.UNCHAINED, number, f"its previous hash is not that of entry {before.number}")
+        yield LedgerProblem(Flaw.UNCHAINED, number, f"its previous hash is not that of entry {before.number}")
     if before.entry:
         apart = parse_time(entry.time) - parse_time(before.entry.time)
         if apart < -2 * CLOCK:  # two clocks, each as wrong as AWS allows
-            yield Problem(Flaw.BACKWARDS, number, f"its time is {_minutes(apart)} than entry {before.number}'s")
+            yield LedgerProblem(Flaw.BACKWARDS, number, f"its time is {_minutes(apart)} than entry {before.number}'s")
 
 
 def _minutes(apart: timedelta) -> str:

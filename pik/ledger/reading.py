@@ -16,8 +16,8 @@ from pik.errors import CheckFailed, UsageError
 from pik.ledger import problems as wrong
 from pik.ledger.entry import FOLDER, Entry, key, number_of
 from pik.ledger.kinds import CHANGES, Kind
-from pik.ledger.problems import Flaw, Place, Problem, Record
-from pik.ledger.store import Store, locate
+from pik.ledger.problems import Flaw, LedgerPlace, LedgerProblem, StoredRecord
+from pik.ledger.store import LedgerStore, locate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ class Ledger:
 
     environment: str
     entries: tuple[Entry, ...] = field(repr=False)
-    problems: tuple[Problem, ...]
+    problems: tuple[LedgerProblem, ...]
 
     def select(self, *, kind: Kinds = None, phase: str | None = None, after: int = 0) -> tuple[Entry, ...]:
         """Return the entries of one kind (or some), of one phase, and with a higher number than ``after``."""
@@ -97,11 +97,11 @@ class Ledger:
             )
         return found
 
-    def flaws(self, number: int) -> tuple[Problem, ...]:
+    def flaws(self, number: int) -> tuple[LedgerProblem, ...]:
         """Return what is wrong with one entry."""
         return tuple(problem for problem in self.problems if problem.number == number)
 
-    def against(self, receipt: str) -> tuple[Problem, ...]:
+    def against(self, receipt: str) -> tuple[LedgerProblem, ...]:
         """Return what is wrong for the holder of a receipt (``118:9f3c…``); raise UsageError when it is none."""
         return wrong.of_receipt(self.entries, receipt)
 
@@ -136,7 +136,7 @@ def read(environment: Environment, *, evidence: bool | Callable[[Ledger], Iterab
     records, stray = _records(where)
     found = tuple(wrong.entries(records))
     said = [*stray, *_protection(where)]
-    said += wrong.problems(Place(environment.name, where.stack, where.account), records)
+    said += wrong.problems(LedgerPlace(environment.name, where.stack, where.account), records)
     book = Ledger(environment.name, found, tuple(said))
     if not evidence:
         return book
@@ -144,7 +144,7 @@ def read(environment: Environment, *, evidence: bool | Callable[[Ledger], Iterab
     return replace(book, problems=(*book.problems, *wrong.of_evidence(chosen, _hashes(where, chosen))))
 
 
-def verify(environment: Environment, *, receipt: str = "") -> tuple[Problem, ...]:
+def verify(environment: Environment, *, receipt: str = "") -> tuple[LedgerProblem, ...]:
     """Return everything that is wrong with an environment's ledger and its evidence; nothing when it is as recorded.
 
     Args:
@@ -196,23 +196,23 @@ def _writing(path: Path) -> Iterator[None]:
         raise UsageError(f"{path} cannot be written", reason=str(error.strerror), next_step="--out FOLDER") from None
 
 
-def _records(where: Store) -> tuple[list[Record], list[Problem]]:
+def _records(where: LedgerStore) -> tuple[list[StoredRecord], list[LedgerProblem]]:
     """Return the records, and what lies among them that is none."""
     from pik.aws.objects import Objects
 
     listed: dict[int, list[dict[str, Any]]] = {}
-    stray: dict[str, Problem] = {}
+    stray: dict[str, LedgerProblem] = {}
     for version in _versions(where, FOLDER):
         number = number_of(version["Key"])
         if number is None:
-            stray[version["Key"]] = Problem(Flaw.STRAY, None, f"{version['Key']} is there")
+            stray[version["Key"]] = LedgerProblem(Flaw.STRAY, None, f"{version['Key']} is there")
         else:
             listed.setdefault(number, []).append(version)
     there = [number for number, found in listed.items() if not _newest(found)["deleted"]]
     bodies = Objects(where.environment, where.bucket).many(map(key, there), lambda _, found: found and found.body)
     content = dict(zip(there, bodies, strict=True))
     records = [
-        Record(
+        StoredRecord(
             number=number,
             body=content.get(number),
             stored=_newest(found)["LastModified"],
@@ -228,7 +228,7 @@ def _newest(found: list[dict[str, Any]]) -> dict[str, Any]:
     return next((version for version in found if version["IsLatest"]), found[0])
 
 
-def _versions(where: Store, prefix: str) -> Iterator[dict[str, Any]]:
+def _versions(where: LedgerStore, prefix: str) -> Iterator[dict[str, Any]]:
     """Yield every version and every deletion of every object below a prefix."""
     from pik.aws.stack import aws_errors
 
@@ -239,16 +239,16 @@ def _versions(where: Store, prefix: str) -> Iterator[dict[str, Any]]:
             yield from ({**marker, "deleted": True} for marker in page.get("DeleteMarkers", []))
 
 
-def _protection(where: Store) -> Iterator[Problem]:
+def _protection(where: LedgerStore) -> Iterator[LedgerProblem]:
     from pik.aws.stack import aws_errors
 
     with aws_errors(where.environment, "ask whether the evidence bucket keeps versions"):
         state = where.environment.client("s3").get_bucket_versioning(Bucket=where.bucket).get("Status", "off")
     if state != "Enabled":
-        yield Problem(Flaw.UNPROTECTED, None, f"versioning of its bucket is {state.lower()}")
+        yield LedgerProblem(Flaw.UNPROTECTED, None, f"versioning of its bucket is {state.lower()}")
 
 
-def _hashes(where: Store, found: tuple[Entry, ...]) -> dict[str, str | None]:
+def _hashes(where: LedgerStore, found: tuple[Entry, ...]) -> dict[str, str | None]:
     from pik.aws.objects import Object, Objects
 
     def hashed(_: str, file: Object | None) -> str | None:

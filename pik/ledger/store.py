@@ -24,7 +24,7 @@ File = tuple[str, bytes | Path, str]  # name, content, media type
 
 
 @dataclass(frozen=True)
-class Store:
+class LedgerStore:
     """Where an environment's ledger is; :func:`locate` has made sure that it is this environment's."""
 
     environment: Environment
@@ -110,7 +110,7 @@ class Store:
         raise _contended(self, f"{EVIDENCE}{folder}/{name}")
 
 
-def locate(environment: Environment) -> Store:
+def locate(environment: Environment) -> LedgerStore:
     """Return where an environment's ledger is.
 
     Raises:
@@ -134,7 +134,7 @@ def locate(environment: Environment) -> Store:
             reason="the deployed template has no evidence bucket",
             next_step=f"{deploy} (with this version's template)",
         )
-    return Store(environment, bucket, place.stack.name, place.account, place.caller)
+    return LedgerStore(environment, bucket, place.stack.name, place.account, place.caller)
 
 
 def pause(attempt: int) -> None:
@@ -142,7 +142,7 @@ def pause(attempt: int) -> None:
     time.sleep(random.uniform(0, min(0.02 * 2**attempt, 0.5)))  # noqa: S311 - jitter, not a secret
 
 
-def _contended(store: Store, what: str) -> AwsError:
+def _contended(store: LedgerStore, what: str) -> AwsError:
     return AwsError(
         f"{store.environment.name}: could not write {what}",
         reason="others write the same key without end",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pik.ledger.entry import Entry
-from pik.ledger.problems import Problem
+from pik.ledger.problems import LedgerProblem
 from pik.results import words
 from pik.text import printable as shown
 from pik.units import size
@@ -59,7 +59,7 @@ def table(entries: Sequence[Entry]) -> str:
     )
 
 
-def to_text(entry: Entry, problems: Iterable[Problem] = ()) -> str:
+def to_text(entry: Entry, problems: Iterable[LedgerProblem] = ()) -> str:
     """Return an entry as a few aligned lines; what is wrong with it comes first."""
     lines = [f"! {problem}" for problem in problems]
     verdict = f"{MARKS.get(entry.verdict, '·')} {entry.verdict} · " if entry.verdict else ""

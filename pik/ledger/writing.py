@@ -14,7 +14,7 @@ from pik.ledger import store
 from pik.ledger.entry import LAST_NUMBER, Entry
 from pik.ledger.kinds import Kind
 from pik.ledger.statement import Subjects, statement
-from pik.ledger.store import File, Store
+from pik.ledger.store import File, LedgerStore
 
 _ATTEMPTS = 40  # each means that another writer got the number first
 _JSON = "application/json"
@@ -62,7 +62,7 @@ def _folder(kind: Kind, said: Mapping[str, Any]) -> str:
     return run or f"{events.now()[:19].replace(':', '-')}Z-{kind}-{secrets.token_hex(3)}"
 
 
-def _appended(where: Store, kind: Kind, said: dict[str, Any]) -> Entry:
+def _appended(where: LedgerStore, kind: Kind, said: dict[str, Any]) -> Entry:
     last, name, who, machine = 0, where.environment.name, provenance.user(), provenance.host()
     for attempt in range(_ATTEMPTS):
         last, previous = where.tail(last)

@@ -32,7 +32,7 @@ _RUN = (
 
 
 @dataclass
-class Memory:
+class ChosenInputs:
     """What was chosen in this kernel, by notebook, and which parameters it was chosen over."""
 
     chosen: dict[str, tuple[Values, Values]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Memory:
         self.chosen[notebook] = (dict(parameters), dict(chosen))
 
 
-MEMORY = Memory()
+MEMORY = ChosenInputs()
 
 
 class Inputs:
@@ -69,7 +69,7 @@ class Inputs:
         meanings: Mapping[str, str] | None = None,
         where: Callable[[str], str] | None = None,
         choices: Callable[[str, Values], Sequence[str]] | None = None,
-        memory: Memory = MEMORY,
+        memory: ChosenInputs = MEMORY,
     ) -> None:
         self._notebook = notebook
         self._parameters = dict(parameters)

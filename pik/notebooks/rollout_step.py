@@ -24,7 +24,7 @@ from pik.rollout.gates.deployed import Deployed, deployed
 
 
 @dataclass(frozen=True)
-class Moved:
+class Transition:
     """How a step got to its phase; ``recorded``: the ledger's receipts."""
 
     changed: bool
@@ -35,7 +35,7 @@ class Moved:
     how: str = "deploy"
 
 
-class Step:
+class RolloutStep:
     """What every step has: an environment, its banner, and the way forward to its phase."""
 
     phase: phases.Phase
@@ -46,7 +46,7 @@ class Step:
         self.from_start = from_start
         self.deploys = deploy
         self.changes: list[str] = []
-        self.moved: Moved | None = None
+        self.moved: Transition | None = None
         self._began: Deployed | None = None
         self._agreed = False
 
@@ -92,15 +92,15 @@ class Step:
             }
         )
 
-    def _forward(self) -> Moved:
+    def _forward(self) -> Transition:
         """Promote what is deployed when this is the next phase, or finish that; else deploy the sources at hand."""
         found, started = stack.read(self.environment), time.monotonic()
         if found and (found.phase.next is self.phase or (found.canary and found.phase is self.phase)):
             done = promote(self.environment, self.phase.name)
-            return Moved(done.changed, done.previous, done.sentence, done.recorded, done.seconds, "promotion")
+            return Transition(done.changed, done.previous, done.sentence, done.recorded, done.seconds, "promotion")
         made = deploy(self.environment, self.phase.name)
         recorded = (made.recorded,) if made.recorded else ()
-        return Moved(made.changed, made.previous, made.sentence, recorded, time.monotonic() - started)
+        return Transition(made.changed, made.previous, made.sentence, recorded, time.monotonic() - started)
 
     def _as_it_is(self) -> pd.DataFrame:
         """Say what is deployed; refuse when that is another phase."""

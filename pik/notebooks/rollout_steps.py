@@ -11,15 +11,15 @@ import altair
 import pandas as pd
 
 from pik import phases
-from pik.aws.reading import Stores
+from pik.aws.reading import StoreReader
 from pik.notebooks import figures
-from pik.notebooks.rollout_step import Step, facts_frame
+from pik.notebooks.rollout_step import RolloutStep, facts_frame
 from pik.producer import Retries, Summary, open_source, send
 from pik.results import Check, StepResult, Verdict
 from pik.rollout.checks.ingest import IngestChecks
 from pik.rollout.checks.processor import Drain, ProcessorChecks
-from pik.rollout.checks.replay import ReplayChecks, Sent
-from pik.rollout.checks.trials import Prediction
+from pik.rollout.checks.replay import ReplayChecks, SentBatch
+from pik.rollout.checks.trials import TrialPrediction
 from pik.rollout.checks.verdicts import check, completed
 from pik.rollout.deploy.rollback import Rollback
 from pik.rollout.deploy.rollback_checks import Rehearsal, RollbackChecks
@@ -29,7 +29,7 @@ SAMPLE = "flights:2013-01-01"
 PATIENT = Retries(attempts=20)  # a minute or more for an API that is throttled by everybody else's events
 
 
-class IngestStep(Step):
+class IngestStep(RolloutStep):
     """Phase 1: deploy ingest, send events, prove that each is kept as it came."""
 
     phase = phases.INGEST
@@ -65,7 +65,7 @@ class IngestStep(Step):
 
     def arrivals(self) -> altair.Chart:
         """When did the events happen, and at which carrier (source)?"""
-        return figures.arrivals(Stores(self.environment).recent(days=2, limit=40_000))
+        return figures.arrivals(StoreReader(self.environment).recent(days=2, limit=40_000))
 
     def latency(self) -> altair.Chart:
         """How long did the producer wait for an answer?"""
@@ -103,7 +103,7 @@ class IngestStep(Step):
         )
 
 
-class ReplayStep(Step):
+class ReplayStep(RolloutStep):
     """Phase 2: deploy replay, send replays to the queue, prove that they are whole, predict the aggregates."""
 
     phase = phases.REPLAY
@@ -112,7 +112,7 @@ class ReplayStep(Step):
         super().__init__(env, deploy=deploy)
         self.entities = entities
         self.patience = patience
-        self.sent: Sent | None = None
+        self.sent: SentBatch | None = None
         self.checks: ReplayChecks | None = None
 
     def replay(self) -> pd.DataFrame:
@@ -169,7 +169,7 @@ class ReplayStep(Step):
         )
 
 
-class ProcessorStep(Step):
+class ProcessorStep(RolloutStep):
     """Phase 3: predict, deploy the processor, and compare what it writes with the prediction."""
 
     phase = phases.PROCESSOR
@@ -177,7 +177,7 @@ class ProcessorStep(Step):
     def __init__(self, env: str, *, deploy: bool = True, patience: float = 300) -> None:
         super().__init__(env, deploy=deploy)
         self.checks = ProcessorChecks(self.environment, patience=patience)
-        self.prediction: Prediction | None = None
+        self.prediction: TrialPrediction | None = None
         self.drained: Drain | None = None
 
     def predict(self) -> pd.DataFrame:
@@ -227,7 +227,7 @@ class ProcessorStep(Step):
         )
 
 
-class RollbackStep(Step):
+class RollbackStep(RolloutStep):
     """Roll back, and prove that nothing was lost; a rehearsal puts messages into the queue on the way."""
 
     proves = False  # that nothing was lost is not what the next phase asks for

@@ -12,19 +12,19 @@ from pik.items import Item, encode
 from pik.producer.delivery import Delivery, Outcome, Retries
 from pik.producer.sending import Sendable, send
 from pik.producer.sources import Reading, Source, load, open_source
-from pik.producer.summary import Problem, Summary, Tally, quantiles
+from pik.producer.summary import OutcomeCounts, Problem, Summary, quantiles
 
 __all__ = [
     "Delivery",
     "Item",
     "Outcome",
+    "OutcomeCounts",
     "Problem",
     "Reading",
     "Retries",
     "Sendable",
     "Source",
     "Summary",
-    "Tally",
     "encode",
     "load",
     "open_source",

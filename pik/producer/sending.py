@@ -18,7 +18,7 @@ from pik.mappings.catalog import recognise
 from pik.producer.delivery import FAILED, NOT_SENT, REJECTED, Delivery, Outcome, Retries
 from pik.producer.kept_files import Checkpoint, Lines, one_line, reject_line
 from pik.producer.sources import Source
-from pik.producer.summary import Summary, Tally
+from pik.producer.summary import OutcomeCounts, Summary
 from pik.signals import ended_in_order
 
 WRONG_FILE = 100  # so many rejected, and none stored
@@ -37,7 +37,7 @@ def send(
     rejects: Path | None = None,
     stop_after: int | None = None,
     resume: bool = False,
-    on_progress: Callable[[Tally], None] | None = None,
+    on_progress: Callable[[OutcomeCounts], None] | None = None,
     retries: Retries | None = None,
     url: str | None = None,
 ) -> Summary:
@@ -154,12 +154,12 @@ class _Crew:
     """The worker threads of one ``send``; the calling thread reads the input, so Ctrl-C also ends a wait for input."""
 
     def __init__(self, delivery: Delivery, kept: _Kept, concurrency: int) -> None:
-        self.tally = Tally()
+        self.tally = OutcomeCounts()
         self.kept = kept
         self.stopped = ""
         self.too_many_rejected = False
         self.skipped = 0  # settled by an earlier run
-        self.on_progress: Callable[[Tally], None] | None = None
+        self.on_progress: Callable[[OutcomeCounts], None] | None = None
         self.stop_after: int | None = None
         self._delivery = delivery
         self._window: queue.Queue[int | None] = queue.Queue(maxsize=concurrency)

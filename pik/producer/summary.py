@@ -103,7 +103,7 @@ class Summary:
         return {**asdict(self), "safe": self.safe}
 
 
-class Tally:
+class OutcomeCounts:
     """Counts outcomes as they come in, from many threads."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from pik import events
-from pik.aws.reading import Row, Stores
+from pik.aws.reading import Row, StoreReader
 from pik.replays import reading
 from pik.replays.records import Replay
 from pik.replays.sent import sent
@@ -14,7 +14,7 @@ from pik.replays.versions import contributions
 RETENTION = timedelta(days=14)  # of both queues
 
 
-def outstanding(stores: Stores, limit: int) -> tuple[list[Row], bool]:
+def outstanding(stores: StoreReader, limit: int) -> tuple[list[Row], bool]:
     """Return messages sent in the last 14 days whose event is not counted, newest replay first; and whether all.
 
     Each is the row of the events table that the message refers to, with the ``replay_id``.
@@ -37,7 +37,7 @@ def outstanding(stores: Stores, limit: int) -> tuple[list[Row], bool]:
     return rows, True
 
 
-def _of(stores: Stores, replay: Replay) -> list[Row]:
+def _of(stores: StoreReader, replay: Replay) -> list[Row]:
     """The messages of one replay whose event is not counted: what was dealt with, less the contributions."""
     entity, head = str(replay.head["entity_id"]), replay.head
     counted = {

@@ -7,21 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pik import events
 from pik.aws import batch
-from pik.aws.reading import PARALLEL, Stores
+from pik.aws.reading import PARALLEL, StoreReader
 from pik.pipeline.aws import from_item
 from pik.replays.records import Replay, Row, replays_of
 
 _TABLE = "ReplaysTable"
 
 
-def every(stores: Stores) -> dict[str, Replay]:
+def every(stores: StoreReader) -> dict[str, Replay]:
     """Return what is recorded of every replay, by its id, oldest first: a scan of the table."""
     pages = stores.client("dynamodb").get_paginator("scan")
     found = pages.paginate(TableName=stores.outputs[_TABLE], ConsistentRead=True)
     return replays_of(from_item(item) for page in found for item in page["Items"])
 
 
-def of(stores: Stores, replay_ids: Iterable[str]) -> dict[str, Replay]:
+def of(stores: StoreReader, replay_ids: Iterable[str]) -> dict[str, Replay]:
     """Return what is recorded of some replays, by id; ids that never existed are left out."""
     wanted = list(dict.fromkeys(replay_ids))
     if not wanted:
@@ -31,17 +31,17 @@ def of(stores: Stores, replay_ids: Iterable[str]) -> dict[str, Replay]:
         return replays_of(row for rows in found for row in rows)
 
 
-def one(stores: Stores, replay_id: str) -> Replay | None:
+def one(stores: StoreReader, replay_id: str) -> Replay | None:
     """Return what is recorded of one replay, or None."""
     return of(stores, [replay_id]).get(replay_id)
 
 
-def requests(stores: Stores, replay_id: str) -> list[Row]:
+def requests(stores: StoreReader, replay_id: str) -> list[Row]:
     """Return what each request of a replay did, in order."""
     return list(stores.under(_TABLE, events.replay_pk(replay_id), "PAGE#"))
 
 
-def of_entity(stores: Stores, entity: str, at: str, counted: Iterable[str]) -> tuple[dict[str, Replay], bool]:
+def of_entity(stores: StoreReader, entity: str, at: str, counted: Iterable[str]) -> tuple[dict[str, Replay], bool]:
     """Return the replays of an entity whose window holds a time, by id, and whether those are all.
 
     Only the entity's replays are read, and of them only the requests of those that cover the time.
@@ -71,7 +71,7 @@ def _covers(head: Row, entity: str, at: str) -> bool:
     return bool(head["entity_id"] == entity and head["start_time"] <= at < head["end_time"])
 
 
-def _beginning(stores: Stores) -> tuple[list[Row], bool]:
+def _beginning(stores: StoreReader) -> tuple[list[Row], bool]:
     """The first megabyte of the table, and whether that is all of it."""
     answer = stores.client("dynamodb").scan(TableName=stores.outputs[_TABLE], ConsistentRead=True)
     return [from_item(item) for item in answer["Items"]], "LastEvaluatedKey" not in answer

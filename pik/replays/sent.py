@@ -16,7 +16,7 @@ from pik.replays.records import Replay, Row
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentRows:
     """The rows of the events table that a replay sent, duplicates among them where it included them.
 
     ``unsure``: days of which one cannot say for certain: an event arrived in the seconds in which the request read that
@@ -27,7 +27,7 @@ class Sent:
     unsure: frozenset[str] = frozenset()
 
 
-def sent(replay: Replay, arrivals: Iterable[Row]) -> Sent:
+def sent(replay: Replay, arrivals: Iterable[Row]) -> SentRows:
     """Return what ``replay`` sent of ``arrivals``: all rows that its window holds now, in the order of their keys."""
     duplicates = bool(replay.head.get("include_duplicates"))
     wanted = {events.ACCEPTED, events.DUPLICATE} if duplicates else {events.ACCEPTED}
@@ -39,7 +39,7 @@ def sent(replay: Replay, arrivals: Iterable[Row]) -> Sent:
         unsure |= {day for day, _ in surplus}
         rows += [row for row in read if (_day(row), row["SK"]) not in surplus]
         begin = str(page["next"])
-    return Sent(tuple(rows), frozenset(unsure))
+    return SentRows(tuple(rows), frozenset(unsure))
 
 
 def _was_there(row: Row, page: Row) -> bool:

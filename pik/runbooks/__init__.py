@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from pik.headless import HEADLESS, headless
-from pik.runbooks.record import Run, State, Step
+from pik.runbooks.record import Run, State, StepRecord
 from pik.runbooks.runbook import Runbook, catalog, load
 from pik.runbooks.runner import Interrupted, Progress, find, resume, run
 
@@ -18,7 +18,7 @@ __all__ = [
     "Run",
     "Runbook",
     "State",
-    "Step",
+    "StepRecord",
     "catalog",
     "find",
     "headless",

@@ -16,7 +16,7 @@ from pik.runbooks.record import RECORD, Run, State, is_locked, lock
 
 
 @dataclass(frozen=True)
-class Kept:
+class RunFolder:
     """One folder with a run in it, which is looked at when something is asked of it: there may be thousands."""
 
     folder: Path
@@ -49,7 +49,7 @@ class Kept:
         return str(self.run.state) if self.run else "unreadable"
 
 
-def runs(folder: Path, env: str = "") -> list[Kept]:
+def runs(folder: Path, env: str = "") -> list[RunFolder]:
     """Return the runs in a folder, the newest first; of one environment when ``env`` names it.
 
     >>> runs(Path("nowhere"))
@@ -57,13 +57,13 @@ def runs(folder: Path, env: str = "") -> list[Kept]:
     """
     # What a link leads to is not ours to list, nor to delete.
     records = sorted(folder.glob(f"*/{RECORD}"), reverse=True)
-    found = [Kept(record.parent) for record in records if not record.parent.is_symlink()]
+    found = [RunFolder(record.parent) for record in records if not record.parent.is_symlink()]
     return [one for one in found if not env or (one.run and one.run.where.environment == env)]
 
 
 def prunable(
-    found: Iterable[Kept], *, keep: int, days: float, unfinished: bool = False, now: datetime | None = None
-) -> list[Kept]:
+    found: Iterable[RunFolder], *, keep: int, days: float, unfinished: bool = False, now: datetime | None = None
+) -> list[RunFolder]:
     """Return the runs that may be deleted: beyond the ``keep`` newest, and older than ``days``.
 
     Never one that is under way or that cannot be read; one that has not passed, and could be resumed, only with
@@ -80,9 +80,9 @@ def prunable(
     ]
 
 
-def delete(chosen: Iterable[Kept]) -> list[Kept]:
+def delete(chosen: Iterable[RunFolder]) -> list[RunFolder]:
     """Delete runs, each held while it goes, and renew the overview; return those that were deleted."""
-    gone: list[Kept] = []
+    gone: list[RunFolder] = []
     try:
         for kept in chosen:
             with suppress(Refused):  # somebody resumed it meanwhile: it stays

@@ -9,7 +9,7 @@ from pathlib import Path
 from pik import project, provenance
 from pik.errors import UsageError
 from pik.runbooks import notebook, parameters
-from pik.runbooks.record import Run, Source, State, Step, utc
+from pik.runbooks.record import Run, RunbookSource, State, StepRecord, utc
 from pik.runbooks.runbook import Runbook
 
 
@@ -22,7 +22,7 @@ def plan(
         notebook.check_step(spec, project.NOTEBOOKS)
     started = datetime.now(UTC)
     steps = [
-        Step(
+        StepRecord(
             number=number,
             id=spec.id,
             title=spec.title,
@@ -37,7 +37,7 @@ def plan(
     ]
     return Run(
         id=f"{started:%Y-%m-%dT%H-%M-%SZ}-{book.name}-{env}",
-        runbook=Source(
+        runbook=RunbookSource(
             name=book.name,
             title=book.title,
             description=book.description,

@@ -15,10 +15,10 @@ from pik.ledger import Kind
 from pik.ledger.store import File
 from pik.results import Proof, StepResult
 from pik.runbooks import export, report
-from pik.runbooks.record import Recorded, Run, State, Step, utc
+from pik.runbooks.record import Recorded, Run, State, StepRecord, utc
 
 
-def record(run: Run, step: Step, result: StepResult, proof: Proof) -> None:
+def record(run: Run, step: StepRecord, result: StepResult, proof: Proof) -> None:
     """Record a finished step, and write on the step where that is, or why it is nowhere."""
     try:
         entry = ledger.append(
@@ -40,7 +40,7 @@ def record(run: Run, step: Step, result: StepResult, proof: Proof) -> None:
         step.ledger = Recorded(number=entry.number, hash=entry.hash)
 
 
-def _predicate(run: Run, step: Step, result: StepResult, proof: Proof) -> dict[str, Any]:
+def _predicate(run: Run, step: StepRecord, result: StepResult, proof: Proof) -> dict[str, Any]:
     """Say what was found, check by check; evidence stays in the files, and payloads where they were left."""
     return {
         "phase": proof.phase,
@@ -58,7 +58,7 @@ def _predicate(run: Run, step: Step, result: StepResult, proof: Proof) -> dict[s
     }
 
 
-def _evidence(run: Run, step: Step, result: StepResult) -> Iterator[File]:
+def _evidence(run: Run, step: StepRecord, result: StepResult) -> Iterator[File]:
     attempt = f"-attempt-{step.attempts}" if step.attempts > 1 else ""
     name = f"{step.number:02}-{step.id}{attempt}"
     if step.executed:
@@ -69,7 +69,7 @@ def _evidence(run: Run, step: Step, result: StepResult) -> Iterator[File]:
     yield f"{name}-report.html", report.render(_so_far(run, step)).encode(), "text/html; charset=utf-8"
 
 
-def _so_far(run: Run, step: Step) -> Run:
+def _so_far(run: Run, step: StepRecord) -> Run:
     """Return the run as it is with this step done: its report is written while the step still counts as running."""
     steps = [step if other.number == step.number else other for other in run.steps]
     found = run.model_copy(update={"steps": steps})

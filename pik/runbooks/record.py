@@ -75,7 +75,7 @@ class Recorded(BaseModel):
         return f"ledger entry {self.number} · {self.hash[:16]}"
 
 
-class Step(BaseModel):
+class StepRecord(BaseModel):
     """One step of a run: what it was given, how far it got, what it found. Paths are relative to the run's folder."""
 
     number: int
@@ -117,7 +117,7 @@ class Step(BaseModel):
         return self.error.exit_code if self.error else 4
 
 
-class Source(BaseModel):
+class RunbookSource(BaseModel):
     """The runbook a run came from."""
 
     name: str
@@ -132,7 +132,7 @@ class Run(BaseModel):
 
     version: int = 1
     id: str
-    runbook: Source
+    runbook: RunbookSource
     where: Where
     parameters: dict[str, Value]
     payloads: bool = True
@@ -147,7 +147,7 @@ class Run(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
     git: Git | None = None
     digests: dict[str, str] = Field(default_factory=dict)
-    steps: list[Step]
+    steps: list[StepRecord]
     _path: Path = PrivateAttr(default=Path())
 
     @property
@@ -166,12 +166,12 @@ class Run(BaseModel):
         return self.ended is not None
 
     @property
-    def stopped(self) -> Step | None:
+    def stopped(self) -> StepRecord | None:
         """The step at which the run stopped, or that comes next; None when every step is done."""
         return next((step for step in self.steps if not step.state.done), None)
 
     @property
-    def undo(self) -> list[Step]:
+    def undo(self) -> list[StepRecord]:
         """Steps that changed something and say how it is undone, in the order in which one would: the last first."""
         return [step for step in reversed(self.steps) if step.result and step.result.changes and step.result.undo]
 

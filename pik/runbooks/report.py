@@ -16,7 +16,7 @@ from pik.errors import PikError
 from pik.results import RESULT_MEDIA_TYPE, Evidence, words
 from pik.runbooks import clean, export
 from pik.runbooks.notebook import read
-from pik.runbooks.record import RECORD, REPORT, Run, State, Step, write_atomically
+from pik.runbooks.record import RECORD, REPORT, Run, State, StepRecord, write_atomically
 from pik.text import printable
 
 PAGE_LIMIT = 2_600_000
@@ -61,7 +61,7 @@ class Cell:
 class View:
     """One step as the page shows it."""
 
-    step: Step
+    step: StepRecord
     charts: list[Markup] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
 
@@ -168,7 +168,7 @@ def _jinja() -> Environment:
     return environment
 
 
-def _view(run: Run, step: Step, budget: Budget) -> View:
+def _view(run: Run, step: StepRecord, budget: Budget) -> View:
     view = View(step)
     path = run.path / step.executed if step.executed else None
     if path is None or not path.is_file() or step.state in (State.PLANNED, State.RUNNING):

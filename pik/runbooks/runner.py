@@ -14,7 +14,7 @@ from pik.errors import Refused, UsageError
 from pik.results import StepResult, Verdict
 from pik.runbooks import notebook
 from pik.runbooks.plan import new_folder, plan
-from pik.runbooks.record import RECORD, Run, State, Step, StepError, lock, sweep, utc
+from pik.runbooks.record import RECORD, Run, State, StepError, StepRecord, lock, sweep, utc
 from pik.runbooks.runbook import Runbook, load
 from pik.runbooks.suggest import did_you_mean
 from pik.signals import Terminated, ended_in_order, undisturbed
@@ -27,7 +27,7 @@ class Progress:
     """One piece of news: ``step`` started a cell (``cell`` of ``cells``), or, with ``cell`` 0, changed its state."""
 
     run: Run
-    step: Step
+    step: StepRecord
     cell: int = 0
     cells: int = 0
 
@@ -146,7 +146,7 @@ def _refuse_changed(record: Run) -> None:
         )
 
 
-def _renew(step: Step) -> None:
+def _renew(step: StepRecord) -> None:
     """Forget a step's last attempt; take the notebook as it is now, checked anew."""
     from pik.runbooks.runbook import StepSpec
 
@@ -208,7 +208,7 @@ def _close(record: Run, seconds: float) -> None:
     report.write_index(record.path.parent)
 
 
-def _step(record: Run, step: Step, tell: OnProgress) -> None:
+def _step(record: Run, step: StepRecord, tell: OnProgress) -> None:
     from pik.runbooks import execute
 
     source = project.NOTEBOOKS / step.notebook
@@ -249,7 +249,7 @@ def _step(record: Run, step: Step, tell: OnProgress) -> None:
         setattr(step, name, getattr(done, name))
 
 
-def _prove(record: Run, done: Step) -> None:
+def _prove(record: Run, done: StepRecord) -> None:
     """Record what a step proved in the environment's ledger; a step that proved nothing asks no AWS."""
     if done.result is None or done.result.proof is None:
         return
@@ -267,7 +267,7 @@ def _judge(result: StepResult) -> tuple[State, str]:
     return State(result.verdict), ""
 
 
-def _keep(record: Run, step: Step, result: StepResult | None) -> StepResult | None:
+def _keep(record: Run, step: StepRecord, result: StepResult | None) -> StepResult | None:
     """Bring what a step left behind into its final form; return the result as it may be recorded."""
     from pik.runbooks import export
 
@@ -290,7 +290,7 @@ def _keep(record: Run, step: Step, result: StepResult | None) -> StepResult | No
     return result
 
 
-def _changed_meanwhile(step: Step) -> StepError:
+def _changed_meanwhile(step: StepRecord) -> StepError:
     return StepError(
         name="NotebookChanged",
         message=f"{step.notebook} changed after the run had started",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pik import events, frames
-from pik.aws.reading import Stores
+from pik.aws.reading import StoreReader
 from pik.aws.stack import aws_errors
 from pik.events import Event
 from pik.pipeline.aggregators import fold
@@ -128,7 +128,7 @@ def aggregate_diff(aws: Connection, a: Any, b: Any) -> AggregateDiff:
 
 
 @dataclass(frozen=True)
-class AggregateDrift:
+class Drift:
     """A version compared with what its raw objects say now.
 
     Attributes:
@@ -171,7 +171,7 @@ class AggregateDrift:
         return self.sentence
 
 
-def aggregate_drift(aws: Connection, entity: str, day: str, replay: str) -> AggregateDrift:
+def aggregate_drift(aws: Connection, entity: str, day: str, replay: str) -> Drift:
     """Compute a version again, from raw objects alone, and compare.
 
     Raises:
@@ -190,7 +190,7 @@ def aggregate_drift(aws: Connection, entity: str, day: str, replay: str) -> Aggr
         read, problems = _read(stores, counted, rows)
         selected = _selected(aws, replay, rows)
     again = fold(version["aggregator"], read)
-    return AggregateDrift(
+    return Drift(
         key,
         numbers=differences(version["state"], again.get((entity, day), ({}, 0))[0]),
         missing=tuple(sorted(selected - counted.keys())),
@@ -230,12 +230,14 @@ def _completeness(count: int, expected: int | None, sent_to_its_end: bool) -> st
     return COMPLETE if sent_to_its_end and count == expected else PARTIAL
 
 
-def _first_arrivals(stores: Stores, entity: str, day: str) -> Iterable[Row]:
+def _first_arrivals(stores: StoreReader, entity: str, day: str) -> Iterable[Row]:
     rows = stores.arrivals(entity, f"{day}T00:00:00.000000Z", f"{day}T24")
     return [row for row in rows if row["status"] == events.ACCEPTED]
 
 
-def _read(stores: Stores, counted: Mapping[str, Row], rows: Mapping[str, Row]) -> tuple[list[Event], dict[str, str]]:
+def _read(
+    stores: StoreReader, counted: Mapping[str, Row], rows: Mapping[str, Row]
+) -> tuple[list[Event], dict[str, str]]:
     """The events that a version counts, from their raw objects, and what is wrong with the others."""
     objects, found, problems = stores.raws(row["s3_key"] for row in counted.values()), list[Event](), dict[str, str]()
     for name, row in counted.items():

@@ -55,7 +55,7 @@ COLUMNS = {_ATTRIBUTES.get(name, name): _KINDS.get(name, "S") for name in frames
 
 
 @dataclass(frozen=True)
-class Selection:
+class EventFilter:
     """What was asked for, in the kit's own terms; ``start`` and ``end`` are event times, half-open, "" for open."""
 
     entity: str | None = None
@@ -101,7 +101,7 @@ def events(
     """
     if event_type is not None and source is None:
         raise UsageError("event_type needs a source", next_step=f"wb.events(source=…, event_type={event_type!r}, …)")
-    selection = Selection(
+    selection = EventFilter(
         entity,
         source,
         event_type,
@@ -128,7 +128,7 @@ def _chosen(columns: Sequence[str] | None) -> list[str]:
 
 
 def _read(
-    aws: Connection, selection: Selection, columns: list[str], limit: int, progress: Progress | None
+    aws: Connection, selection: EventFilter, columns: list[str], limit: int, progress: Progress | None
 ) -> pd.DataFrame:
     named = [name for name in frames.EVENTS.names if name in _NEEDED or name in columns]
     attributes = {_ATTRIBUTES.get(name, name) for name in named} | {"GSI2SK"}
@@ -145,7 +145,7 @@ def _read(
     return frames.to_pandas(table, **attrs, query=query)
 
 
-def _requests(aws: Connection, selection: Selection) -> tuple[list[Request], str]:
+def _requests(aws: Connection, selection: EventFilter) -> tuple[list[Request], str]:
     table = {"TableName": aws.outputs["EventsTable"]}
     if selection.entity is not None:
         return [("query", table | _entity_query(selection))], f"entity {selection.entity}, consistent"
@@ -173,7 +173,7 @@ class _Indexed(NamedTuple):
     says: str
 
 
-def _by_index(aws: Connection, selection: Selection) -> _Indexed | None:
+def _by_index(aws: Connection, selection: EventFilter) -> _Indexed | None:
     if selection.ingested is not None:
         start, end = selection.ingested
         end = min(end, keys.format_time(datetime.now(UTC) + timedelta(days=1)))  # nothing comes in later than now
@@ -187,7 +187,7 @@ def _by_index(aws: Connection, selection: Selection) -> _Indexed | None:
     return None
 
 
-def _entity_query(selection: Selection) -> dict[str, Any]:
+def _entity_query(selection: EventFilter) -> dict[str, Any]:
     assert selection.entity is not None  # noqa: S101 - for the type checker
     return {
         "KeyConditionExpression": "PK = :pk AND SK BETWEEN :start AND :end",
@@ -214,7 +214,7 @@ def _ingest_queries(start: str, end: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def _source_queries(selection: Selection, types: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _source_queries(selection: EventFilter, types: Sequence[str]) -> Iterator[dict[str, Any]]:
     assert selection.source is not None  # noqa: S101 - for the type checker
     late = selection.min_lag_ms is not None
     for day in selection.days:
@@ -314,7 +314,7 @@ def _raw_keys(table: pa.Table, event_time: pa.ChunkedArray, event_id: pa.Chunked
     return pc.binary_join_element_wise(*parts, "/event_id=", event_id, ".json", "")
 
 
-def _filtered(table: pa.Table, selection: Selection) -> pa.Table:
+def _filtered(table: pa.Table, selection: EventFilter) -> pa.Table:
     keep = pc.fill_null(pc.greater(table["expires_at"], pa.scalar(datetime.now(UTC), frames.TIME)), True)
     for name in ("source", "event_type"):
         if (wanted := getattr(selection, name)) is not None:
@@ -334,7 +334,7 @@ def _filtered(table: pa.Table, selection: Selection) -> pa.Table:
     return table.filter(keep)
 
 
-def _asks_for_probes(selection: Selection) -> bool:
+def _asks_for_probes(selection: EventFilter) -> bool:
     named = (selection.entity or "").startswith(keys.PROBE_ENTITY_PREFIX) or selection.source == keys.PROBE_SOURCE
     return selection.include_probes or named or selection.event_ids is not None
 

@@ -165,7 +165,7 @@ def _token(rows: list[dict[str, Any]]) -> str:
     return f"{len(ids)}-{hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:12]}"
 
 
-def _move(aws: Connection, found: looking.Held, plan: Redrive) -> Redrive:
+def _move(aws: Connection, found: looking.HeldMessages, plan: Redrive) -> Redrive:
     ids = list(plan.frame["message_id"])
     path = _record(aws, "begin", plan, message_ids=ids, event_ids=list(plan.frame["event_id"].dropna()))
     moved, doubled, failed = list[str](), list[str](), list[str]()

@@ -15,7 +15,7 @@ from bench.sources import edited, replaced
 from pik import config, ledger, producer
 from pik.aws import stack
 from pik.aws.inventory import messages
-from pik.aws.reading import Stores, eventually
+from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.errors import CheckFailed
 from pik.ledger import Kind
@@ -160,7 +160,7 @@ def test_a_processor_that_fails_on_a_quarter_is_taken_back_and_nothing_is_lost(
     outcome = promote(staging, "processor").canary
     assert outcome is not None
     assert outcome.passed
-    stores = Stores(staging)
+    stores = StoreReader(staging)
     found = eventually(
         lambda: stores.versions(predicted.aggregates), lambda seen: not _different(predicted.aggregates, seen), 60
     )

@@ -21,11 +21,11 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import emulator
-from pik.emulator.realism import HABITS, REGION, Settings
+from pik.emulator.realism import HABITS, REGION, RealismSettings
 from pik.emulator.realism.limits import FRESH_SECONDS
 from pik.environments import Environment
 
-SETTINGS = Settings(11, compress=10, fail_resource=2)
+SETTINGS = RealismSettings(11, compress=10, fail_resource=2)
 CODE = """
 import time
 def handler(event, context):
@@ -376,7 +376,7 @@ def test_a_fresh_api_answers_403_and_500_first_and_refuses_what_lambda_cannot_ta
 
 
 def test_s3_deletes_what_a_rule_lets_expire(tmp_path: Path) -> None:
-    days_in_no_time = Settings(1, compress=1e6, without=frozenset(HABITS) - {"lifecycle"})
+    days_in_no_time = RealismSettings(1, compress=1e6, without=frozenset(HABITS) - {"lifecycle"})
     info = emulator.up(tmp_path / "state", owner=os.getpid(), realism=days_in_no_time)
     try:
         client = Environment("local", REGION, info.endpoint).client("s3")

@@ -11,7 +11,7 @@ from bench.sources import edited, replaced
 from pik import phases, producer, runbooks
 from pik.aws import stack
 from pik.aws.inventory import inventory
-from pik.aws.reading import Stores, eventually
+from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.rollout.checks.replaying import replay_all, select
@@ -117,7 +117,7 @@ def test_what_the_processor_writes_is_what_was_predicted(embedded_env: Environme
     if stack.read(embedded_env) is None or stack.require(embedded_env).phase is phases.INGEST:
         deploy(embedded_env, "replay")
     ingest(embedded_env, 45)
-    stores = Stores(embedded_env)
+    stores = StoreReader(embedded_env)
     selections = [select(stores, f"plan-{n}", *WINDOW) for n in range(5)]
     replay_all(embedded_env, selections)
 

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 
 from pik import emulator
 from pik.aws import stack
-from pik.emulator.realism import Settings, only
+from pik.emulator.realism import RealismSettings, only
 from pik.environments import Environment, environment
 from pik.errors import PikError
 from pik.partitions import partition
@@ -31,10 +31,10 @@ from pik.rollout.plan import sam
 pytestmark = pytest.mark.slow
 PIK = Path(sys.executable).with_name("pik")
 PLACES = {
-    "us-gov-west-1": Settings(0, without=only("partition"), region="us-gov-west-1"),
-    "cn-north-1": Settings(0, without=only("partition"), region="cn-north-1"),
-    "operator 60 s ahead": Settings(0, without=only("clock-skew"), asked_skew=-60),
-    "operator 60 s behind": Settings(0, without=only("clock-skew"), asked_skew=60),
+    "us-gov-west-1": RealismSettings(0, without=only("partition"), region="us-gov-west-1"),
+    "cn-north-1": RealismSettings(0, without=only("partition"), region="cn-north-1"),
+    "operator 60 s ahead": RealismSettings(0, without=only("clock-skew"), asked_skew=-60),
+    "operator 60 s behind": RealismSettings(0, without=only("clock-skew"), asked_skew=60),
 }
 
 
@@ -71,7 +71,7 @@ def test_a_whole_rollout_passes(env: Environment, tmp_path: Path) -> None:
     told = emulator.status().realism
     assert told
     assert told["struck"] == {}  # nothing named another partition
-    assert told["skew_seconds"] == Settings.parse(told["settings"]).skew
+    assert told["skew_seconds"] == RealismSettings.parse(told["settings"]).skew
 
 
 # --- what this sees: a partition that is written out somewhere ------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from pik import phases, producer
 from pik.aws import stack
 from pik.aws.inventory import inventory
-from pik.aws.reading import Stores, eventually
+from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
 from pik.pipeline import queue
@@ -62,7 +62,7 @@ def ingest(environment: Environment, entity: str, count: int) -> None:
 
 def selections(environment: Environment, entity: str) -> list[Any]:
     window = (f"{DAY}T00:00:00.000000Z", "2024-03-01T00:00:00.000000Z")
-    return [select(Stores(environment), f"{entity}-{n}", *window) for n in range(7)]
+    return [select(StoreReader(environment), f"{entity}-{n}", *window) for n in range(7)]
 
 
 def verdicts(checks: tuple[Check, ...]) -> dict[str, str]:
@@ -161,7 +161,7 @@ def test_a_rollback_keeps_messages_and_enabling_again_processes_them(embedded_en
     bring(embedded_env, "replay")
     ingest(embedded_env, "kept", 35)
     deploy(embedded_env, "processor")
-    stores = Stores(embedded_env)
+    stores = StoreReader(embedded_env)
     assert eventually(stores.waiting, lambda count: count == 0, 60) == 0
     replays: list[Any] = []
 
@@ -185,7 +185,7 @@ def test_the_checks_notice_what_is_wrong(embedded_env: Environment) -> None:
     ingest(embedded_env, "wrong", 21)
     checks = ReplayChecks(embedded_env, entities=3, patience=1)
     sent = checks.replay()
-    stores, client = Stores(embedded_env), embedded_env.client("sqs")
+    stores, client = StoreReader(embedded_env), embedded_env.client("sqs")
     url = stores.outputs["QueueUrl"]
     stolen = client.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"][0]
     client.delete_message(QueueUrl=url, ReceiptHandle=stolen["ReceiptHandle"])
@@ -244,7 +244,7 @@ def test_a_deployment_wide_dry_run_proves_nothing_and_consumes_nothing(embedded_
 @pytest.mark.slow
 def test_a_thousand_messages_shuffled_and_redelivered_are_counted_once(embedded_env: Environment) -> None:
     bring(embedded_env, "replay")
-    stores = Stores(embedded_env)
+    stores = StoreReader(embedded_env)
     ingest(embedded_env, "thousand", 800)
     chosen = selections(embedded_env, "thousand")
     bodies = [
@@ -281,7 +281,7 @@ def _send(environment: Environment, url: str, messages: list[str]) -> None:
         assert not environment.client("sqs").send_message_batch(QueueUrl=url, Entries=entries).get("Failed")
 
 
-def _recompute(stores: Stores, rows: list[dict[str, Any]]) -> dict[str, tuple[int, int, dict[str, Decimal]]]:
+def _recompute(stores: StoreReader, rows: list[dict[str, Any]]) -> dict[str, tuple[int, int, dict[str, Decimal]]]:
     """Counts and sums of each entity, read from the raw bytes with nothing of the kit's own."""
     counts: dict[str, int] = defaultdict(int)
     sums: dict[str, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))

@@ -10,7 +10,7 @@ import pytest
 import pik
 from pik import producer
 from pik.aws.inventory import inventory
-from pik.aws.reading import Stores, eventually
+from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.rollout.checks.replaying import replay_all, select
 from pik.workbench import Workbench
@@ -40,7 +40,7 @@ def replays(embedded_env: Environment, wb: Workbench) -> list[Any]:
         for n in range(COUNT)
     ]
     assert producer.send(events, embedded_env).safe
-    stores = Stores(embedded_env)
+    stores = StoreReader(embedded_env)
     whole = select(stores, ENTITY, f"{DAY}T00:00:00.000000Z", "2024-03-06T00:00:00.000000Z")
     part = select(stores, ENTITY, f"{DAY}T00:00:00.000000Z", f"{DAY}T06:00:00.000000Z")
     done = replay_all(embedded_env, [whole, part])

@@ -11,7 +11,7 @@ import pytest
 
 from pik.aws import signed
 from pik.aws.inventory import inventory
-from pik.aws.reading import Stores, eventually
+from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.errors import UsageError
 from pik.workbench import Workbench, connect
@@ -42,7 +42,7 @@ def replay(env: Environment, outputs: dict[str, str], replay_id: str) -> None:
 
 
 def drained(env: Environment) -> None:
-    assert eventually(Stores(env).waiting, lambda left: left == 0, 60) == 0
+    assert eventually(StoreReader(env).waiting, lambda left: left == 0, 60) == 0
 
 
 @pytest.fixture(scope="module")

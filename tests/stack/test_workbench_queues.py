@@ -13,7 +13,7 @@ import pik
 from pik import phases, producer, project
 from pik.aws import stack
 from pik.aws.inventory import inventory
-from pik.aws.reading import Stores, eventually
+from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.rollout.checks.replaying import replay_all, select
@@ -54,7 +54,7 @@ def replayed(environment: Environment, entity: str) -> list[Any]:
     ]
     assert producer.send(events, environment).safe
     window = (f"{DAY}T00:00:00.000000Z", "2024-03-02T00:00:00.000000Z")
-    done = replay_all(environment, [select(Stores(environment), entity, *window)])
+    done = replay_all(environment, [select(StoreReader(environment), entity, *window)])
     assert done[0].sent == COUNT
     return done
 
@@ -83,7 +83,7 @@ def live_looks(wb: Workbench, times: int) -> int:
 @pytest.mark.slow
 def test_a_thousand_peeks_and_every_message_is_processed(embedded_env: Environment) -> None:
     wb = bring(embedded_env, "replay")
-    dead = Stores(embedded_env).dead_letters()
+    dead = StoreReader(embedded_env).dead_letters()
     replay = replayed(embedded_env, "peeked-1")[0]
     before = inventory(embedded_env)
 
@@ -99,7 +99,7 @@ def test_a_thousand_peeks_and_every_message_is_processed(embedded_env: Environme
     version = wb.aggregates("peeked-1", DAY, replay=replay.replay_id)
     assert list(version["completeness"]) == ["COMPLETE"]
     assert list(version["input_count"]) == [COUNT]
-    assert Stores(embedded_env).dead_letters() == dead
+    assert StoreReader(embedded_env).dead_letters() == dead
     assert wb.queue.peek().empty or replay.replay_id not in set(wb.queue.peek()["replay_id"])
 
 
@@ -127,10 +127,10 @@ def test_a_dead_letter_is_explained_mended_and_processed(embedded_env: Environme
     s3.delete_object(Bucket=bucket, Key=gone["s3_key"], VersionId=marker)
     plan = wb.dlq.redrive(event_ids=chosen)
     assert list(plan.frame["mended"]) == [True]
-    before = Stores(embedded_env).dead_letters()
+    before = StoreReader(embedded_env).dead_letters()
     with pytest.raises(Refused):
         wb.dlq.redrive(False, event_ids=chosen)
-    assert Stores(embedded_env).dead_letters() == before
+    assert StoreReader(embedded_env).dead_letters() == before
     done = wb.dlq.redrive(False, confirm=plan.confirm, event_ids=chosen)
     assert len(done.moved) == 1
     assert [json.loads(line)["redrive"] for line in Path(done.record).read_text().splitlines()] == ["begin", "end"]
@@ -140,7 +140,7 @@ def test_a_dead_letter_is_explained_mended_and_processed(embedded_env: Environme
         patience=60,
     )
     assert list(version["input_count"]) == [COUNT]
-    assert Stores(embedded_env).dead_letters() == before - 1
+    assert StoreReader(embedded_env).dead_letters() == before - 1
 
 
 def test_an_operator_may_peek_and_redrive_and_a_viewer_may_only_peek(embedded_env: Environment) -> None:

@@ -79,7 +79,7 @@ def test_pages_are_read_to_the_end(wb: Workbench, monkeypatch: pytest.MonkeyPatc
     from pik.workbench import metadata
 
     said: list[str] = []
-    requests, _ = metadata._requests(wb, metadata.Selection(source=SOURCE, start=f"{DAY}", allow_scan=True))
+    requests, _ = metadata._requests(wb, metadata.EventFilter(source=SOURCE, start=f"{DAY}", allow_scan=True))
     reader = Reader(wb.environment, metadata.COLUMNS)
     table = reader.read([(name, {**arguments, "Limit": 2}) for name, arguments in requests], said.append)
     assert set(sent) <= set(metadata._conform(table)["event_id"].to_pylist())  # which most rows leave to their keys

@@ -20,7 +20,7 @@ from moto.core.models import botocore_stubber
 from moto.sqs.models import sqs_backends
 
 from pik import clock
-from pik.emulator.realism import Realism, Settings
+from pik.emulator.realism import Realism, RealismSettings
 from pik.emulator.realism.middleware import Cut
 from pik.emulator.realism.wire import Answer, Call
 from pik.errors import AwsError
@@ -71,7 +71,9 @@ class Habits:
         for module, rates in RATES.items():
             for name, rate in rates.items():
                 patch.setattr(f"pik.emulator.realism.{module}.{name}", rate)
-        settings = Settings(seed, COMPRESS, without=frozenset({"fresh-apis", "mapping-states", "slow-invocations"}))
+        settings = RealismSettings(
+            seed, COMPRESS, without=frozenset({"fresh-apis", "mapping-states", "slow-invocations"})
+        )
         self.realism = Realism(settings, Moto(), accelerated)
         self._habits = self.realism.middleware(None, lambda _: None).habits
         self._world, self._on, self._ticked = world, False, 0.0

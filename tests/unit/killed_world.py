@@ -28,7 +28,7 @@ from pik.ledger import Entry, Kind, Ledger
 from pik.ledger.entry import FIRST
 from pik.results import Verdict
 from pik.rollout.checks import intact
-from pik.rollout.deploy.canary import Outcome
+from pik.rollout.deploy.canary import CanaryOutcome
 from pik.rollout.gates import evidence_status
 from pik.rollout.gates.decide import Gate, Requirement
 from pik.rollout.gates.deployed import Deployed
@@ -183,9 +183,13 @@ class World:
         self.enabled = on
         return 0.1
 
-    def _find(self, *_: Any) -> list[event_source_mapping.Mapping]:
+    def _find(self, *_: Any) -> list[event_source_mapping.EventSourceMapping]:
         consumes = self.parameters["EnableProcessor"] == "true"
-        return [event_source_mapping.Mapping("u", "Enabled" if self.enabled else "Disabled", "f")] if consumes else []
+        return (
+            [event_source_mapping.EventSourceMapping("u", "Enabled" if self.enabled else "Disabled", "f")]
+            if consumes
+            else []
+        )
 
     def _capture(self, *_: Any) -> dict[str, Any]:
         there = self.look()
@@ -201,10 +205,10 @@ class World:
                 self.before: dict[Any, int] = {}
                 self.expected, self.dead_before, self.since = 5, 0, START
 
-            def watch(self, *_: Any) -> Outcome:
+            def watch(self, *_: Any) -> CanaryOutcome:
                 world.step("watch")
                 assert world.stack.canary  # what is watched is on
-                return Outcome(Verdict.PASSED if world.passes else Verdict.FAILED, "as told", 5)
+                return CanaryOutcome(Verdict.PASSED if world.passes else Verdict.FAILED, "as told", 5)
 
         def gate(_: Any, __: Any, target: phases.Phase) -> Gate:
             verified = world.book.verification(world.stack.phase.name)

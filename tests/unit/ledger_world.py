@@ -18,11 +18,11 @@ from pik.environments import Environment
 from pik.events import format_time
 from pik.ledger import Kind, subjects
 from pik.ledger.entry import FIRST, Entry
-from pik.ledger.problems import Place, Record
+from pik.ledger.problems import LedgerPlace, StoredRecord
 from pik.ledger.statement import statement
 
 ACCOUNT, CALLER = "111122223333", "arn:aws:iam::111122223333:user/ana"
-PLACE = Place("dev", "pik-dev", ACCOUNT)
+PLACE = LedgerPlace("dev", "pik-dev", ACCOUNT)
 BUCKET = "evidence"
 START = datetime(2026, 11, 23, 8, 20, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -61,9 +61,9 @@ def chain(length: int) -> list[Entry]:
     return found
 
 
-def stored(entries: Iterable[Entry]) -> list[Record]:
+def stored(entries: Iterable[Entry]) -> list[StoredRecord]:
     """Return entries as they lie in the bucket."""
-    return [Record(made.number, made.to_bytes(), START + made.number * MINUTE) for made in entries]
+    return [StoredRecord(made.number, made.to_bytes(), START + made.number * MINUTE) for made in entries]
 
 
 class MotoObjects:

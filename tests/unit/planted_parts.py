@@ -267,7 +267,7 @@ def dry_run_consumes(run: Run) -> None:
 
 
 def aggregate_cannot_be_read(run: Run) -> None:
-    run.patch.setattr("pik.aws.reading.Stores.version", lambda *_: None)
+    run.patch.setattr("pik.aws.reading.StoreReader.version", lambda *_: None)
 
 
 def rollback_found(**change: Any) -> Plant:

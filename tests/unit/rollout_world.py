@@ -24,7 +24,7 @@ import httpx
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from pik import phases
-from pik.aws.reading import Stores
+from pik.aws.reading import StoreReader
 from pik.config import EnvironmentConfig
 from pik.environments import Environment
 from pik.pipeline import aws, ingest, processor, replay
@@ -326,8 +326,8 @@ class RolloutWorld:
             worker.join()
 
     @property
-    def stores(self) -> Stores:
-        return Stores(self.environment)
+    def stores(self) -> StoreReader:
+        return StoreReader(self.environment)
 
 
 def in_place(world: RolloutWorld, patch: Any) -> None:

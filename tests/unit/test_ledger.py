@@ -23,7 +23,7 @@ from pik.errors import AwsError, CheckFailed, NotDeployed, Refused, UsageError
 from pik.ledger import CHANGES, Entry, Flaw, Kind, Ledger, NotRecorded, subjects
 from pik.ledger.entry import FIRST, link_after
 from pik.ledger.statement import plain
-from pik.ledger.store import Store
+from pik.ledger.store import LedgerStore
 from tests.unit import ledger_world
 from tests.unit.ledger_world import ABOUT, ACCOUNT, BUCKET, CALLER, entry, hashed
 
@@ -141,13 +141,13 @@ def test_the_frame_has_its_columns_with_and_without_entries(env: Environment) ->
 
 
 def test_writers_who_meet_never_share_a_number(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, put = threading.Lock(), Store.put_if_absent
+    one, put = threading.Lock(), LedgerStore.put_if_absent
 
-    def atomic(self: Store, *arguments: Any) -> bool:
+    def atomic(self: LedgerStore, *arguments: Any) -> bool:
         with one:  # S3 decides who was first; moto looks and then writes
             return put(self, *arguments)
 
-    monkeypatch.setattr(Store, "put_if_absent", atomic)
+    monkeypatch.setattr(LedgerStore, "put_if_absent", atomic)
     with ThreadPoolExecutor(8) as pool:
         entries = list(pool.map(lambda n: add(env, Kind.DEPLOY, n=n), range(24)))
 
@@ -193,7 +193,7 @@ def test_a_conflict_is_tried_again_and_a_refusal_is_said(
 
 
 def test_writers_without_end_are_given_up_on(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Store, "put_if_absent", lambda *_: False)
+    monkeypatch.setattr(LedgerStore, "put_if_absent", lambda *_: False)
     monkeypatch.setattr(ledger.store, "pause", lambda _: None)
 
     with pytest.raises(AwsError, match="could not append"):

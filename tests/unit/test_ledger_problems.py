@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pik.errors import UsageError
 from pik.ledger import Kind
 from pik.ledger.entry import FIRST, Entry, link_after
-from pik.ledger.problems import CLOCK, Flaw, Place, Record, of_receipt, problems
+from pik.ledger.problems import CLOCK, Flaw, LedgerPlace, StoredRecord, of_receipt, problems
 from pik.project import ROOT
 from tests.unit.ledger_world import MINUTE, PLACE, chain, entry, hashed, stored
 
@@ -25,11 +25,11 @@ RECORDS = stored(CHAIN)
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.just([]), st.just({}))
 
 
-def flaws(records: list[Record], place: Place = PLACE) -> list[tuple[Flaw, int | None]]:
+def flaws(records: list[StoredRecord], place: LedgerPlace = PLACE) -> list[tuple[Flaw, int | None]]:
     return [(problem.flaw, problem.number) for problem in problems(place, records)]
 
 
-def swapped(number: int, made: Entry | bytes | None, **more: Any) -> list[Record]:
+def swapped(number: int, made: Entry | bytes | None, **more: Any) -> list[StoredRecord]:
     """The records, one of them with another content."""
     body = made.to_bytes() if isinstance(made, Entry) else made
     return [replace(r, body=body, **more) if r.number == number else r for r in RECORDS]
@@ -105,7 +105,7 @@ def test_a_record_removed_from_the_middle_is_missed(number: int) -> None:
 
 
 def test_many_missing_records_are_said_shortly() -> None:
-    found = problems(PLACE, [Record(5000, entry(5000).to_bytes(), RECORDS[0].stored + 4999 * MINUTE)])
+    found = problems(PLACE, [StoredRecord(5000, entry(5000).to_bytes(), RECORDS[0].stored + 4999 * MINUTE)])
 
     assert [problem.number for problem in found] == [*range(1, 11), None]
     assert "4989 more before entry 5000" in str(found[-1])
@@ -160,7 +160,7 @@ def test_times_that_cannot_be_are_seen_and_what_clocks_do_is_not() -> None:
         first = entry(1)
         second = hashed(replace(entry(2), time=entry(1 + int(offset / MINUTE)).time, previous=first.hash))
         when = RECORDS[0].stored + stored
-        return flaws([Record(1, first.to_bytes(), RECORDS[0].stored), Record(2, second.to_bytes(), when)])
+        return flaws([StoredRecord(1, first.to_bytes(), RECORDS[0].stored), StoredRecord(2, second.to_bytes(), when)])
 
     assert at(-CLOCK, timedelta()) == []
     assert at(2 * CLOCK, CLOCK) == []
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_is_said_and_what_follows_stays_a_chain(body: bytes)
 
 def test_the_ledger_goes_on_after_an_unreadable_record() -> None:
     after = entry(2, link_after(b"garbage"))
-    records = [Record(1, b"garbage", RECORDS[0].stored), *stored([after])]
+    records = [StoredRecord(1, b"garbage", RECORDS[0].stored), *stored([after])]
 
     assert flaws(records) == [(Flaw.UNREADABLE, 1)]
     assert flaws([replace(records[0], body=b"other garbage"), records[1]]) == [

@@ -9,12 +9,12 @@ import pytest
 
 from pik.emulator import supervisor
 from pik.emulator.instance import Instance
-from pik.emulator.memory import COPY_SHARE, EVENT_BYTES, FEW_EVENTS, Memory, memory
+from pik.emulator.memory import COPY_SHARE, EVENT_BYTES, FEW_EVENTS, MemoryUse, memory
 
 
 def test_what_is_left_is_told_in_events() -> None:
     """The process with the data is copied to be saved, with the events that are to come."""
-    plenty = Memory(used=1_400_000_000, left=4_400_000_000, own=400_000_000)
+    plenty = MemoryUse(used=1_400_000_000, left=4_400_000_000, own=400_000_000)
 
     assert plenty.events == int((4_400_000_000 - 200_000_000 - COPY_SHARE * 400_000_000) / (1.9 * EVENT_BYTES))
     assert plenty.warning == ""
@@ -22,7 +22,7 @@ def test_what_is_left_is_told_in_events() -> None:
 
 @pytest.mark.parametrize("left", [0, 100_000_000, 300_000_000])
 def test_little_left_is_a_warning_with_a_way_out(left: int) -> None:
-    short = Memory(used=400_000_000, left=left, own=300_000_000)
+    short = MemoryUse(used=400_000_000, left=left, own=300_000_000)
 
     assert 0 <= short.events < FEW_EVENTS
     assert "pik local reset" in short.warning
@@ -68,7 +68,7 @@ def test_a_page_that_processes_share_counts_once() -> None:
 
 def test_up_says_when_no_more_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Instance("nonce", 1, 2, "2026-01-01T00:00:00+00:00").write(tmp_path)
-    monkeypatch.setattr(supervisor, "memory", lambda _: Memory(used=400_000_000, left=100_000_000))
+    monkeypatch.setattr(supervisor, "memory", lambda _: MemoryUse(used=400_000_000, left=100_000_000))
     info = supervisor.Info("http://127.0.0.1:2", 2, 1, str(tmp_path), "", note="the last run ended uncleanly")
     note = supervisor._with_memory(info).note
     assert note.startswith("the last run ended uncleanly; memory is short: about 0 more events fit")

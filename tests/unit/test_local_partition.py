@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from pik import errors, partitions, project
 from pik.cli.local import local as commands
 from pik.emulator.instance import Instance
-from pik.emulator.realism import HABITS, REGION, Settings, only
+from pik.emulator.realism import HABITS, REGION, RealismSettings, only
 from pik.emulator.realism.dice import Tally
-from pik.emulator.realism.partition import ForeignPartition, Partition, partition_of, rewrite
+from pik.emulator.realism.partition import ForeignPartition, PartitionHabit, partition_of, rewrite
 from pik.emulator.realism.wire import Call
 from pik.emulator.starting import PARTITION, launch_environment, start
 
@@ -161,7 +161,7 @@ LET_THROUGH = {
 @pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED)
 def test_what_names_another_partition_is_refused(call: Call) -> None:
     tally = Tally()
-    answer = Partition(tally, GOV).before(call)
+    answer = PartitionHabit(tally, GOV).before(call)
     assert answer
     assert answer.status in (400, 403)
     assert b"aws-us-gov" in answer.body  # it says which one this is
@@ -171,12 +171,12 @@ def test_what_names_another_partition_is_refused(call: Call) -> None:
 @pytest.mark.parametrize("call", LET_THROUGH.values(), ids=LET_THROUGH)
 def test_users_data_and_its_own_partition_pass(call: Call) -> None:
     tally = Tally()
-    assert Partition(tally, GOV).before(call) is None
+    assert PartitionHabit(tally, GOV).before(call) is None
     assert tally.counts() == {}
 
 
 def test_an_evaluated_template_is_looked_at() -> None:
-    habit = Partition(Tally(), CN)
+    habit = PartitionHabit(Tally(), CN)
     habit.check({"Policy": [{"Resource": "arn:aws-cn:s3:::b"}]})
     with pytest.raises(ForeignPartition, match=r'Partition "aws" is not valid for resource "arn:aws:s3:::b/\*"'):
         habit.check({"Policy": [{"Resource": "arn:aws:s3:::b/*"}]})
@@ -186,18 +186,18 @@ def test_an_evaluated_template_is_looked_at() -> None:
 
 
 def test_a_region_is_asked_for_alone_or_with_habits() -> None:
-    alone = Settings.parse("0 only=partition region=cn-north-1")
+    alone = RealismSettings.parse("0 only=partition region=cn-north-1")
     assert (alone.region, alone.without) == (CN, frozenset(HABITS) - {"partition"})
     for text in (
         "0 only=partition region=cn-north-1",
         "7 compress=10 region=us-gov-west-1",
         "0 only=clock-skew skew=-60",
     ):
-        assert Settings.parse(text).text == text
-    assert Settings.parse("0 only=").without == frozenset(HABITS)
-    assert Settings(0, without=only()).text == "0 only="
-    assert Settings.parse("0 only=clock-skew skew=-60").skew == -60
-    assert Settings.parse("0 skew=0").skew == 0
+        assert RealismSettings.parse(text).text == text
+    assert RealismSettings.parse("0 only=").without == frozenset(HABITS)
+    assert RealismSettings(0, without=only()).text == "0 only="
+    assert RealismSettings.parse("0 only=clock-skew skew=-60").skew == -60
+    assert RealismSettings.parse("0 skew=0").skew == 0
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ def test_a_region_is_asked_for_alone_or_with_habits() -> None:
 )
 def test_settings_that_cannot_be_meant_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"no such habit|exclude|region|skew"):
-        Settings.parse(text)
+        RealismSettings.parse(text)
 
 
 def test_the_emulator_is_told_its_region(tmp_path: Path) -> None:
-    told = launch_environment(tmp_path, "nonce", 0, realism=Settings(0, region=CN))
+    told = launch_environment(tmp_path, "nonce", 0, realism=RealismSettings(0, region=CN))
     assert {told[name] for name in ("MINISTACK_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")} == {CN}
     assert Instance("nonce", 1, 1, "", "0 region=cn-north-1").region == CN
     assert Instance("nonce", 1, 1, "").region == REGION
@@ -220,7 +220,7 @@ def test_a_state_stays_in_its_partition(tmp_path: Path, monkeypatch: pytest.Monk
 
     def begin(region: str) -> BaseException:
         with pytest.raises(errors.PikError) as raised:
-            start(tmp_path, realism=Settings(0, region=region))
+            start(tmp_path, realism=RealismSettings(0, region=region))
         return raised.value
 
     assert isinstance(begin(GOV), errors.AwsError)
@@ -232,13 +232,13 @@ def test_a_state_stays_in_its_partition(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_command_line_takes_a_region(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Settings | None] = []
+    asked: list[RealismSettings | None] = []
 
-    def up(state: Path | None, realism: Settings | None = None) -> None:
+    def up(state: Path | None, realism: RealismSettings | None = None) -> None:
         asked.append(realism)
         raise errors.AwsError("enough")
 
     monkeypatch.setattr("pik.emulator.up", up)
     CliRunner().invoke(commands, ["up", "--region", GOV])
     CliRunner().invoke(commands, ["up", "--realism", "7", "--region", GOV])
-    assert asked == [Settings(0, without=only("partition"), region=GOV), Settings(7, region=GOV)]
+    assert asked == [RealismSettings(0, without=only("partition"), region=GOV), RealismSettings(7, region=GOV)]

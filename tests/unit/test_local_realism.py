@@ -23,7 +23,7 @@ from pik import emulator, errors
 from pik.cli.local import describe_realism
 from pik.cli.local import local as commands
 from pik.emulator import realism
-from pik.emulator.realism import HABITS, Realism, Settings, limits, mappings
+from pik.emulator.realism import HABITS, Realism, RealismSettings, limits, mappings
 from pik.emulator.realism.dice import Bursts, Dice, Tally
 from pik.emulator.realism.lifecycle import Lifecycle
 from pik.emulator.realism.wire import Answer, Call
@@ -64,7 +64,7 @@ class Rig:
     def __init__(self, *habits: str, seed: int = 1, compress: float = 1.0) -> None:
         self.now = 1000.0
         self.world = FakeWorld()
-        self.settings = Settings(seed, compress, frozenset(HABITS) - frozenset(habits))
+        self.settings = RealismSettings(seed, compress, frozenset(HABITS) - frozenset(habits))
         self.realism = Realism(self.settings, self.world, lambda: self.now)
         self.served: list[Call] = []
         self.respond: Respond = lambda call: ok({})
@@ -163,17 +163,17 @@ def service_model(service: str) -> Any:
 
 
 def test_settings_are_one_line() -> None:
-    settings = Settings.parse("7 compress=10 without=throttling,lost-answers fail-resource=3")
+    settings = RealismSettings.parse("7 compress=10 without=throttling,lost-answers fail-resource=3")
 
-    assert settings == Settings(7, 10, frozenset({"throttling", "lost-answers"}), 3)
-    assert Settings.parse(settings.text) == settings
+    assert settings == RealismSettings(7, 10, frozenset({"throttling", "lost-answers"}), 3)
+    assert RealismSettings.parse(settings.text) == settings
     assert settings.seconds(60) == 6
 
 
 @pytest.mark.parametrize("text", ["x", "1 without=lost-answer", "1 compress=0.5", "1 faster=2", "1 fail-resource=-1"])
 def test_settings_that_mean_nothing_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"no such|invalid|compress|takes|counts"):
-        Settings.parse(text)
+        RealismSettings.parse(text)
     monkeypatch.setenv(realism.VARIABLE, text)
     with pytest.raises(errors.UsageError, match=realism.VARIABLE):
         asked_realism()
@@ -195,12 +195,12 @@ def test_off_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 def test_the_emulator_is_told(tmp_path: Path) -> None:
-    told = launch_environment(tmp_path, "nonce", 0, realism=Settings(7))
+    told = launch_environment(tmp_path, "nonce", 0, realism=RealismSettings(7))
 
     assert told[realism.VARIABLE] == "7"
     assert told["LAMBDA_ACCOUNT_CONCURRENCY"] == str(limits.CONCURRENCY)
     assert Path(told["PYTHONPATH"], "sitecustomize.py").is_file()
-    calm = launch_environment(tmp_path, "nonce", 0, realism=Settings(7, without=frozenset(HABITS)))
+    calm = launch_environment(tmp_path, "nonce", 0, realism=RealismSettings(7, without=frozenset(HABITS)))
     assert not {"PYTHONPATH", "LAMBDA_ACCOUNT_CONCURRENCY"} & calm.keys()
 
 
@@ -722,14 +722,14 @@ def test_s3_deletes_what_a_rule_lets_expire(rule: dict[str, Any], left: set[str]
     s3 = FakeS3(rule, raw_new=now - timedelta(days=3), raw_old=now - timedelta(days=4), other_old=now - timedelta(30))
     tally = Tally()
 
-    Lifecycle(Settings(1), tally, lambda: iter([s3])).sweep(now)
+    Lifecycle(RealismSettings(1), tally, lambda: iter([s3])).sweep(now)
 
     assert s3.objects.keys() == left
     assert tally.counts().get("lifecycle", 0) == 3 - len(left)
 
 
 def test_the_skew_is_between_a_third_and_the_whole_of_a_minute_either_way() -> None:
-    skews = [Settings(seed).skew for seed in range(100)]
+    skews = [RealismSettings(seed).skew for seed in range(100)]
 
     assert all(20 <= abs(skew) <= 60 for skew in skews)
     assert {skew > 0 for skew in skews} == {True, False}
@@ -745,7 +745,7 @@ assert pickle.loads(pickle.dumps(now)) == now and kind.fromisoformat(now.isoform
 print(json.dumps([time.time(), time.time_ns() / 1e9, now.timestamp(), kind.now().timestamp(),
                   kind.utcnow().replace(tzinfo=timezone.utc).timestamp(), time.monotonic()]))
 """
-    environment = launch_environment(tmp_path, "nonce", 0, realism=Settings(7))
+    environment = launch_environment(tmp_path, "nonce", 0, realism=RealismSettings(7))
     began = datetime.now(UTC).timestamp()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, check=True
@@ -753,7 +753,7 @@ print(json.dumps([time.time(), time.time_ns() / 1e9, now.timestamp(), kind.now()
 
     *told, _ = json.loads(done.stdout)
     for moment in told:
-        assert began - 1 < moment - Settings(7).skew < began + 30
+        assert began - 1 < moment - RealismSettings(7).skew < began + 30
 
 
 def test_a_request_that_is_nothing_of_aws_passes() -> None:
@@ -773,6 +773,6 @@ def test_up_with_other_habits_than_those_that_run_is_refused(monkeypatch: pytest
     monkeypatch.setattr(supervisor, "answers", lambda instance: True)
 
     with pytest.raises(errors.Refused, match="seed 7"):
-        emulator.up(tmp_path, realism=Settings(8))
-    assert emulator.up(tmp_path, realism=Settings(7)).realism == "7"
+        emulator.up(tmp_path, realism=RealismSettings(8))
+    assert emulator.up(tmp_path, realism=RealismSettings(7)).realism == "7"
     assert emulator.up(tmp_path).already_running

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from pik import events, producer
 from pik.cli import ingest as command
-from pik.producer import Outcome, Summary, Tally
+from pik.producer import Outcome, OutcomeCounts, Summary
 
 
 def summary_of(*outcomes: Outcome, **changes: Any) -> Summary:
-    tally = Tally()
+    tally = OutcomeCounts()
     for number, outcome in enumerate(outcomes, start=1):
         tally.add(number, outcome)
     known = tally.summary(seconds=2.0, dry_run=False, interrupted=False, stopped="", failed_file=None)

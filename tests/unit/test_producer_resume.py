@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def interrupted(path: Path, at: int) -> producer.Summary:
-    def progress(tally: producer.Tally) -> None:
+    def progress(tally: producer.OutcomeCounts) -> None:
         if tally.done == at:
             os.kill(os.getpid(), signal.SIGINT)
 

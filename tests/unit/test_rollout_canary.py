@@ -10,8 +10,18 @@ import pytest
 
 from pik.results import Verdict
 from pik.rollout.checks.replaying import Raws
-from pik.rollout.checks.trials import Prediction
-from pik.rollout.deploy.canary import _FAILURES, Limits, Outcome, Sample, _failed, _set_aside, _some, _wrong, judge
+from pik.rollout.checks.trials import TrialPrediction
+from pik.rollout.deploy.canary import (
+    _FAILURES,
+    CanaryOutcome,
+    Limits,
+    Sample,
+    _failed,
+    _set_aside,
+    _some,
+    _wrong,
+    judge,
+)
 
 LIMITS = Limits(least=10, settle=5, patience=60, every=1)
 
@@ -119,7 +129,7 @@ GROUP = ("N1", "2013-01-01", "r")
     ],
 )
 def test_an_aggregate_is_wrong_when_it_says_more_or_something_else(row: Any, wrong: list[str]) -> None:
-    predicted = Prediction({}, Raws({}, {}), 0, {GROUP: ({"count": 2}, 2)})
+    predicted = TrialPrediction({}, Raws({}, {}), 0, {GROUP: ({"count": 2}, 2)})
     assert list(_wrong(predicted, {GROUP: row})) == wrong
 
 
@@ -129,6 +139,6 @@ def test_what_is_recorded_of_many_looks_is_few_of_them_and_the_last() -> None:
     assert len(kept) <= 13
     assert (kept[0], kept[-1]) == (many[0], many[-1])
     assert _some(many[:1]) == many[:1]
-    told = Outcome(Verdict.PASSED, "fine", 500, many).as_dict()
+    told = CanaryOutcome(Verdict.PASSED, "fine", 500, many).as_dict()
     assert json.dumps(told)
     assert len(told["samples"]) == len(kept)

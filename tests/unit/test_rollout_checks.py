@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from pik import events, runbooks
 from pik.aws.inventory import Inventory
-from pik.aws.reading import RawObject, Stores
+from pik.aws.reading import RawObject, StoreReader
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.notebooks.rollout_steps import _all_safe
@@ -19,9 +19,9 @@ from pik.rollout.checks.ingest import IngestChecks
 from pik.rollout.checks.intact import Comparison
 from pik.rollout.checks.probe import Exchange, Probe
 from pik.rollout.checks.processor import Drain, ProcessorChecks, _different, _emptying
-from pik.rollout.checks.replay import ReplayChecks, Sent
-from pik.rollout.checks.replaying import Raws, Replay, Selection, _compare
-from pik.rollout.checks.trials import Prediction, Trials
+from pik.rollout.checks.replay import ReplayChecks, SentBatch
+from pik.rollout.checks.replaying import EntityWindow, Raws, ReplayAnswer, _compare
+from pik.rollout.checks.trials import TrialPrediction, Trials
 from pik.rollout.checks.verdicts import LONGEST_EVIDENCE, check, completed, every, run
 from pik.rollout.deploy.rollback import Rollback
 from pik.rollout.deploy.rollback_checks import RollbackChecks
@@ -35,8 +35,8 @@ NOTHING = Raws({}, {})
 def stores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stores without AWS: addresses only."""
     names = ("RawBucket", "AggregatesTable", "QueueUrl", "DeadLetterQueueUrl", "ReplayUrl", "IngestUrl")
-    monkeypatch.setattr(Stores, "outputs", {name: name for name in names})
-    monkeypatch.setattr(Stores, "waiting", lambda _: 0)
+    monkeypatch.setattr(StoreReader, "outputs", {name: name for name in names})
+    monkeypatch.setattr(StoreReader, "waiting", lambda _: 0)
     monkeypatch.setattr(ProcessorChecks, "dry", False)
     monkeypatch.setattr(Trials, "dry", False)
 
@@ -83,13 +83,13 @@ def test_a_bug_in_a_check_is_not_hidden() -> None:
 
 
 def test_phase_2_proves_nothing_without_events() -> None:
-    checks, sent = ReplayChecks(LOCAL), Sent([], NOTHING, 0, {})
+    checks, sent = ReplayChecks(LOCAL), SentBatch([], NOTHING, 0, {})
     found = [checks.counts(sent), checks.pages(sent), checks.queued(sent), checks.raw_objects(sent)]
     assert {c.verdict for c in [*found, checks.prediction(sent)]} == {Verdict.INCONCLUSIVE}
 
 
 def test_phase_3_proves_nothing_without_a_replay() -> None:
-    checks, nothing = ProcessorChecks(LOCAL, patience=0), Prediction({}, NOTHING, 0, {})
+    checks, nothing = ProcessorChecks(LOCAL, patience=0), TrialPrediction({}, NOTHING, 0, {})
     found = [checks.drains(nothing, Drain(0, 0, [])), checks.aggregates(nothing), checks.inputs(nothing)]
     trials = [checks.trials.redelivery(nothing), checks.trials.dry_run(nothing)]
     assert {c.verdict for c in [*found, *trials]} == {Verdict.INCONCLUSIVE}
@@ -102,12 +102,12 @@ def asked_in(step: str) -> set[str]:
     """The names of what a step really asks."""
     if step == "ingest":
         ingest = object.__new__(IngestChecks)  # making one sends its probes
-        ingest.stores, ingest.patience = Stores(LOCAL), 0
+        ingest.stores, ingest.patience = StoreReader(LOCAL), 0
         return {*ingest.questions(), "every event sent is safe"}
     if step == "replay":
-        return set(ReplayChecks(LOCAL).questions(Sent([], NOTHING, 0, {})))
+        return set(ReplayChecks(LOCAL).questions(SentBatch([], NOTHING, 0, {})))
     if step == "processor":
-        return set(ProcessorChecks(LOCAL).questions(Prediction({}, NOTHING, 0, {}), Drain(0, 0, [])))
+        return set(ProcessorChecks(LOCAL).questions(TrialPrediction({}, NOTHING, 0, {}), Drain(0, 0, [])))
     return set(RollbackChecks(LOCAL).questions(a_rollback()))
 
 
@@ -137,11 +137,11 @@ def test_a_failed_check_carries_its_remedy_and_its_investigation() -> None:
     assert (fine.remedy, fine.investigate) == ("", "")
 
 
-def a_replay(listed: int, planned: int, sent: int, complete: bool = True) -> Sent:
+def a_replay(listed: int, planned: int, sent: int, complete: bool = True) -> SentBatch:
     rows = tuple({"event_id": str(n)} for n in range(listed))
     plan = Exchange(b"", 200, {"matched": planned, "sent": 0})
     page = Exchange(b"", 200, {"sent": sent, "complete": complete})
-    return Sent([Replay("r", Selection("e", "a", "b", rows), plan, (page,))], NOTHING, 0, {})
+    return SentBatch([ReplayAnswer("r", EntityWindow("e", "a", "b", rows), plan, (page,))], NOTHING, 0, {})
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,12 @@ def a_replay(listed: int, planned: int, sent: int, complete: bool = True) -> Sen
         (a_replay(3, 3, 3, complete=False), Verdict.FAILED),
     ],
 )
-def test_listed_planned_and_sent_must_be_the_same(sent: Sent, verdict: Verdict) -> None:
+def test_listed_planned_and_sent_must_be_the_same(sent: SentBatch, verdict: Verdict) -> None:
     assert ReplayChecks(LOCAL).counts(sent).verdict is verdict
 
 
 def test_the_queue_must_hold_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stores, "waiting", lambda _: 2)
+    monkeypatch.setattr(StoreReader, "waiting", lambda _: 2)
     assert ReplayChecks(LOCAL, patience=0).queued(a_replay(3, 3, 3)).verdict is Verdict.FAILED
 
 

@@ -10,7 +10,7 @@ import pytest
 from pik import phases
 from pik.config import EnvironmentConfig
 from pik.events import format_time
-from pik.ledger import Entry, Flaw, Kind, Ledger, Problem
+from pik.ledger import Entry, Flaw, Kind, Ledger, LedgerProblem
 from pik.ledger.statement import statement
 from pik.rollout.gates import decide as gates
 from pik.rollout.gates.decide import Book, Gate, Wanted
@@ -47,7 +47,7 @@ def entry(number: int, kind: Kind, phase: str = "replay", *, hours: float = 1, b
     )
 
 
-def book(*entries: Entry, problems: tuple[Problem, ...] = (), name: str = "staging") -> Book:
+def book(*entries: Entry, problems: tuple[LedgerProblem, ...] = (), name: str = "staging") -> Book:
     return Book(name, Ledger(name, entries, problems), vouched=frozenset(entry.number for entry in entries))
 
 
@@ -132,7 +132,7 @@ def test_both_sides_of_a_comparison_are_shown_below_one_another() -> None:
 
 
 def test_what_else_is_missing_is_told_below_with_its_own_sides() -> None:
-    flaw = Problem(Flaw.ALTERED, 3, "its hash is not that of its content")
+    flaw = LedgerProblem(Flaw.ALTERED, 3, "its hash is not that of its content")
     gate = gates.promotion(asked(), REPLAYING, book(problems=(flaw,)), None)
     assert "is damaged" in gate.message
     said = gate.reason.splitlines()
@@ -147,7 +147,7 @@ def test_where_it_is_open_the_gate_is_told_and_lets_through() -> None:
 
 
 def test_a_damaged_ledger_closes_it_whatever_it_says() -> None:
-    flaw = Problem(Flaw.ALTERED, 3, "its hash is not that of its content")
+    flaw = LedgerProblem(Flaw.ALTERED, 3, "its hash is not that of its content")
     gate = gates.promotion(asked(), REPLAYING, book(PASSED, problems=(flaw,)), None)
     assert not gate.open
     assert "the ledger of staging is damaged: entry 3" in gate.message
@@ -204,7 +204,7 @@ def test_its_own_evidence_is_asked_for_as_well() -> None:
 
 
 def test_a_damaged_ledger_of_staging_proves_nothing() -> None:
-    flaw = Problem(Flaw.MISSING, 4, "there is no such record")
+    flaw = LedgerProblem(Flaw.MISSING, 4, "there is no such record")
     gate = gates.promotion(asked(config=PROTECTED), REPLAYING, book(PASSED), book(IN_STAGING, problems=(flaw,)))
     assert not gate.open
     assert "the ledger of staging is damaged" in gate.message

@@ -167,7 +167,7 @@ def test_a_runbooks_step_finishes_a_canary_that_was_left(world: Make, monkeypatc
     monkeypatch.setattr(rollout_step, "environment", lambda _: here.environment)
     monkeypatch.setattr(rollout_step, "deployed", lambda *_: there)
 
-    class Processor(rollout_step.Step):
+    class Processor(rollout_step.RolloutStep):
         phase = phases.PROCESSOR
 
     assert Processor("dev").deploy() is not None

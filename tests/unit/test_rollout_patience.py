@@ -13,16 +13,16 @@ import pytest
 from pik import clock, emulator, phases, project
 from pik.aws import reading
 from pik.aws.inventory import SETTLE_SECONDS, settling
-from pik.aws.reading import Steady, Stores
+from pik.aws.reading import Steady, StoreReader
 from pik.emulator.instance import Instance
 from pik.environments import Environment
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings
 from pik.results import Verdict
 from pik.rollout.checks import common
 from pik.rollout.checks.processor import Drain, ProcessorChecks
-from pik.rollout.checks.replay import ReplayChecks, Sent
+from pik.rollout.checks.replay import ReplayChecks, SentBatch
 from pik.rollout.checks.replaying import Raws
-from pik.rollout.checks.trials import Prediction
+from pik.rollout.checks.trials import TrialPrediction
 from pik.rollout.checks.verdicts import patience
 from pik.rollout.deploy.canary import Limits
 from tests.unit.rollout_world import RolloutWorld, in_place, indexed
@@ -40,7 +40,7 @@ def world(deployed: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     return found
 
 
-def counted(world: RolloutWorld) -> tuple[ProcessorChecks, Prediction]:
+def counted(world: RolloutWorld) -> tuple[ProcessorChecks, TrialPrediction]:
     """A replay that the processor has counted to its end."""
     world.enter(phases.REPLAY)
     world.ingest("e", 4)
@@ -190,17 +190,17 @@ def test_a_count_is_believed_once_it_has_lasted(slow_counts: list[float]) -> Non
 def test_one_count_of_zero_is_not_an_empty_dead_letter_queue(
     monkeypatch: pytest.MonkeyPatch, slow_counts: list[float]
 ) -> None:
-    monkeypatch.setattr(Stores, "outputs", {"DeadLetterQueueUrl": "dead"})
-    monkeypatch.setattr(Stores, "dead_letters", sequence(0, 0, 2))
-    stores = Stores(LOCAL)
+    monkeypatch.setattr(StoreReader, "outputs", {"DeadLetterQueueUrl": "dead"})
+    monkeypatch.setattr(StoreReader, "dead_letters", sequence(0, 0, 2))
+    stores = StoreReader(LOCAL)
     assert common.dead_letters_empty(stores).verdict is Verdict.FAILED
-    monkeypatch.setattr(Stores, "dead_letters", sequence(1, 1, 0))
+    monkeypatch.setattr(StoreReader, "dead_letters", sequence(1, 1, 0))
     assert common.dead_letters_empty(stores).verdict is Verdict.PASSED  # the 1 was old
     moving = iter(range(1000))
-    monkeypatch.setattr(Stores, "dead_letters", lambda _: next(moving))
+    monkeypatch.setattr(StoreReader, "dead_letters", lambda _: next(moving))
     assert common.dead_letters_empty(stores).verdict is Verdict.INCONCLUSIVE
 
-    monkeypatch.setattr(Stores, "dead_letters", lambda _: 0)
+    monkeypatch.setattr(StoreReader, "dead_letters", lambda _: 0)
     watched, began = Steady(LOCAL, stores.dead_letters), slow_counts[0]
     slow_counts[0] += SETTLE_SECONDS
     assert common.dead_letters_empty(stores, watched).verdict is Verdict.PASSED
@@ -210,22 +210,22 @@ def test_one_count_of_zero_is_not_an_empty_dead_letter_queue(
 def test_a_message_that_is_missing_by_a_count_that_moves_is_no_failure(
     monkeypatch: pytest.MonkeyPatch, slow_counts: list[float]
 ) -> None:
-    monkeypatch.setattr(Stores, "outputs", {})
+    monkeypatch.setattr(StoreReader, "outputs", {})
     checks = ReplayChecks(LOCAL, patience=0)
-    checks.stores = Stores(LOCAL, {})
+    checks.stores = StoreReader(LOCAL, {})
     sent = three_sent()
     moving = iter([0, 1, 2] * 100)
-    monkeypatch.setattr(Stores, "waiting", lambda _: next(moving))
+    monkeypatch.setattr(StoreReader, "waiting", lambda _: next(moving))
     found = checks.queued(sent)
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "-p patience=" in found.remedy
-    monkeypatch.setattr(Stores, "waiting", lambda _: 2)
+    monkeypatch.setattr(StoreReader, "waiting", lambda _: 2)
     assert checks.queued(sent).verdict is Verdict.FAILED  # it lasts: a message is gone
-    monkeypatch.setattr(Stores, "waiting", sequence(0, 9))
+    monkeypatch.setattr(StoreReader, "waiting", sequence(0, 9))
     assert checks.queued(sent).verdict is Verdict.PASSED  # others send, too
 
 
-def three_sent() -> Sent:
+def three_sent() -> SentBatch:
     from tests.unit.test_rollout_checks import a_replay
 
     return a_replay(3, 3, 3)
@@ -235,7 +235,7 @@ def test_redelivery_is_not_proven_by_an_empty_queue(world: RolloutWorld, monkeyp
     """The count is old: nothing was delivered yet, whatever the processor does with it."""
     checks, predicted = counted(world)
     checks.trials.asked = 0.2
-    monkeypatch.setattr(Stores, "waiting", lambda _: 0)
+    monkeypatch.setattr(StoreReader, "waiting", lambda _: 0)
     found = checks.trials.redelivery(predicted)
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "names 0 as delivered" in found.sentence
@@ -260,17 +260,17 @@ def test_a_queue_is_empty_when_its_counts_say_so_for_long_enough(
 ) -> None:
     monkeypatch.setattr("pik.rollout.checks.processor.settling", lambda _: SETTLE_SECONDS)
     monkeypatch.setattr(ProcessorChecks, "dry", False)
-    monkeypatch.setattr(Stores, "outputs", {"AggregatesTable": "aggregates"})
-    monkeypatch.setattr(Stores, "versions", lambda *_: {})
-    monkeypatch.setattr(Stores, "dead_letters", lambda _: 0)
-    monkeypatch.setattr(Stores, "waiting", sequence(9, 0, 0, 9, 4, 0))
+    monkeypatch.setattr(StoreReader, "outputs", {"AggregatesTable": "aggregates"})
+    monkeypatch.setattr(StoreReader, "versions", lambda *_: {})
+    monkeypatch.setattr(StoreReader, "dead_letters", lambda _: 0)
+    monkeypatch.setattr(StoreReader, "waiting", sequence(9, 0, 0, 9, 4, 0))
     checks = ProcessorChecks(LOCAL, patience=300)
     drained = checks.drain()
     assert drained.left == 0
     assert drained.empty_for >= SETTLE_SECONDS
     assert [count for _, count in drained.timeline[:6]] == [9, 0, 0, 9, 4, 0]
 
-    nothing = Prediction({}, Raws({}, {}), 9, {})
+    nothing = TrialPrediction({}, Raws({}, {}), 9, {})
     assert checks.drains(nothing, drained).verdict is Verdict.PASSED
     early = checks.drains(nothing, Drain(1.0, 0, [(0, 9), (1, 0), (40, 0)]))
     assert early.verdict is Verdict.INCONCLUSIVE
@@ -321,7 +321,7 @@ def test_the_mappings_are_as_the_phase_says(
 def alarms(monkeypatch: pytest.MonkeyPatch, *states: str) -> list[str]:
     """Have the dead-letter queue's alarm be in these states, one at each look; return what is left of them."""
     left = list(states)
-    monkeypatch.setattr(Stores, "alarms", lambda _: {"DeadLetterQueueAlarm": left.pop(0) if left[1:] else left[0]})
+    monkeypatch.setattr(StoreReader, "alarms", lambda _: {"DeadLetterQueueAlarm": left.pop(0) if left[1:] else left[0]})
     monkeypatch.setattr("time.sleep", lambda _: None)
     return left
 

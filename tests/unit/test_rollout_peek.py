@@ -11,11 +11,11 @@ from botocore.exceptions import ClientError
 
 from pik import project
 from pik.aws import queue_peek
-from pik.aws.reading import Stores
+from pik.aws.reading import StoreReader
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.results import Verdict
-from pik.rollout.checks.replay import ReplayChecks, Sent
+from pik.rollout.checks.replay import ReplayChecks, SentBatch
 from pik.rollout.checks.replaying import Raws
 
 LOCAL = Environment("local", "us-east-1", endpoint="http://127.0.0.1:1")
@@ -57,7 +57,7 @@ class FakeQueue:
         return {}
 
 
-def peek_at(queue: FakeQueue, monkeypatch: pytest.MonkeyPatch, limit: int = 30) -> queue_peek.Look:
+def peek_at(queue: FakeQueue, monkeypatch: pytest.MonkeyPatch, limit: int = 30) -> queue_peek.PeekResult:
     monkeypatch.setattr(Environment, "client", lambda *_: queue)
     return queue_peek.look(LOCAL, "url", limit)
 
@@ -121,7 +121,7 @@ def test_on_aws_one_count_of_zero_is_not_an_empty_queue(monkeypatch: pytest.Monk
     aws, now = Environment("dev", region="eu-west-1"), [1000.0]
     monkeypatch.setattr("time.time", lambda: now[0])
 
-    def look(queue: FakeQueue) -> queue_peek.Look:
+    def look(queue: FakeQueue) -> queue_peek.PeekResult:
         monkeypatch.setattr(Environment, "client", lambda *_: queue)
         return queue_peek.look(aws, "url")
 
@@ -155,7 +155,7 @@ def test_a_check_that_may_not_look_says_so_and_stops_nothing(monkeypatch: pytest
     peek_at(FakeQueue(1, receive_count=10), monkeypatch)
     monkeypatch.setattr(Environment, "client", lambda *_: FakeQueue(1, receive_count=11))
     checks = ReplayChecks(LOCAL)
-    checks.stores = Stores(LOCAL, {"QueueUrl": "url"})
-    found = checks.messages(Sent([], Raws({}, {}), 0, {}))
+    checks.stores = StoreReader(LOCAL, {"QueueUrl": "url"})
+    found = checks.messages(SentBatch([], Raws({}, {}), 0, {}))
     assert (found.verdict, found.blocking) == (Verdict.INCONCLUSIVE, False)
     assert "received 10 times of 20" in found.sentence

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from pik.aws.reading import Stores
+from pik.aws.reading import StoreReader
 from pik.aws.stack import silent
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.processor import parse_message, read_event
@@ -62,7 +62,7 @@ def test_what_is_predicted_is_what_is_written(sent: Workbench, deployed: Setting
         Version(entity, DAY, replay, 5, 5) for entity, replay in (("a", "rp-1"), ("a", "rp-2"), ("b", "rp-3"))
     )
     processed(deployed, waiting(deployed))
-    written = Stores(sent.environment, sent.outputs).versions(
+    written = StoreReader(sent.environment, sent.outputs).versions(
         [(one.entity_id, one.day, one.replay_id) for one in predicted.versions]
     )
     assert [row["input_count"] if row else None for row in written.values()] == [

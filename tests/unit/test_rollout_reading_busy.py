@@ -9,7 +9,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 
-from pik.aws.reading import Stores
+from pik.aws.reading import StoreReader
 from pik.environments import Environment
 
 LOCAL = Environment("local", "us-east-1", "http://127.0.0.1:9")
@@ -20,7 +20,7 @@ class _Body(io.BytesIO):
         yield self.read()
 
 
-def busy(stores: Stores, times: int) -> list[int]:
+def busy(stores: StoreReader, times: int) -> list[int]:
     """Have S3 ask for fewer requests so many times; return how often it was asked."""
     asked = [0]
 
@@ -36,7 +36,7 @@ def busy(stores: Stores, times: int) -> list[int]:
 
 def test_a_read_outlasts_seven_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    stores = Stores(LOCAL, {"RawBucket": "raw"})
+    stores = StoreReader(LOCAL, {"RawBucket": "raw"})
     asked = busy(stores, 7)
     found = stores.raw("raw/a.json")
     assert found is not None
@@ -45,7 +45,7 @@ def test_a_read_outlasts_seven_refusals(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_store_that_stays_busy_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    stores = Stores(Environment("local", "us-east-1", "http://127.0.0.1:9"), {"RawBucket": "raw"})
+    stores = StoreReader(Environment("local", "us-east-1", "http://127.0.0.1:9"), {"RawBucket": "raw"})
     asked = busy(stores, 100)
     with pytest.raises(ClientError, match="SlowDown"):
         stores.raw("raw/a.json")

@@ -19,7 +19,7 @@ from pik.aws.stack import Stack, StackEvent
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.rollout.checks import intact
-from pik.rollout.checks.intact import Comparison, Store
+from pik.rollout.checks.intact import Comparison, SampledStore
 from pik.rollout.deploy.rollback import rollback
 
 module: Any = importlib.import_module(
@@ -110,7 +110,9 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Prepare:
         monkeypatch.setattr(stack, "events", lambda *_: [_event("ReplayApi", "UPDATE_FAILED", "denied")])
         monkeypatch.setattr(module.event_source_mapping, "find", find)
         monkeypatch.setattr(module.event_source_mapping, "switch", switch)
-        monkeypatch.setattr(intact, "stores", lambda *_: {"EventsTable": Store("AWS::DynamoDB::Table", "events")})
+        monkeypatch.setattr(
+            intact, "stores", lambda *_: {"EventsTable": SampledStore("AWS::DynamoDB::Table", "events")}
+        )
         same = (Comparison("EventsTable", "AWS::DynamoDB::Table", True, 25),)
         monkeypatch.setattr(intact, "compare", lambda *_: same)
         monkeypatch.setattr(module, "messages", lambda _, url: 7 if url == "queue" else 0)
@@ -258,7 +260,7 @@ def test_stores_are_read_after_consumption_has_stopped_and_again_at_the_end(
     aws = Aws("UPDATE_COMPLETE")
     env = prepared(aws)
 
-    def stores(*_: Any) -> dict[str, Store]:
+    def stores(*_: Any) -> dict[str, SampledStore]:
         aws.calls.append("read")
         return {}
 

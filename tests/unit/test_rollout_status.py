@@ -12,7 +12,7 @@ from pik.cli.rollout import parse_parameters
 from pik.environments import Environment
 from pik.errors import UsageError
 from pik.notebooks.banner import Banner
-from pik.rollout.deploy.status import Queue, Status
+from pik.rollout.deploy.status import QueueStatus, Status
 from pik.rollout.plan import planview
 from pik.units import duration, size
 from tests.unit.plan_world import a_plan
@@ -41,8 +41,8 @@ def test_status_tells_phase_since_digests_and_queue() -> None:
         raw_objects=7,
         raw_bytes=1_900_000_000,
         aggregates=0,
-        queue=Queue(1243, 0, 2 * 86_400 + 4 * 3600, 14 * 86_400),
-        dead_letters=Queue(0, 0, None, None),
+        queue=QueueStatus(1243, 0, 2 * 86_400 + 4 * 3600, 14 * 86_400),
+        dead_letters=QueueStatus(0, 0, None, None),
     )
     text = found.to_text()
     for words in ("111122223333 (acme)", "2 replay", "by ana", "9f3c", "1,204,331", "1.9 GB", "oldest 2 d 4 h of 14 d"):

@@ -16,7 +16,7 @@ from pik.cli.run import Pulse
 from pik.errors import PikError, Refused, UsageError
 from pik.provenance import Where
 from pik.results import StepResult
-from pik.runbooks.record import Recorded, Run, Source, State, Step
+from pik.runbooks.record import Recorded, Run, RunbookSource, State, StepRecord
 
 BOOK = """
 name: trial
@@ -47,10 +47,12 @@ def failing(app: typer.Typer, *arguments: str) -> PikError:
 
 
 def finished(state: State, path: Path) -> Run:
-    step = Step(number=1, id="one", title="One", notebook="one.ipynb", parameters={}, source_sha256="", state=state)
+    step = StepRecord(
+        number=1, id="one", title="One", notebook="one.ipynb", parameters={}, source_sha256="", state=state
+    )
     run = Run(
         id="r",
-        runbook=Source(name="trial", title="A trial", description="", path="", sha256=""),
+        runbook=RunbookSource(name="trial", title="A trial", description="", path="", sha256=""),
         where=Where(environment="local", stack="s", region="r", account="1"),
         parameters={},
         state=state,

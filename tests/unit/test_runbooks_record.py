@@ -12,18 +12,20 @@ import pytest
 from pik import runbooks
 from pik.errors import Refused
 from pik.provenance import Where
-from pik.runbooks.record import Run, Source, State, Step, sweep
+from pik.runbooks.record import Run, RunbookSource, State, StepRecord, sweep
 
 
 def killed(folder: Path, *states: State) -> Run:
     """A run whose record says that it runs, and whose process is no more."""
     steps = [
-        Step(number=n, id=f"s{n}", title=f"S{n}", notebook="one.ipynb", parameters={}, source_sha256="", state=state)
+        StepRecord(
+            number=n, id=f"s{n}", title=f"S{n}", notebook="one.ipynb", parameters={}, source_sha256="", state=state
+        )
         for n, state in enumerate(states, 1)
     ]
     run = Run(
         id=folder.name,
-        runbook=Source(name="trial", title="A trial", description="", path="", sha256=""),
+        runbook=RunbookSource(name="trial", title="A trial", description="", path="", sha256=""),
         where=Where(environment="local", stack="s", region="r", account="1"),
         parameters={},
         state=State.RUNNING,

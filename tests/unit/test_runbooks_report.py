@@ -14,7 +14,7 @@ from pik.errors import Refused, UsageError
 from pik.provenance import Where
 from pik.results import RESULT_MEDIA_TYPE, Check, Evidence, StepResult, Verdict
 from pik.runbooks import report
-from pik.runbooks.record import Recorded, Run, Source, State, Step, is_locked, lock
+from pik.runbooks.record import Recorded, Run, RunbookSource, State, StepRecord, is_locked, lock
 from tests.notebooks.offline import active_parts
 
 V4: Any = nbformat.v4
@@ -36,7 +36,7 @@ def a_run(folder: Path, *checks: Check, state: State = State.PASSED, **step: Any
     )
     run = Run(
         id=folder.name,
-        runbook=Source(name="trial", title=f"Trial {HOSTILE}", description="d", path="p", sha256="0" * 64),
+        runbook=RunbookSource(name="trial", title=f"Trial {HOSTILE}", description="d", path="p", sha256="0" * 64),
         where=Where(environment="local", stack="pik-local", region="r", account="1"),
         parameters={"note": HOSTILE},
         state=state,
@@ -44,7 +44,7 @@ def a_run(folder: Path, *checks: Check, state: State = State.PASSED, **step: Any
         host="desk",
         started="2026-11-23T08:20:11.000Z",
         steps=[
-            Step(
+            StepRecord(
                 number=1,
                 id="one",
                 title="One",
@@ -53,7 +53,7 @@ def a_run(folder: Path, *checks: Check, state: State = State.PASSED, **step: Any
                 source_sha256="1" * 64,
                 **{"state": state, "result": result, **step},
             ),
-            Step(number=2, id="two", title="Two", notebook="two.ipynb", parameters={}, source_sha256="2" * 64),
+            StepRecord(number=2, id="two", title="Two", notebook="two.ipynb", parameters={}, source_sha256="2" * 64),
         ],
     )
     run._path = folder

@@ -13,7 +13,7 @@ import pytest
 
 from pik import cli
 from pik.provenance import Where
-from pik.runbooks.record import RECORD, REPORT, Run, Source, State, Step, lock
+from pik.runbooks.record import RECORD, REPORT, Run, RunbookSource, State, StepRecord, lock
 
 Call = Callable[..., int]
 
@@ -31,10 +31,10 @@ def call() -> Call:
 def a_run(folder: Path, started: str, state: State = State.PASSED, env: str = "local") -> Path:
     """Write a run that was started on a day."""
     name = f"{started}T10-00-00Z-rollout-{env}"
-    step = Step(number=1, id="a", title="A", notebook="a.ipynb", parameters={}, source_sha256="0", state=state)
+    step = StepRecord(number=1, id="a", title="A", notebook="a.ipynb", parameters={}, source_sha256="0", state=state)
     run = Run(
         id=name,
-        runbook=Source(name="rollout", title="Roll out", description="", path="r.yaml", sha256="0"),
+        runbook=RunbookSource(name="rollout", title="Roll out", description="", path="r.yaml", sha256="0"),
         where=Where(environment=env, stack=f"pik-{env}", region="us-east-1", account="0" * 12),
         parameters={},
         payloads=True,

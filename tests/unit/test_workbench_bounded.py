@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from pik import events
-from pik.aws.reading import Stores
+from pik.aws.reading import StoreReader
 from pik.errors import Refused
 from pik.pipeline import aws
 from pik.pipeline.aggregates import Aggregates
@@ -237,7 +237,7 @@ def test_a_dead_letter_log_that_is_too_long_is_said_to_be(counted: Counted) -> N
 
 def test_versions_are_read_a_hundred_at_a_time(counted: Counted) -> None:
     wanted = [(f"e{number}", "2025-01-01", "rp-1") for number in range(250)]
-    assert Stores(counted.wb.environment, counted.wb.outputs).versions(wanted) == dict.fromkeys(wanted)
+    assert StoreReader(counted.wb.environment, counted.wb.outputs).versions(wanted) == dict.fromkeys(wanted)
     assert counted.calls == {"BatchGetItem": 3}
 
 

@@ -20,7 +20,7 @@ from pik import frames
 from pik.headless import HEADLESS
 from pik.notebooks import charts, figures
 from pik.notebooks.banner import Banner
-from pik.notebooks.inputs import Inputs, Memory
+from pik.notebooks.inputs import ChosenInputs, Inputs
 from pik.notebooks.investigations import base, conflicts, drift, explaining, health, late, missing, stores, storms
 from pik.notebooks.investigations import queues as queue_pages
 from pik.notebooks.tables import Table
@@ -183,7 +183,7 @@ def stores_of_evil(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "connect", lambda _: wb)
     monkeypatch.setattr(base, "environment", lambda _: wb.environment)
     monkeypatch.setattr(health.DailyHealth, "_sources", lambda _: [EVIL])
-    drifted = aggregates.AggregateDrift(
+    drifted = aggregates.Drift(
         (EVIL,) * 3, hostile(versions.NUMBERS), (EVIL,), (EVIL,), {EVIL: EVIL}, counted=1, selected=2
     )
     monkeypatch.setattr(aggregates, "aggregate_drift", lambda *_: drifted)
@@ -242,7 +242,7 @@ def test_everything_else_that_shows_itself_is_text() -> None:
     shown(StepResult(title=EVIL, headline=EVIL, checks=(check,), changes=(EVIL,), undo=EVIL, facts={EVIL: EVIL}))
     shown(Banner(EVIL, EVIL, EVIL, EVIL, EVIL, NOON, headless=True))
     shown(pd.DataFrame({EVIL: [EVIL]}))
-    inputs = Inputs(EVIL, {"env": "local", EVIL: EVIL}, meanings={EVIL: EVIL}, memory=Memory())
+    inputs = Inputs(EVIL, {"env": "local", EVIL: EVIL}, meanings={EVIL: EVIL}, memory=ChosenInputs())
     page = Page()
     page.feed(inputs.echo())
     assert page.runs == []

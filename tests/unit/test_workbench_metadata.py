@@ -15,7 +15,7 @@ from pik import events, frames
 from pik.aws.dynamodb import Reader, _keep_body
 from pik.errors import Refused, UsageError
 from pik.workbench import metadata, times
-from pik.workbench.metadata import Selection
+from pik.workbench.metadata import EventFilter
 
 DAY = ("2013-01-01T00:00:00.000000Z", "2013-01-02T00:00:00.000000Z")
 
@@ -88,14 +88,14 @@ def test_what_a_row_leaves_out_is_filled_in() -> None:
 
 
 def test_the_key_that_fits_is_read() -> None:
-    (entity,), _ = metadata._requests(WB, Selection(entity="e/1", start=DAY[0]))
+    (entity,), _ = metadata._requests(WB, EventFilter(entity="e/1", start=DAY[0]))
     assert entity[1]["ExpressionAttributeValues"][":pk"] == {"S": "ENTITY#e%2F1"}
     assert entity[1]["ConsistentRead"] is True
     ingested, _ = metadata._requests(
-        WB, Selection(ingested=("2013-01-01T23:00:00.000000Z", "2013-01-02T01:00:00.000000Z"))
+        WB, EventFilter(ingested=("2013-01-01T23:00:00.000000Z", "2013-01-02T01:00:00.000000Z"))
     )
     assert len(ingested) == 2 * events.INDEX_SHARDS
-    late = Selection(source="UA", event_type="t#1", start=DAY[0], end=DAY[1], min_lag_ms=-1)
+    late = EventFilter(source="UA", event_type="t#1", start=DAY[0], end=DAY[1], min_lag_ms=-1)
     by_source, _ = metadata._requests(WB, late)
     values = by_source[3][1]["ExpressionAttributeValues"]
     assert values == {":pk": {"S": events.source_pk("UA", "t#1", "2013-01-01", 3)}, ":lag": {"S": events.lag_sk(-1)}}
@@ -104,18 +104,18 @@ def test_the_key_that_fits_is_read() -> None:
 @pytest.mark.parametrize("unbounded", [{}, {"source": "UA"}, {"source": "UA", "start": DAY[0]}, {"min_lag_ms": 5}])
 def test_a_scan_is_refused_unless_asked_for(unbounded: dict[str, Any]) -> None:
     with pytest.raises(Refused) as refused:
-        metadata._requests(WB, Selection(**unbounded))
+        metadata._requests(WB, EventFilter(**unbounded))
     assert "allow_scan=True" in refused.value.next_step
-    requests, _ = metadata._requests(WB, Selection(**unbounded, allow_scan=True))
+    requests, _ = metadata._requests(WB, EventFilter(**unbounded, allow_scan=True))
     assert {r[1]["Segment"] for r in requests} == set(range(16))
 
 
 def test_a_window_of_too_many_queries_is_refused_like_a_scan() -> None:
-    long = Selection(source="UA", event_type="t", start=DAY[0], end="2033-01-01T00:00:00.000000Z")
+    long = EventFilter(source="UA", event_type="t", start=DAY[0], end="2033-01-01T00:00:00.000000Z")
     with pytest.raises(Refused) as refused:
         metadata._requests(WB, long)
     assert "58,440 queries" in refused.value.reason
-    beyond, _ = metadata._requests(WB, Selection(ingested=(events.now(), "2999-01-01T00:00:00.000000Z")))
+    beyond, _ = metadata._requests(WB, EventFilter(ingested=(events.now(), "2999-01-01T00:00:00.000000Z")))
     assert len(beyond) <= 2 * events.INDEX_SHARDS  # nothing comes in later than now
 
 
@@ -145,25 +145,25 @@ def rows(*overrides: dict[str, Any]) -> pa.Table:
 @pytest.mark.parametrize(
     ("selection", "dropped"),
     [
-        (Selection(statuses=("ACCEPTED",)), {"status": "DUPLICATE"}),
-        (Selection(source="UA"), {"source": "AA"}),
-        (Selection(entity="N1"), {"entity_id": "N2"}),
-        (Selection(min_lag_ms=10), {"lag_ms": 9}),
-        (Selection(start=DAY[0], end=DAY[1]), {"event_time": DAY[1]}),
-        (Selection(ingested=DAY), {"ingest_time": DAY[1]}),
-        (Selection(), {"expires_at": DAY[0]}),
-        (Selection(), {"entity_id": f"{events.PROBE_ENTITY_PREFIX}1"}),
-        (Selection(), {"source": events.PROBE_SOURCE}),
+        (EventFilter(statuses=("ACCEPTED",)), {"status": "DUPLICATE"}),
+        (EventFilter(source="UA"), {"source": "AA"}),
+        (EventFilter(entity="N1"), {"entity_id": "N2"}),
+        (EventFilter(min_lag_ms=10), {"lag_ms": 9}),
+        (EventFilter(start=DAY[0], end=DAY[1]), {"event_time": DAY[1]}),
+        (EventFilter(ingested=DAY), {"ingest_time": DAY[1]}),
+        (EventFilter(), {"expires_at": DAY[0]}),
+        (EventFilter(), {"entity_id": f"{events.PROBE_ENTITY_PREFIX}1"}),
+        (EventFilter(), {"source": events.PROBE_SOURCE}),
     ],
 )
-def test_rows_that_were_not_asked_for_are_dropped(selection: Selection, dropped: dict[str, Any]) -> None:
+def test_rows_that_were_not_asked_for_are_dropped(selection: EventFilter, dropped: dict[str, Any]) -> None:
     kept = metadata._filtered(rows({"event_id": "kept"}, dropped), selection)
     assert kept["event_id"].to_pylist() == ["kept"]
 
 
 def test_probes_are_there_when_asked_for() -> None:
     probe = {"source": events.PROBE_SOURCE, "entity_id": f"{events.PROBE_ENTITY_PREFIX}1"}
-    for selection in (Selection(include_probes=True), Selection(source=events.PROBE_SOURCE)):
+    for selection in (EventFilter(include_probes=True), EventFilter(source=events.PROBE_SOURCE)):
         assert metadata._filtered(rows(probe), selection).num_rows == 1
 
 

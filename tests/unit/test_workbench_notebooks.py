@@ -14,7 +14,7 @@ from pik.headless import HEADLESS
 from pik.notebooks import charts, figures
 from pik.notebooks.cells import live_cell, plain_cell
 from pik.notebooks.findings import Finding, nothing_yet, result
-from pik.notebooks.inputs import Inputs, Memory
+from pik.notebooks.inputs import ChosenInputs, Inputs
 from pik.notebooks.tables import MOST_ROWS, Table
 from pik.results import RESULT_STYLE, Verdict
 from tests.unit.test_results import contrast
@@ -160,7 +160,7 @@ def test_a_chart_is_seen_on_a_light_and_on_a_dark_ground(colour: str) -> None:
 
 def test_a_choice_is_kept_until_the_parameters_change_and_never_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(HEADLESS, raising=False)
-    memory = Memory()
+    memory = ChosenInputs()
     Inputs("n", PARAMETERS, memory=memory).choose("source", "AA")
 
     assert Inputs("n", PARAMETERS, memory=memory).source == "AA"
@@ -172,7 +172,9 @@ def test_a_choice_is_kept_until_the_parameters_change_and_never_in_a_run(monkeyp
 
 def test_a_widget_changes_the_value_and_the_echo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(HEADLESS, raising=False)
-    inputs = Inputs("n", {**PARAMETERS, "status": "any", "live": False, "most": 3, "expected": 0.0}, memory=Memory())
+    inputs = Inputs(
+        "n", {**PARAMETERS, "status": "any", "live": False, "most": 3, "expected": 0.0}, memory=ChosenInputs()
+    )
     boxes = {box.description: box for box in inputs.form().children}
 
     boxes["source"].value = EVIL
@@ -192,7 +194,7 @@ def test_fields_offer_what_there_is_and_take_anything_else(monkeypatch: pytest.M
         found: Any = there[name]
         return list(found[values["source"]] if isinstance(found, dict) else found)
 
-    inputs = Inputs("n", {**PARAMETERS, "event_type": "", "day": ""}, choices=choices, memory=Memory())
+    inputs = Inputs("n", {**PARAMETERS, "event_type": "", "day": ""}, choices=choices, memory=ChosenInputs())
     boxes = {box.description: box for box in inputs.form().children}
     assert boxes["source"].options == ("AA", "UA")
     assert boxes["event_type"].options == ("u",)
@@ -206,7 +208,7 @@ def test_fields_offer_what_there_is_and_take_anything_else(monkeypatch: pytest.M
 
 def test_the_last_day_is_one_click(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(HEADLESS, raising=False)
-    inputs = Inputs("n", {**PARAMETERS, "start": "", "end": ""}, memory=Memory())
+    inputs = Inputs("n", {**PARAMETERS, "start": "", "end": ""}, memory=ChosenInputs())
     buttons = {box.description: box for box in inputs.form().children}
 
     buttons["last 24 h"].click()
@@ -218,7 +220,7 @@ def test_the_last_day_is_one_click(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_banner_follows_the_environment() -> None:
-    inputs = Inputs("n", PARAMETERS, where=lambda env: f"<b>{env} is red</b>", memory=Memory())
+    inputs = Inputs("n", PARAMETERS, where=lambda env: f"<b>{env} is red</b>", memory=ChosenInputs())
 
     assert "is red" not in inputs.echo()
     inputs.choose("env", "prod")

@@ -25,7 +25,7 @@ from pik.pipeline.settings import Settings
 from pik.workbench import Workbench, raw, versions
 from pik.workbench.consistency import snapshot
 from pik.workbench.consistency.reconcile import disagreements
-from pik.workbench.consistency.snapshot import Kept
+from pik.workbench.consistency.snapshot import StoredObject
 from pik.workbench.log_lines import fields
 from pik.workbench.sql import cache, layout
 from pik.workbench.telemetry import LOGS
@@ -170,7 +170,7 @@ def test_a_value_that_older_metadata_cut_is_no_mismatch(name: str) -> None:
     assert [row["class"] for row in disagreements(seen)] == ["row_mismatch"]
 
 
-def with_arrival(kept: Kept, name: str, value: str) -> Kept:
+def with_arrival(kept: StoredObject, name: str, value: str) -> StoredObject:
     assert kept.arrival is not None
     change: dict[str, Any] = {name: value}
     return replace(kept, arrival=replace(kept.arrival, **change))

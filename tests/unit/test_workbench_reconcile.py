@@ -13,7 +13,7 @@ from pik.events import raw_key
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival, arrival_row
 from pik.workbench.consistency.reconcile import REMEDIES, disagreements
-from pik.workbench.consistency.snapshot import Kept, Snapshot, key_id
+from pik.workbench.consistency.snapshot import Snapshot, StoredObject, key_id
 
 EVENT = {
     "source": "s",
@@ -24,12 +24,12 @@ EVENT = {
 }
 
 
-def kept() -> Kept:
+def kept() -> StoredObject:
     body = json.dumps(EVENT).encode()
     arrival = Arrival.of(body, {}, ingest_time="2026-11-23T10:00:00.000000Z", request_id="r-1", producer="ana")
     event = parse_event(body, arrival.event_headers)
     key = raw_key(event)
-    return Kept(key, hashlib.sha256(body).hexdigest(), event, arrival)
+    return StoredObject(key, hashlib.sha256(body).hexdigest(), event, arrival)
 
 
 def snapshot(*, raw: bool = True, row: bool = True, dedupe: bool = True, later: str = "", **change: Any) -> Snapshot:

@@ -20,10 +20,10 @@ from .lifecycle import Lifecycle
 from .limits import CONCURRENCY, FreshApis, LambdaLimits
 from .mappings import MappingStates, SlowInvocations
 from .middleware import ConnectionCut, Habit, Middleware, Scope
-from .partition import Partition
+from .partition import PartitionHabit
 from .reading_late import IndexLag, QueueCounts
 from .refusing import CloudFormationThrottling, PartialBatches, S3Busy, Throttling, TransactionConflicts
-from .settings import HABITS, REGION, SKEW_VARIABLE, VARIABLE, Settings, only
+from .settings import HABITS, REGION, SKEW_VARIABLE, VARIABLE, RealismSettings, only
 from .world import World
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "VARIABLE",
     "ConnectionCut",
     "Realism",
-    "Settings",
+    "RealismSettings",
     "only",
 ]
 
@@ -45,7 +45,7 @@ class Realism:
     Call :meth:`tick` several times a second, and :meth:`flush` at the end. ``middleware`` wraps the application.
     """
 
-    def __init__(self, settings: Settings, world: World, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: RealismSettings, world: World, now: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self.tally = Tally()
         dice, on = Dice(settings.seed), settings.has
@@ -55,7 +55,7 @@ class Realism:
         self.slow = SlowInvocations(settings, dice, self.tally, self.mappings.disabling)
         self.fresh = FreshApis(settings, dice, self.tally, world.apis, now)
         self.lifecycle = Lifecycle(settings, self.tally, world.s3_clients)
-        self.partition = Partition(self.tally, settings.region)
+        self.partition = PartitionHabit(self.tally, settings.region)
         # A refusal comes before anything else is asked; a lost answer loses what all the others made of it.
         habits: dict[str, Habit] = {
             "partition": self.partition,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .dice import Dice, Tally
-from .settings import Settings
+from .settings import RealismSettings
 
 SECONDS = {"late-metrics": (60.0, 180.0), "late-logs": (5.0, 20.0)}
 
@@ -25,7 +25,9 @@ class Late:
     promise a time.
     """
 
-    def __init__(self, habit: str, settings: Settings, dice: Dice, tally: Tally, now: Callable[[], float]) -> None:
+    def __init__(
+        self, habit: str, settings: RealismSettings, dice: Dice, tally: Tally, now: Callable[[], float]
+    ) -> None:
         self.habit = habit
         self._settings, self._dice, self._tally, self._now = settings, dice, tally, now
         self._waiting: list[tuple[float, int, contextvars.Context, Callable[[], Any]]] = []

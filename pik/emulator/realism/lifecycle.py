@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .dice import Tally
-from .settings import Settings
+from .settings import RealismSettings
 
 SWEEP_SECONDS = 60.0
 
@@ -24,7 +24,7 @@ class Lifecycle:
     ``clients`` gives an S3 client for each account.
     """
 
-    def __init__(self, settings: Settings, tally: Tally, clients: Callable[[], Iterable[Any]]) -> None:
+    def __init__(self, settings: RealismSettings, tally: Tally, clients: Callable[[], Iterable[Any]]) -> None:
         self._settings, self._tally, self._clients = settings, tally, clients
         self.every = max(1.0, settings.seconds(SWEEP_SECONDS))
         self._busy = threading.Lock()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from .dice import Dice, Tally
 from .middleware import Cut, Quiet
-from .settings import Settings
+from .settings import RealismSettings
 from .wire import Answer, Call
 
 REQUEST_BYTES = 6_291_456  # of a synchronous invocation
@@ -52,7 +52,7 @@ class FreshApis(Quiet):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RealismSettings,
         dice: Dice,
         tally: Tally,
         apis: Callable[[], Collection[str]],

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from .dice import Dice, Tally
 from .middleware import Cut, Quiet
-from .settings import Settings
+from .settings import RealismSettings
 from .wire import Answer, Call
 
 STATE_SECONDS = (5.0, 45.0)
@@ -41,7 +41,7 @@ class MappingStates(Quiet):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RealismSettings,
         dice: Dice,
         tally: Tally,
         records: Callable[[], Mapping[str, Record]],
@@ -154,7 +154,7 @@ class SlowInvocations:
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html: messages in flight are processed.
     """
 
-    def __init__(self, settings: Settings, dice: Dice, tally: Tally, disabling: Callable[[str], bool]) -> None:
+    def __init__(self, settings: RealismSettings, dice: Dice, tally: Tally, disabling: Callable[[str], bool]) -> None:
         self._settings, self._dice, self._tally, self._disabling = settings, dice, tally, disabling
 
     def seconds(self, uuid: str) -> float:

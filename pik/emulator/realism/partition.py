@@ -102,7 +102,7 @@ class ForeignPartition(ValueError):
     """Something names another partition."""
 
 
-class Partition(Quiet):
+class PartitionHabit(Quiet):
     """Refuses what names another partition: an ARN anywhere but in users' data, or the region that a request is for.
 
     AWS says so in the words of each service, such as IAM's ``Partition "aws" is not valid for resource "arn:aws:…"``;

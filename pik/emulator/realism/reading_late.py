@@ -10,7 +10,7 @@ from typing import Any
 
 from .dice import Dice, Tally
 from .middleware import Cut, Quiet
-from .settings import Settings
+from .settings import RealismSettings
 from .wire import Answer, Call
 
 COUNTS_SECONDS = 60.0
@@ -35,7 +35,7 @@ class QueueCounts(Quiet):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RealismSettings,
         dice: Dice,
         tally: Tally,
         counts: Callable[[], Mapping[str, Counts]],
@@ -90,7 +90,7 @@ class IndexLag(Quiet):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RealismSettings,
         dice: Dice,
         tally: Tally,
         keys: Callable[[str], tuple[str, ...]],

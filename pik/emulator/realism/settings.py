@@ -59,7 +59,7 @@ def _check(habits: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RealismSettings:
     """How real it is to be.
 
     Attributes:
@@ -98,7 +98,7 @@ class Settings:
             raise ValueError("skew goes with the habit clock-skew")
 
     @classmethod
-    def parse(cls, text: str) -> Settings:
+    def parse(cls, text: str) -> RealismSettings:
         """Return the settings that ``text`` names, as :data:`VARIABLE` has them; raise ValueError."""
         seed, *words = text.split()
         given = dict(word.partition("=")[::2] for word in words)

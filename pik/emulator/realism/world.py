@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from .arriving import Late
 from .mappings import SlowInvocations
-from .partition import Partition
+from .partition import PartitionHabit
 from .reading_late import Counts
 
 
@@ -163,7 +163,7 @@ def delay_batches(slow: SlowInvocations) -> None:
     lambda_svc._run_sqs_batch = run_later
 
 
-def refuse_foreign(partition: Partition) -> None:
+def refuse_foreign(partition: PartitionHabit) -> None:
     """Let CloudFormation create and update no resource, and give no output, that names another partition."""
     from ministack.services.cloudformation import stacks
 

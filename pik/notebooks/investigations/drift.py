@@ -17,7 +17,7 @@ from pik.notebooks.tables import Table
 from pik.results import Verdict
 
 if TYPE_CHECKING:
-    from pik.workbench.aggregates import AggregateDrift as Compared
+    from pik.workbench.aggregates import Drift as Compared
 
 SENT, COUNTED, SAME = (
     "was every replay sent to its end?",

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from pik import clock
 from pik.aws import event_source_mapping, stack
-from pik.aws.reading import Steady, Stores, eventually
+from pik.aws.reading import Steady, StoreReader, eventually
 from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.results import Check
 from pik.rollout.checks.permissions import permissions
@@ -25,7 +25,7 @@ KINDS = {
 }
 
 
-def questions(stores: Stores, asked: float) -> dict[str, Callable[[], Check]]:
+def questions(stores: StoreReader, asked: float) -> dict[str, Callable[[], Check]]:
     """Return what every phase is asked, by its name."""
     return {
         "no alarm": lambda: no_alarm(stores, asked),
@@ -34,7 +34,7 @@ def questions(stores: Stores, asked: float) -> dict[str, Callable[[], Check]]:
     }
 
 
-def logs(stores: Stores, group: str, text: str, since: datetime, asked: float) -> Check:
+def logs(stores: StoreReader, group: str, text: str, since: datetime, asked: float) -> Check:
     """Check that ``text`` is in the log group that the output ``group`` names; wait for it as the spec says."""
     name = "logs exist"
     wait = patience(name, stores.environment, asked) if text else 0
@@ -50,7 +50,7 @@ def logs(stores: Stores, group: str, text: str, since: datetime, asked: float) -
     )
 
 
-def metrics(stores: Stores, metric: str, service: str, asked: float) -> Check:
+def metrics(stores: StoreReader, metric: str, service: str, asked: float) -> Check:
     """Check that one of the pipeline's metrics has data points since the last deploy; wait for them as the spec says.
 
     CloudWatch may take minutes; points that came too late for an earlier run count in this one.
@@ -73,11 +73,11 @@ def metrics(stores: Stores, metric: str, service: str, asked: float) -> Check:
     )
 
 
-def _phase(stores: Stores) -> str:
+def _phase(stores: StoreReader) -> str:
     return stack.require(stores.environment).phase.name
 
 
-def no_alarm(stores: Stores, asked: float = 0.0) -> Check:
+def no_alarm(stores: StoreReader, asked: float = 0.0) -> Check:
     """None of the stack's alarms is in ALARM. One without data is shown, and is no alarm.
 
     An alarm that rang for the poison which an earlier verification sent, and removed, is waited for: it must fall
@@ -102,14 +102,14 @@ def _ringing(states: dict[str, str]) -> list[str]:
     return sorted(name for name, state in states.items() if state == "ALARM")
 
 
-def _our_poison_only(stores: Stores) -> bool:
+def _our_poison_only(stores: StoreReader) -> bool:
     """Whether all that was set aside lately was sent by a verification to be set aside."""
     since = clock.now(stores.environment) - POISON_REMEMBERED
     lines = stores.log_lines("ProcessorLogGroup", "set aside", since)
     return bool(lines) and all(POISON_PREFIX in line for line in lines)
 
 
-def dead_letters_empty(stores: Stores, watched: Steady | None = None) -> Check:
+def dead_letters_empty(stores: StoreReader, watched: Steady | None = None) -> Check:
     """The dead-letter queue is empty, by a count that lasts: a single one may be a minute old.
 
     ``watched``: its count, watched since the step began, so that nothing is waited for here.
@@ -126,7 +126,7 @@ def dead_letters_empty(stores: Stores, watched: Steady | None = None) -> Check:
     )
 
 
-def components(stores: Stores, asked: float = 0.0) -> Check:
+def components(stores: StoreReader, asked: float = 0.0) -> Check:
     """What runs is exactly what the phase says: functions, APIs and mappings, counted in the stack and at Lambda."""
     environment, name = stores.environment, "only this phase is on"
     there = stack.require(environment)
@@ -173,7 +173,7 @@ def _wanted_mappings(there: stack.Stack) -> list[str]:
     return ["Disabled" if there.parameters.get("DryRun") == "true" else "Enabled"]
 
 
-def ingest_answers(stores: Stores, name: str = "ingest still answers") -> Check:
+def ingest_answers(stores: StoreReader, name: str = "ingest still answers") -> Check:
     """The ingest API, at the address producers have, still takes events (asked by a dry run)."""
     asked = answering(stores.environment, stores.outputs["IngestUrl"], Probe().body(1), ANSWERS_SECONDS)
     return check(

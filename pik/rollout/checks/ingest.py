@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from pik import clock, events
-from pik.aws.reading import RawObject, Stores
+from pik.aws.reading import RawObject, StoreReader
 from pik.environments import Environment
 from pik.results import Check, words
 from pik.rollout.checks import common
@@ -22,7 +22,7 @@ class IngestChecks:
 
     def __init__(self, environment: Environment, patience: float = 60.0) -> None:
         self.environment = environment
-        self.stores = Stores(environment)
+        self.stores = StoreReader(environment)
         self.patience = patience
         self.since = clock.now(environment) - timedelta(seconds=2)
         answering(environment, self.stores.outputs["IngestUrl"], Probe().body(1))

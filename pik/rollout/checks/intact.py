@@ -38,7 +38,7 @@ _CLIENT: dict[str, Any] = {"connect_timeout": 3, "read_timeout": 5, "retries": {
 
 
 @dataclass(frozen=True)
-class Item:
+class SampledItem:
     """One sampled item: where it is, a digest of what it is, and when its retention ends (seconds since 1970)."""
 
     key: dict[str, Any]
@@ -47,7 +47,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Store:
+class SampledStore:
     """One store as it was found: its type, its name, what tells it from a new one, its size, and a sample.
 
     ``count``: items as DescribeTable has them (up to six hours old) or messages as SQS has them (approximate), None
@@ -58,7 +58,7 @@ class Store:
     name: str
     identity: str = ""
     count: int | None = None
-    sample: tuple[Item, ...] = field(default=(), repr=False)
+    sample: tuple[SampledItem, ...] = field(default=(), repr=False)
     problem: str = ""
 
 
@@ -104,26 +104,26 @@ class Comparison:
         return {**asdict(self), "intact": self.intact}
 
 
-def stores(environment: Environment, found: Stack) -> dict[str, Store]:
+def stores(environment: Environment, found: Stack) -> dict[str, SampledStore]:
     """Return every store of the stack by its logical id, each read within bounds. Never raises for what AWS says."""
     try:
         there = stack.typed_resources(environment)
     except PikError as error:
-        return {"every store": Store("", "", problem=f"{error.message}: {error.reason}")}
-    known = {name: Store(type_, id_) for name, (type_, id_) in there.items() if type_ in STORES}
+        return {"every store": SampledStore("", "", problem=f"{error.message}: {error.reason}")}
+    known = {name: SampledStore(type_, id_) for name, (type_, id_) in there.items() if type_ in STORES}
     days = float(found.parameters.get("RetentionDays") or 0)
     read = {name: (store, days if name in EXPIRING else 0.0) for name, store in known.items()}
     return _each(read, lambda pair: _read(environment, *pair), lambda pair: replace(pair[0], problem=_LATE))
 
 
-def compare(environment: Environment, before: dict[str, Store]) -> tuple[Comparison, ...]:
+def compare(environment: Environment, before: dict[str, SampledStore]) -> tuple[Comparison, ...]:
     """Return what became of each store since :func:`stores`; reads the sampled items again, by key."""
     try:
         there: dict[str, tuple[str, str]] | None = stack.typed_resources(environment)
     except PikError:
         there = None
 
-    def again(name: str, store: Store) -> Comparison:
+    def again(name: str, store: SampledStore) -> Comparison:
         first = Comparison(name, store.type, None, len(store.sample), before=store.count, problem=store.problem)
         if store.problem or there is None:
             return replace(first, problem=store.problem or "the stack's resources could not be listed")
@@ -146,7 +146,7 @@ def _each(given: dict[str, T], read: Callable[[T], R], late: Callable[[T], R]) -
     return {name: one.result() if one in done else late(given[name]) for name, one in running.items()}
 
 
-def _read(environment: Environment, store: Store, retention_days: float) -> Store:
+def _read(environment: Environment, store: SampledStore, retention_days: float) -> SampledStore:
     reader = _READERS.get(store.type)
     if reader is None:
         return replace(store, identity=store.name)  # a log group: the stack has it, and retains it
@@ -158,7 +158,7 @@ def _read(environment: Environment, store: Store, retention_days: float) -> Stor
     return replace(store, identity=identity, count=count, sample=sample)
 
 
-def _compared(environment: Environment, first: Comparison, store: Store) -> Comparison:
+def _compared(environment: Environment, first: Comparison, store: SampledStore) -> Comparison:
     reader = _READERS.get(store.type)
     if reader is None:
         return replace(first, same=True)
@@ -173,7 +173,7 @@ def _compared(environment: Environment, first: Comparison, store: Store) -> Comp
     return _judged(replace(first, same=True, after=count), store.sample, digests, time.time())
 
 
-def _judged(first: Comparison, sample: tuple[Item, ...], digests: list[str], now: float) -> Comparison:
+def _judged(first: Comparison, sample: tuple[SampledItem, ...], digests: list[str], now: float) -> Comparison:
     """Compare sampled items with their digests now; no digest: the item is gone. Pure."""
     differing = [(item, digest) for item, digest in zip(sample, digests, strict=True) if digest != item.digest]
     kept = [(item, digest) for item, digest in differing if item.expires is None or item.expires > now]
@@ -194,11 +194,11 @@ def _table(environment: Environment, name: str) -> tuple[str, int | None]:
     return str(table.get("TableId") or f"{table['TableArn']} {table['CreationDateTime']}"), int(table["ItemCount"])
 
 
-def _table_sample(environment: Environment, name: str, _: float) -> tuple[Item, ...]:
+def _table_sample(environment: Environment, name: str, _: float) -> tuple[SampledItem, ...]:
     client = environment.client("dynamodb", **_CLIENT)
     keys = [part["AttributeName"] for part in client.describe_table(TableName=name)["Table"]["KeySchema"]]
     items = client.scan(TableName=name, Limit=SAMPLE, ConsistentRead=True)["Items"]
-    return tuple(Item({key: item[key] for key in keys}, _digest(item), _expires(item)) for item in items)
+    return tuple(SampledItem({key: item[key] for key in keys}, _digest(item), _expires(item)) for item in items)
 
 
 def _expires(item: dict[str, Any]) -> float | None:
@@ -206,7 +206,7 @@ def _expires(item: dict[str, Any]) -> float | None:
     return float(value) if value else None
 
 
-def _table_again(environment: Environment, store: Store) -> list[str]:
+def _table_again(environment: Environment, store: SampledStore) -> list[str]:
     client, keys, found = environment.client("dynamodb", **_CLIENT), [item.key for item in store.sample], {}
     wanted: dict[str, Any] = {store.name: {"Keys": keys, "ConsistentRead": True}}
     for attempt in range(5):  # DynamoDB may leave keys over
@@ -225,14 +225,14 @@ def _bucket(environment: Environment, name: str) -> tuple[str, int | None]:
     return name, None  # a new bucket of the same name has other versions: the sample tells
 
 
-def _bucket_sample(environment: Environment, name: str, retention_days: float) -> tuple[Item, ...]:
+def _bucket_sample(environment: Environment, name: str, retention_days: float) -> tuple[SampledItem, ...]:
     listed = environment.client("s3", **_CLIENT).list_object_versions(Bucket=name, MaxKeys=SAMPLE)
 
     def expires(modified: datetime) -> float | None:
         return (modified + timedelta(days=retention_days)).timestamp() if retention_days else None
 
     return tuple(
-        Item(
+        SampledItem(
             {"Key": one["Key"], "VersionId": one["VersionId"]},
             f"{one['ETag']} {one['Size']}",
             expires(one["LastModified"]),
@@ -241,10 +241,10 @@ def _bucket_sample(environment: Environment, name: str, retention_days: float) -
     )
 
 
-def _bucket_again(environment: Environment, store: Store) -> list[str]:
+def _bucket_again(environment: Environment, store: SampledStore) -> list[str]:
     client = environment.client("s3", **_CLIENT)
 
-    def head(item: Item) -> str:
+    def head(item: SampledItem) -> str:
         try:
             found = client.head_object(Bucket=store.name, **item.key)
         except ClientError as error:
@@ -268,8 +268,8 @@ class _Reader:
     """How a type of store is read: its identity and size, a sample with a retention in days, the sample again."""
 
     identify: Callable[[Environment, str], tuple[str, int | None]]
-    sample: Callable[[Environment, str, float], tuple[Item, ...]]
-    again: Callable[[Environment, Store], list[str]]
+    sample: Callable[[Environment, str, float], tuple[SampledItem, ...]]
+    again: Callable[[Environment, SampledStore], list[str]]
 
 
 _READERS = {

@@ -15,13 +15,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.aws import stack
 from pik.aws.inventory import settling
-from pik.aws.reading import Row, Steady, Stores, eventually
+from pik.aws.reading import Row, Steady, StoreReader, eventually
 from pik.aws.stack import Say, silent
 from pik.environments import Environment
 from pik.results import Check
 from pik.rollout.checks import common
 from pik.rollout.checks.replaying import Group, latest_batch, predict, read_raws
-from pik.rollout.checks.trials import Prediction, Trials
+from pik.rollout.checks.trials import TrialPrediction, Trials
 from pik.rollout.checks.trials import uncounted as _uncounted
 from pik.rollout.checks.verdicts import ask, check, later, patience
 
@@ -54,17 +54,17 @@ class ProcessorChecks:
         self._started = time.monotonic()
 
     @property
-    def stores(self) -> Stores:
+    def stores(self) -> StoreReader:
         """The stores, with the outputs as they are now (a deploy adds some)."""
-        return Stores(self.environment)
+        return StoreReader(self.environment)
 
-    def predict(self) -> Prediction:
+    def predict(self) -> TrialPrediction:
         """Predict the aggregates of the last batch from its raw objects alone."""
         stores = self.stores
         replays = latest_batch(stores)
         raws = read_raws(stores, [row for selection in replays.values() for row in selection.rows])
         aggregator = stack.require(self.environment).parameters.get("Aggregator", "daily-summary")
-        return Prediction(replays, raws, stores.waiting(), predict(aggregator, raws, replays), aggregator)
+        return TrialPrediction(replays, raws, stores.waiting(), predict(aggregator, raws, replays), aggregator)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -104,7 +104,7 @@ class ProcessorChecks:
                 return Drain(_emptying(self.timeline), left, self.timeline)
             time.sleep(self._every)
 
-    def _sample(self, stores: Stores) -> int:
+    def _sample(self, stores: StoreReader) -> int:
         left = stores.waiting()
         self.timeline.append((round(time.monotonic() - self._started, 2), left))
         return left
@@ -113,11 +113,11 @@ class ProcessorChecks:
     def _every(self) -> float:
         return 0.25 if self.environment.embedded else 3.0
 
-    def all(self, predicted: Prediction, drained: Drain) -> tuple[Check, ...]:
+    def all(self, predicted: TrialPrediction, drained: Drain) -> tuple[Check, ...]:
         """Answer every question of the phase."""
         return ask(self.questions(predicted, drained), self.environment.name)
 
-    def questions(self, predicted: Prediction, drained: Drain) -> dict[str, Callable[[], Check]]:
+    def questions(self, predicted: TrialPrediction, drained: Drain) -> dict[str, Callable[[], Check]]:
         """Return every question of the phase by its name."""
         stores = self.stores
         return {
@@ -134,7 +134,7 @@ class ProcessorChecks:
             "metrics arrive": self.metrics,
         }
 
-    def drains(self, predicted: Prediction, drained: Drain) -> Check:
+    def drains(self, predicted: TrialPrediction, drained: Drain) -> Check:
         """Nothing is left in the queue: its counts say so for long enough, and what was predicted is counted."""
         unknown, remedy, uncounted = "", "", 0
         if self.dry or not (predicted.waiting or predicted.events):
@@ -173,7 +173,7 @@ class ProcessorChecks:
             )
         return "", ""
 
-    def aggregates(self, predicted: Prediction) -> Check:
+    def aggregates(self, predicted: TrialPrediction) -> Check:
         """Each (entity, day, replay) has exactly the state that was predicted."""
         name, wanted = "aggregates written = predicted", predicted.aggregates
         wait = patience(name, self.environment, self.patience)
@@ -199,7 +199,7 @@ class ProcessorChecks:
             },
         )
 
-    def inputs(self, predicted: Prediction) -> Check:
+    def inputs(self, predicted: TrialPrediction) -> Check:
         """The input counts of each replay add up to what was sent: complete, and nothing twice."""
         found = self.stores.versions(predicted.aggregates)
         partial = {}

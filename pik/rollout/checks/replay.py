@@ -9,7 +9,7 @@ from typing import Any
 
 from pik import clock, events
 from pik.aws import queue_peek, stack
-from pik.aws.reading import Steady, Stores, eventually
+from pik.aws.reading import Steady, StoreReader, eventually
 from pik.aws.stack import Say, silent
 from pik.environments import Environment
 from pik.errors import Refused
@@ -18,10 +18,10 @@ from pik.results import Check
 from pik.rollout.checks import common
 from pik.rollout.checks.probe import Exchange, Probe, all_answered, repeated, tried, until_answered
 from pik.rollout.checks.replaying import (
+    EntityWindow,
     Group,
     Raws,
-    Replay,
-    Selection,
+    ReplayAnswer,
     busiest,
     looked_at_again,
     predict,
@@ -33,13 +33,13 @@ from pik.rollout.checks.verdicts import ask, check, every, later, missing, patie
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentBatch:
     """A batch of replays that was sent, and all that is needed to judge it.
 
     ``steady``: whether ``waiting_before`` is a count that lasted; SQS's counts are up to a minute old.
     """
 
-    replays: list[Replay]
+    replays: list[ReplayAnswer]
     raws: Raws
     waiting_before: int
     predicted: dict[Group, tuple[dict[str, Any], int]]
@@ -71,13 +71,13 @@ class ReplayChecks:
 
     def __init__(self, environment: Environment, *, entities: int = 100, patience: float = 60.0) -> None:
         self.environment = environment
-        self.stores = Stores(environment)
+        self.stores = StoreReader(environment)
         self.entities = entities
         self.patience = patience
         self.probe = Probe()
         self.dead: Steady | None = None
 
-    def replay(self, on_progress: Say | None = None) -> Sent:
+    def replay(self, on_progress: Say | None = None) -> SentBatch:
         """Ingest probes, plan and send the replays, read every raw object, and predict the aggregates.
 
         Two events of one entity, so that a replay of several pages is tried even where no entity has more than one.
@@ -93,7 +93,7 @@ class ReplayChecks:
         say(f"{len(raws.events)} raw objects read and compared with their rows")
         aggregator = stack.require(self.environment).parameters.get("Aggregator", "daily-summary")
         by_id = {replay.replay_id: replay.events for replay in replays}
-        return Sent(replays, raws, waiting, predict(aggregator, raws, by_id), steady)
+        return SentBatch(replays, raws, waiting, predict(aggregator, raws, by_id), steady)
 
     def _ingest_probes(self) -> None:
         """Ingest an event, the same again, and another one; with a new probe until all are answered."""
@@ -107,15 +107,15 @@ class ReplayChecks:
 
         until_answered(ask)
 
-    def _probe_selection(self) -> Selection:
+    def _probe_selection(self) -> EntityWindow:
         day = self.probe.event_time[:10]
         return select(self.stores, self.probe.entity_id, f"{day}T00:00:00.000000Z", "9999-12-31T00:00:00.000000Z")
 
-    def all(self, sent: Sent) -> tuple[Check, ...]:
+    def all(self, sent: SentBatch) -> tuple[Check, ...]:
         """Answer every question of the phase about a batch that was sent."""
         return ask(self.questions(sent), self.environment.name)
 
-    def questions(self, sent: Sent) -> dict[str, Callable[[], Check]]:
+    def questions(self, sent: SentBatch) -> dict[str, Callable[[], Check]]:
         """Return every question of the phase by its name."""
         return {
             "replay API answers": lambda: self.api_answers(sent),
@@ -132,7 +132,7 @@ class ReplayChecks:
             **common.questions(self.stores, self.patience),
         }
 
-    def api_answers(self, sent: Sent) -> Check:
+    def api_answers(self, sent: SentBatch) -> Check:
         """Every replay request is answered; an unsigned one is not let in."""
         url = self.stores.outputs["ReplayUrl"]
         unsigned = repeated(lambda: tried(self.environment, url, b"{}", sign=False))
@@ -159,7 +159,7 @@ class ReplayChecks:
             },
         )
 
-    def counts(self, sent: Sent) -> Check:
+    def counts(self, sent: SentBatch) -> Check:
         """For each replay: matched by the dry run, sent, and listed by the metadata are the same number.
 
         What arrived in a window between the first look and the last answer may be in them or not.
@@ -185,7 +185,7 @@ class ReplayChecks:
             },
         )
 
-    def pages(self, sent: Sent) -> Check:
+    def pages(self, sent: SentBatch) -> Check:
         """The replay in several requests: each goes on where the one before stopped; together they are whole."""
         paged = next((r for r in sent.replays if len(r.pages) > 1 and r.answered), None)
         if paged is None:
@@ -213,7 +213,7 @@ class ReplayChecks:
             evidence={"replay": paged.replay_id, "pages": parts, "whole": len(paged.selection.rows)},
         )
 
-    def queued(self, sent: Sent) -> Check:
+    def queued(self, sent: SentBatch) -> Check:
         """The queue grew by the number sent; more is fine, others send too.
 
         A count is up to a minute old, also one that is as it must be: it is believed once it has lasted.
@@ -234,7 +234,7 @@ class ReplayChecks:
             remedy=later(self.environment, "replay", wait) if sent.sent and not (sent.steady and steady) else "",
         )
 
-    def messages(self, sent: Sent) -> Check:
+    def messages(self, sent: SentBatch) -> Check:
         """A bounded look at the messages themselves: each names a raw object that is what the message says."""
         name = "messages resolve to raw objects"
         try:
@@ -256,7 +256,7 @@ class ReplayChecks:
             },
         )
 
-    def raw_objects(self, sent: Sent) -> Check:
+    def raw_objects(self, sent: SentBatch) -> Check:
         """Every event that was replayed has its raw object, with the bytes and the identity the metadata says."""
         problems = sent.raws.problems
         return check(
@@ -267,7 +267,7 @@ class ReplayChecks:
             evidence={"bucket": self.stores.outputs["RawBucket"], "problems": list(problems.items())[:3] or "none"},
         )
 
-    def prediction(self, sent: Sent) -> Check:
+    def prediction(self, sent: SentBatch) -> Check:
         """The aggregates that phase 3 must write are known before it is switched on."""
         inputs = sum(count for _, count in sent.predicted.values())
         return check(
@@ -279,12 +279,12 @@ class ReplayChecks:
             evidence={"aggregates": len(sent.predicted), "inputs": inputs, "expected": sent.events},
         )
 
-    def logs(self, sent: Sent) -> Check:
+    def logs(self, sent: SentBatch) -> Check:
         """The last replay's id is in the log group."""
         wanted = sent.replays[-1].replay_id if sent.replays else ""
         return common.logs(self.stores, "ReplayLogGroup", wanted, self.since, self.patience)
 
-    def metrics(self, sent: Sent) -> Check:
+    def metrics(self, sent: SentBatch) -> Check:
         """The pipeline's own metrics count the messages sent."""
         return common.metrics(self.stores, "ReplaySent", "replay", self.patience)
 
@@ -301,7 +301,7 @@ class ReplayChecks:
         )
 
 
-def _whole(replay: Replay) -> bool:
+def _whole(replay: ReplayAnswer) -> bool:
     """Whether a replay planned and sent what its window held, and its record says that it sent as much."""
     least, most = replay.bounds
     planned, sent = int(replay.plan["matched"] or 0), replay.sent
@@ -310,7 +310,7 @@ def _whole(replay: Replay) -> bool:
     return right and replay.complete and replay.plan["sent"] == 0
 
 
-def _counts(replay: Replay) -> str:
+def _counts(replay: ReplayAnswer) -> str:
     least, most = replay.bounds
     listed = str(most) if least == most else f"{least} to {most}"
     more = f", {len(replay.lost)} no longer listed" if replay.lost else ""

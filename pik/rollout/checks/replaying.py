@@ -20,7 +20,7 @@ from typing import Any
 
 from pik import clock, events
 from pik.aws import stack
-from pik.aws.reading import RawObject, Row, Stores
+from pik.aws.reading import RawObject, Row, StoreReader
 from pik.aws.stack import Say, silent
 from pik.environments import Environment
 from pik.errors import AwsError
@@ -39,11 +39,11 @@ Group = tuple[str, str, str]  # entity, day, replay
 
 
 @dataclass(frozen=True)
-class Selection:
+class EntityWindow:
     """One entity's events in a half-open window.
 
     ``rows``: those that a replay must send, or has sent; ``unsure``: days of which one cannot say for certain which
-    (:class:`pik.replays.sent.Sent`).
+    (:class:`pik.replays.sent.SentRows`).
     """
 
     entity_id: str
@@ -64,7 +64,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Replay:
+class ReplayAnswer:
     """One replay as the operator's API answered it: ``plan`` is the dry run, ``pages`` the requests that sent.
 
     Attributes:
@@ -74,11 +74,11 @@ class Replay:
     """
 
     replay_id: str
-    selection: Selection
+    selection: EntityWindow
     plan: Exchange
     pages: tuple[Exchange, ...]
-    later: Selection | None = None
-    carried: Selection | None = None
+    later: EntityWindow | None = None
+    carried: EntityWindow | None = None
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -101,7 +101,7 @@ class Replay:
         return bool(self.pages) and self.pages[-1]["complete"] is True
 
     @property
-    def events(self) -> Selection:
+    def events(self) -> EntityWindow:
         """The events that were sent, as far as is known."""
         return self.carried or self.selection
 
@@ -135,20 +135,20 @@ class Raws:
     problems: dict[str, str]
 
 
-def select(stores: Stores, entity_id: str, start_time: str, end_time: str) -> Selection:
+def select(stores: StoreReader, entity_id: str, start_time: str, end_time: str) -> EntityWindow:
     """Return what the metadata table lists for one entity and window: first arrivals that have not expired."""
     return _listed(stores.arrivals(entity_id, start_time, end_time), entity_id, start_time, end_time)
 
 
-def _listed(rows: Iterable[Row], entity_id: str, start_time: str, end_time: str) -> Selection:
+def _listed(rows: Iterable[Row], entity_id: str, start_time: str, end_time: str) -> EntityWindow:
     now = int(time.time())
     kept = [row for row in rows if row["status"] == events.ACCEPTED and row["expires_at"] > now]
-    return Selection(entity_id, start_time, end_time, tuple(kept))
+    return EntityWindow(entity_id, start_time, end_time, tuple(kept))
 
 
 def busiest(
-    stores: Stores, entities: int, days: int = 3, rows: int = 40_000, most: int = MOST_OF_ONE
-) -> list[Selection]:
+    stores: StoreReader, entities: int, days: int = 3, rows: int = 40_000, most: int = MOST_OF_ONE
+) -> list[EntityWindow]:
     """Return a selection for each of the entities with the most events among those ingested last; probes left out.
 
     Each window begins with the day of the entity's oldest event that was ingested lately and ends at the same moment,
@@ -175,7 +175,7 @@ def _window(times: Iterable[str], settled: str) -> tuple[str, str]:
     return f"{known[0][:10]}T00:00:00.000000Z", end
 
 
-def _bounded(stores: Stores, most: int, entity_id: str, start_time: str, end_time: str) -> Selection:
+def _bounded(stores: StoreReader, most: int, entity_id: str, start_time: str, end_time: str) -> EntityWindow:
     """Return a selection of at most ``most`` rows, by ending its window earlier; more when all have the same time."""
     rows = stores.arrivals(entity_id, start_time, end_time, most + 1)
     if len(rows) > most:
@@ -194,12 +194,12 @@ def batch_stamp(prefix: str = PREFIX) -> str:
 
 def replay_all(
     environment: Environment,
-    selections: Sequence[Selection],
+    selections: Sequence[EntityWindow],
     *,
     prefix: str = PREFIX,
     parts: int = 3,
     on_progress: Say | None = None,
-) -> list[Replay]:
+) -> list[ReplayAnswer]:
     """Plan and replay every selection through the API; the largest in ``parts``, to see that cursors lose nothing."""
     say = on_progress or silent
     url = stack.require(environment).outputs.get("ReplayUrl")
@@ -223,7 +223,7 @@ def replay_all(
     return done
 
 
-def _replay(environment: Environment, url: str, replay_id: str, selection: Selection, parts: int) -> Replay:
+def _replay(environment: Environment, url: str, replay_id: str, selection: EntityWindow, parts: int) -> ReplayAnswer:
     plan = _ask(environment, url, selection.request(dry_run=True))
     limit = {"limit": -(-len(selection.rows) // parts) or 1} if parts > 1 else {}
     pages: list[Exchange] = []
@@ -232,7 +232,7 @@ def _replay(environment: Environment, url: str, replay_id: str, selection: Selec
         page = _ask(environment, url, selection.request(replay_id=replay_id, **limit, **cursor))
         pages.append(page)
         if page.status != 200 or page["complete"] or not page["cursor"] or page["cursor"] == cursor.get("cursor"):
-            return Replay(replay_id, selection, plan, tuple(pages))
+            return ReplayAnswer(replay_id, selection, plan, tuple(pages))
         cursor = {"cursor": str(page["cursor"])}
 
 
@@ -241,10 +241,10 @@ def _ask(environment: Environment, url: str, body: bytes) -> Exchange:
     return repeated(lambda: exchange(environment, url, body))
 
 
-def looked_at_again(stores: Stores, replays: Iterable[Replay]) -> list[Replay]:
+def looked_at_again(stores: StoreReader, replays: Iterable[ReplayAnswer]) -> list[ReplayAnswer]:
     """Return replays with what the metadata lists now, and with what their records say that they sent."""
 
-    def again(replay: Replay) -> Replay:
+    def again(replay: ReplayAnswer) -> ReplayAnswer:
         chosen, record = replay.selection, replay_table.one(stores, replay.replay_id)
         window = (chosen.entity_id, chosen.start_time, chosen.end_time)
         rows = stores.arrivals(*window)
@@ -255,7 +255,7 @@ def looked_at_again(stores: Stores, replays: Iterable[Replay]) -> list[Replay]:
         return list(pool.map(again, replays))
 
 
-def latest_batch(stores: Stores) -> dict[str, Selection]:
+def latest_batch(stores: StoreReader) -> dict[str, EntityWindow]:
     """Return what each replay of the last batch that a rollout sent has sent, by replay id."""
     records = {name: record for name, record in replay_table.every(stores).items() if name.startswith(PREFIX)}
     if not records:
@@ -264,7 +264,7 @@ def latest_batch(stores: Stores) -> dict[str, Selection]:
     stamp = last.rpartition("-")[0]
     ours = {name: record for name, record in records.items() if name.rpartition("-")[0] == stamp}
 
-    def sent(record: Record) -> Selection:
+    def sent(record: Record) -> EntityWindow:
         head = record.head
         return _carried(record, stores.arrivals(head["entity_id"], head["start_time"], head["end_time"]))
 
@@ -272,13 +272,15 @@ def latest_batch(stores: Stores) -> dict[str, Selection]:
         return dict(zip(ours, pool.map(sent, ours.values()), strict=True))
 
 
-def _carried(record: Record, window: Iterable[Row]) -> Selection:
+def _carried(record: Record, window: Iterable[Row]) -> EntityWindow:
     found = sent_of(record, window)
     head = record.head
-    return Selection(str(head["entity_id"]), str(head["start_time"]), str(head["end_time"]), found.rows, found.unsure)
+    return EntityWindow(
+        str(head["entity_id"]), str(head["start_time"]), str(head["end_time"]), found.rows, found.unsure
+    )
 
 
-def read_raws(stores: Stores, rows: Iterable[Row]) -> Raws:
+def read_raws(stores: StoreReader, rows: Iterable[Row]) -> Raws:
     """Read the raw object of every row and compare bytes, identity and payload hash with what the row says."""
     wanted = list(rows)
     objects = stores.raws(str(row["s3_key"]) for row in wanted)
@@ -308,7 +310,7 @@ def _compare(row: Row, raw: RawObject | None) -> tuple[Event | None, str]:
     return event, ""
 
 
-def predict(aggregator: str, raws: Raws, replays: dict[str, Selection]) -> dict[Group, tuple[dict[str, Any], int]]:
+def predict(aggregator: str, raws: Raws, replays: dict[str, EntityWindow]) -> dict[Group, tuple[dict[str, Any], int]]:
     """Return what the processor will write for these replays, computed from the raw objects: (state, inputs)."""
     return {
         (entity, day, replay_id): version

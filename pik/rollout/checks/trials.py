@@ -11,14 +11,14 @@ from typing import Any
 
 from pik import clock
 from pik.aws import queue_peek, stack
-from pik.aws.reading import Row, Stores, eventually
+from pik.aws.reading import Row, StoreReader, eventually
 from pik.environments import Environment
 from pik.events import PROBE_SOURCE
 from pik.pipeline import queue
 from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.results import Check
 from pik.rollout.checks.probe import Probe
-from pik.rollout.checks.replaying import Group, Raws, Selection, predict
+from pik.rollout.checks.replaying import EntityWindow, Group, Raws, predict
 from pik.rollout.checks.verdicts import check, every, later, missing, patience
 
 SAMPLE = 20  # messages that are sent, or asked about, again
@@ -28,10 +28,10 @@ POISON_PREFIX = "poison-"  # of the replay ids of what is sent to be set aside
 
 
 @dataclass(frozen=True)
-class Prediction:
+class TrialPrediction:
     """What the processor must write for the last batch of replays, computed before it is switched on."""
 
-    replays: dict[str, Selection]
+    replays: dict[str, EntityWindow]
     raws: Raws
     waiting: int
     aggregates: dict[Group, tuple[dict[str, Any], int]]
@@ -47,9 +47,9 @@ class Prediction:
         """Aggregates of which it is not certain which events were sent (:mod:`pik.replays.sent`)."""
         return {(one.entity_id, day, replay_id) for replay_id, one in self.replays.items() for day in one.unsure}
 
-    def sample(self, most: int = SAMPLE) -> dict[str, Selection]:
+    def sample(self, most: int = SAMPLE) -> dict[str, EntityWindow]:
         """Return the first events of these replays, as replays."""
-        found: dict[str, Selection] = {}
+        found: dict[str, EntityWindow] = {}
         for replay_id, selection in self.replays.items():
             left = most - sum(len(one.rows) for one in found.values())
             if left and selection.rows:
@@ -73,16 +73,16 @@ class Trials:
         self.since = datetime.now(UTC)  # when that was, by AWS's clock
 
     @property
-    def stores(self) -> Stores:
+    def stores(self) -> StoreReader:
         """The stores, with the outputs as they are now (a deploy adds some)."""
-        return Stores(self.environment)
+        return StoreReader(self.environment)
 
     @property
     def dry(self) -> bool:
         """Whether the environment is deployed with DRY_RUN."""
         return stack.require(self.environment).parameters.get("DryRun") == "true"
 
-    def redelivery(self, predicted: Prediction) -> Check:
+    def redelivery(self, predicted: TrialPrediction) -> Check:
         """Messages that were processed already are sent again: every sum stays as it was.
 
         That they were delivered is proven by the processor's log lines, which name each message: an empty queue, by its
@@ -116,7 +116,7 @@ class Trials:
             },
         )
 
-    def _send(self, stores: Stores, bodies: list[str]) -> set[str]:
+    def _send(self, stores: StoreReader, bodies: list[str]) -> set[str]:
         """Send messages to the queue; return the ids of those that it took. What it did not take is sent again."""
         client, url, ids = self.environment.client("sqs"), stores.outputs["QueueUrl"], set[str]()
         for start in range(0, len(bodies), queue.BATCH):
@@ -132,7 +132,7 @@ class Trials:
         return ids
 
     @staticmethod
-    def _handled(stores: Stores, ids: set[str], since: datetime) -> dict[str, str]:
+    def _handled(stores: StoreReader, ids: set[str], since: datetime) -> dict[str, str]:
         """What the processor's log says of these messages, by their id: the first line that speaks of each."""
         found: dict[str, str] = {}
         for line in stores.log_lines("ProcessorLogGroup", "counted", since):
@@ -142,7 +142,7 @@ class Trials:
                     found.setdefault(said["message_id"], str(said.get("message")))
         return found
 
-    def dry_run(self, predicted: Prediction) -> Check:
+    def dry_run(self, predicted: TrialPrediction) -> Check:
         """A dry run of the processor itself predicts what was predicted here, and hands every message back."""
         name, stores, bodies = "a processor's dry run predicts the same", self.stores, self._copies(predicted)
         if not bodies:
@@ -195,7 +195,7 @@ class Trials:
             evidence={"sent": body, "message": self.poisoned, "found": attributes or "nothing"},
         )
 
-    def _copies(self, predicted: Prediction) -> list[str]:
+    def _copies(self, predicted: TrialPrediction) -> list[str]:
         """The messages of some events of these replays, once more; not of those that the processor must set aside."""
         bucket = self.stores.outputs["RawBucket"]
         return [
@@ -205,7 +205,7 @@ class Trials:
             if row["event_id"] in predicted.raws.events
         ]
 
-    def _ask_dry(self, stores: Stores, bodies: list[str]) -> dict[str, Any]:
+    def _ask_dry(self, stores: StoreReader, bodies: list[str]) -> dict[str, Any]:
         records = [{"messageId": str(n), "body": body, "eventSource": "aws:sqs"} for n, body in enumerate(bodies)]
         answer = self.environment.client("lambda").invoke(
             FunctionName=stores.outputs["ProcessorFunction"],

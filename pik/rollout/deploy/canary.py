@@ -20,15 +20,15 @@ from typing import Any
 from pik import clock
 from pik.aws import stack
 from pik.aws.inventory import SETTLE_SECONDS, queue_counts, settling
-from pik.aws.reading import Row, Stores
+from pik.aws.reading import Row, StoreReader
 from pik.aws.retry import patiently
 from pik.aws.stack import Say, silent
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.results import Verdict
 from pik.rollout.checks.probe import Probe, exchange, repeated
-from pik.rollout.checks.replaying import Group, Selection, predict, read_raws, replay_all, select
-from pik.rollout.checks.trials import Prediction
+from pik.rollout.checks.replaying import EntityWindow, Group, predict, read_raws, replay_all, select
+from pik.rollout.checks.trials import TrialPrediction
 from pik.rollout.deploy.status import queue as queue_status
 
 PREFIX = "canary-"
@@ -94,7 +94,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CanaryOutcome:
     """How a canary came out, and what was seen."""
 
     verdict: Verdict
@@ -176,10 +176,10 @@ class Canary:
     >>> canary.watch(print).passed                                    # doctest: +SKIP
     """
 
-    def __init__(self, environment: Environment, prediction: Prediction, limits: Limits | None = None) -> None:
+    def __init__(self, environment: Environment, prediction: TrialPrediction, limits: Limits | None = None) -> None:
         self.environment = environment
         self.limits = limits or Limits.of(environment)
-        self.stores = Stores(environment)
+        self.stores = StoreReader(environment)
         self.prediction = self._with_probe(prediction)
         self.before = self._counts()
         self.dead_before = self.stores.dead_letters()
@@ -188,7 +188,7 @@ class Canary:
         )
         self.since = clock.now(environment) - timedelta(seconds=2)
 
-    def watch(self, on_progress: Say | None = None) -> Outcome:
+    def watch(self, on_progress: Say | None = None) -> CanaryOutcome:
         """Look until it can be judged; call ``on_progress`` with a sentence whenever something moved."""
         say, began, samples, said = on_progress or silent, time.monotonic(), list[Sample](), ""
         while True:
@@ -199,7 +199,7 @@ class Canary:
                 said = told.partition("s  ")[2]
             judged = judge(samples, self.expected, self.limits)
             if judged:
-                return Outcome(*judged, self.expected, tuple(samples))
+                return CanaryOutcome(*judged, self.expected, tuple(samples))
             time.sleep(self.limits.every)
 
     def look(self, seconds: float) -> Sample:
@@ -228,7 +228,7 @@ class Canary:
         """The processor's log lines of failures since the start."""
         return [line for text in _FAILURES for line in self.stores.log_lines("ProcessorLogGroup", text, self.since)]
 
-    def _with_probe(self, prediction: Prediction) -> Prediction:
+    def _with_probe(self, prediction: TrialPrediction) -> TrialPrediction:
         """Ingest and replay a probe event, and foresee what becomes of it."""
         probe = Probe()
         said = repeated(lambda: exchange(self.environment, self.stores.outputs["IngestUrl"], probe.body(1)))
@@ -244,10 +244,10 @@ class Canary:
         return joined(prediction, {sent.replay_id: chosen}, self.stores)
 
 
-def joined(prediction: Prediction, more: dict[str, Selection], stores: Stores) -> Prediction:
+def joined(prediction: TrialPrediction, more: dict[str, EntityWindow], stores: StoreReader) -> TrialPrediction:
     """Return a prediction to which other replays are added."""
     raws = read_raws(stores, [row for selection in more.values() for row in selection.rows])
-    return Prediction(
+    return TrialPrediction(
         replays={**prediction.replays, **more},
         raws=type(raws)({**prediction.raws.events, **raws.events}, {**prediction.raws.problems, **raws.problems}),
         waiting=prediction.waiting + sum(len(selection.rows) for selection in more.values()),
@@ -256,7 +256,7 @@ def joined(prediction: Prediction, more: dict[str, Selection], stores: Stores) -
     )
 
 
-def _wrong(prediction: Prediction, found: dict[Group, Row | None]) -> Iterator[str]:
+def _wrong(prediction: TrialPrediction, found: dict[Group, Row | None]) -> Iterator[str]:
     """Versions that say something else than predicted; one that counts too little yet is not wrong."""
     for group, (state, count) in prediction.aggregates.items():
         row = found.get(group)
@@ -300,7 +300,7 @@ def _messages(count: int) -> str:
     return f"{count:,} message" if count == 1 else f"{count:,} messages"
 
 
-def foresee(environment: Environment, on_progress: Say | None = None) -> Prediction:
+def foresee(environment: Environment, on_progress: Say | None = None) -> TrialPrediction:
     """Return what the processor must write for the last replays of a rollout, from the raw objects."""
     from pik.rollout.checks.processor import ProcessorChecks
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from pik import config, project
 from pik.aws import event_source_mapping
-from pik.aws.guard import NAMED, Difference, Place, hint, look
+from pik.aws.guard import NAMED, Mismatch, Place, hint, look
 from pik.environments import Environment, environment
 from pik.errors import AwsError, PikError
 from pik.results import Check, Verdict
 from pik.rollout.checks.verdicts import check
 from pik.rollout.deploy.preflight import preflight
 
-Look = Callable[[Environment], tuple[Place, tuple[Difference, ...]]]
+Look = Callable[[Environment], tuple[Place, tuple[Mismatch, ...]]]
 Preflight = Callable[[Environment, Place], Iterable[Check]]
 # What two environments must never share; functions and mappings follow from the stack.
 SHARED = (*sorted(NAMED), "IngestUrl", "ReplayUrl")
@@ -107,7 +107,7 @@ def _out_of_reach(error: PikError) -> Check:
     )
 
 
-def _environment(found: Environment, place: Place, differences: Sequence[Difference]) -> Iterator[Check]:
+def _environment(found: Environment, place: Place, differences: Sequence[Mismatch]) -> Iterator[Check]:
     known = bool(found.config.account)
     where = f"account {place.account}, {found.region}, {found.config.protection}"
     yield check(

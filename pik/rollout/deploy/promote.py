@@ -23,7 +23,7 @@ from pik.errors import AwsError, CheckFailed, PikError, Refused
 from pik.events import parse_time
 from pik.ledger import Entry, Kind, Ledger
 from pik.phases import Phase
-from pik.rollout.deploy.canary import Canary, Limits, Outcome, foresee
+from pik.rollout.deploy.canary import Canary, CanaryOutcome, Limits, foresee
 from pik.rollout.deploy.converge import converge
 from pik.rollout.deploy.deploy import as_seen
 from pik.rollout.deploy.rollback import rollback
@@ -55,7 +55,7 @@ class Promotion:
     seconds: float
     plan_digest: str = ""
     gate: Gate | None = field(default=None, repr=False)
-    canary: Outcome | None = None
+    canary: CanaryOutcome | None = None
     recorded: tuple[str, ...] = ()
 
     @property
@@ -242,7 +242,7 @@ class _Move:
                 self._record(sentence, state="failed", changed=changed)
             raise
 
-    def _done(self, outcome: Outcome | None, previous: Phase) -> Promotion:
+    def _done(self, outcome: CanaryOutcome | None, previous: Phase) -> Promotion:
         with undisturbed():
             self._record(f"phase {previous.label} -> {self.target.label}", state="done")
         result = Promotion(
@@ -293,13 +293,13 @@ class _Move:
         self.recorded.append(str(entry))
         self.say(str(entry))
 
-    def _at_once(self) -> Outcome | None:
+    def _at_once(self) -> CanaryOutcome | None:
         self._begin()
         self.say(f"CloudFormation takes {self.environment.stack} to phase {self.target.label}")
         converge(self.environment, self.found, self.target.parameters, self.say)
         return None
 
-    def _with_canary(self) -> Outcome:
+    def _with_canary(self) -> CanaryOutcome:
         """Switch the processor on for two at once, watch it, then let it go on; or take it back."""
         canary = Canary(self.environment, foresee(self.environment, self.say), self.limits)
         self._begin()
@@ -322,7 +322,7 @@ class _Move:
         canary.expected += sum(canary.before.values())
         canary.before = {}
 
-    def _watch(self, canary: Canary, now: Stack) -> Outcome:
+    def _watch(self, canary: Canary, now: Stack) -> CanaryOutcome:
         try:
             outcome = canary.watch(self.say)
         except BaseException:
@@ -358,7 +358,7 @@ class _Move:
             self.say(f"the rollback did not get there: {error.message}; {error.next_step}")
             return f"{error.message}; {error.next_step}"
 
-    def _failed(self, outcome: Outcome, came: str) -> CheckFailed:
+    def _failed(self, outcome: CanaryOutcome, came: str) -> CheckFailed:
         env, back = self.environment.name, str(self.before.get("phase") or phases.REPLAY.name)
         return CheckFailed(
             f"the canary failed: {outcome.sentence}",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pik import clock, phases
-from pik.aws.reading import Stores, eventually
+from pik.aws.reading import StoreReader, eventually
 from pik.aws.stack import Say
 from pik.environments import Environment
 from pik.results import Check
@@ -42,7 +42,7 @@ class RollbackChecks:
             if self.rehearsal is None:
                 return
             selections, total = [], 0
-            for selection in busiest(Stores(self.environment), self.rehearsal.entities):
+            for selection in busiest(StoreReader(self.environment), self.rehearsal.entities):
                 selections.append(selection)
                 total += len(selection.rows)
                 if total >= self.rehearsal.messages:
@@ -57,7 +57,7 @@ class RollbackChecks:
 
     def questions(self, done: Rollback) -> dict[str, Callable[[], Check]]:
         """Return every question about a rollback by its name."""
-        stores = Stores(self.environment)
+        stores = StoreReader(self.environment)
         return {
             "nothing consumes the queue": lambda: self.stopped(done),
             "the queue's messages are kept": lambda: self.kept(done),
@@ -118,7 +118,7 @@ class RollbackChecks:
         if not wanted or (done.queue_after is not None and done.queue_after >= wanted):
             return done.queue_after
         patience = max(2.0, 120.0 * clock.lateness(self.environment))
-        return eventually(Stores(self.environment).waiting, lambda count: count >= wanted, patience, every=2.0)
+        return eventually(StoreReader(self.environment).waiting, lambda count: count >= wanted, patience, every=2.0)
 
     @staticmethod
     def _fewer(wanted: int, after: int | None) -> str:
@@ -141,7 +141,7 @@ class RollbackChecks:
             blocking=done.stores_intact is not None,
         )
 
-    def readable(self, stores: Stores) -> Check:
+    def readable(self, stores: StoreReader) -> Check:
         """An aggregate written before can still be read."""
         row = stores.any_version()
         found = stores.version(row["entity_id"], row["day"], row["replay_id"]) if row else None
@@ -158,7 +158,7 @@ class RollbackChecks:
             blocking=row is not None,
         )
 
-    def replay_api(self, stores: Stores) -> Check:
+    def replay_api(self, stores: StoreReader) -> Check:
         """In phase 2 the replay API answers a dry run, in phase 1 it is gone."""
         url, name = stores.outputs.get("ReplayUrl"), "the replay API is as the phase says"
         if phases.phase(self.to) is phases.INGEST or not url:

@@ -24,7 +24,7 @@ from pik.units import DAY, duration, size
 
 
 @dataclass(frozen=True)
-class Queue:
+class QueueStatus:
     """What a queue holds now. ``oldest_seconds`` and ``retention_seconds`` are None when AWS does not say."""
 
     waiting: int
@@ -62,8 +62,8 @@ class Status:
     aggregates: int | None = None
     raw_objects: int | None = None
     raw_bytes: int | None = None
-    queue: Queue | None = None
-    dead_letters: Queue | None = None
+    queue: QueueStatus | None = None
+    dead_letters: QueueStatus | None = None
     mapping: str | None = None
     evidence: str | None = None
     verified: bool | None = None
@@ -192,7 +192,11 @@ def _deployed(environment: Environment, found: Stack, left: Unfinished | None) -
 
 
 def _next(
-    environment: Environment, found: Stack, dead: int, mappings: list[mapping.Mapping], left: Unfinished | None
+    environment: Environment,
+    found: Stack,
+    dead: int,
+    mappings: list[mapping.EventSourceMapping],
+    left: Unfinished | None,
 ) -> list[str]:
     env = environment.name
     if found.in_progress:
@@ -253,7 +257,7 @@ def _storage(environment: Environment, bucket: str, metric: str, kind: str) -> i
     return int(points[-1]) if points else None
 
 
-def queue(environment: Environment, url: str) -> Queue:
+def queue(environment: Environment, url: str) -> QueueStatus:
     """Return what a queue holds now."""
     counts = queue_counts(environment, url)
     attributes = environment.client("sqs").get_queue_attributes(
@@ -263,7 +267,7 @@ def queue(environment: Environment, url: str) -> Queue:
     waiting = counts["ApproximateNumberOfMessages"] + counts["ApproximateNumberOfMessagesDelayed"]
     name = [{"Name": "QueueName", "Value": url.rpartition("/")[2]}]
     ages = _metric(environment, "AWS/SQS", "ApproximateAgeOfOldestMessage", name, window=900, period=60)
-    return Queue(
+    return QueueStatus(
         waiting=waiting,
         in_flight=counts["ApproximateNumberOfMessagesNotVisible"],
         oldest_seconds=ages[-1] if ages and waiting else None,

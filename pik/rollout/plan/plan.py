@@ -17,7 +17,7 @@ from pik.aws import event_source_mapping, stack
 from pik.aws.evaluation import Evaluator, pseudo
 from pik.aws.guard import Place, guard
 from pik.aws.inventory import messages
-from pik.aws.reading import Stores
+from pik.aws.reading import StoreReader
 from pik.aws.stack import Say, Stack, aws_errors, silent
 from pik.aws.template import parse
 from pik.environments import Environment
@@ -149,4 +149,4 @@ def _predicted(environment: Environment, place: Place, say: Say) -> Prediction |
     found = place.stack
     if found is None or "QueueUrl" not in found.outputs:
         return None
-    return predict(Stores(environment, found.outputs), say)
+    return predict(StoreReader(environment, found.outputs), say)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pik.aws import queue_peek
 from pik.aws.inventory import messages
-from pik.aws.reading import PARALLEL, Row, Stores
+from pik.aws.reading import PARALLEL, Row, StoreReader
 from pik.aws.stack import Say, aws_errors
 from pik.pipeline import queue
 from pik.replays.outstanding import outstanding
@@ -107,7 +107,7 @@ def frame(versions: Iterable[Version], **attrs: Any) -> pd.DataFrame:
     return frames.frame(schema, map(vars, versions), **attrs)
 
 
-def predict(stores: Stores, say: Say, *, most: int = MOST) -> Prediction:
+def predict(stores: StoreReader, say: Say, *, most: int = MOST) -> Prediction:
     """Return what the processor will write for the messages that wait. Reads tables and raw objects; receives nothing.
 
     Args:
@@ -134,7 +134,7 @@ def predict(stores: Stores, say: Say, *, most: int = MOST) -> Prediction:
         )
 
 
-def _faulty(stores: Stores, rows: Iterable[Row]) -> list[bool]:
+def _faulty(stores: StoreReader, rows: Iterable[Row]) -> list[bool]:
     """Of each message, whether the processor would set it aside."""
     bucket = stores.outputs["RawBucket"]
 
@@ -146,7 +146,7 @@ def _faulty(stores: Stores, rows: Iterable[Row]) -> list[bool]:
         return list(pool.map(look, rows))
 
 
-def _versions(stores: Stores, rows: list[Row]) -> tuple[Version, ...]:
+def _versions(stores: StoreReader, rows: list[Row]) -> tuple[Version, ...]:
     groups: defaultdict[_Group, set[Any]] = defaultdict(set)
     for row in rows:  # an event counts once, however many of its messages wait
         groups[str(row["entity_id"]), str(row["event_time"])[:10], str(row["replay_id"])].add(row["event_id"])

@@ -30,7 +30,7 @@ from pik.replays import reading as replay_table
 from pik.replays.records import Replay
 from pik.workbench.consistency.explanation import Explanation, Line
 from pik.workbench.consistency.log_windows import Window, backwards, naming, without_repeats
-from pik.workbench.consistency.snapshot import Kept, Row, read
+from pik.workbench.consistency.snapshot import Row, StoredObject, read
 from pik.workbench.log_lines import FUNCTIONS, fields
 from pik.workbench.times import moment
 
@@ -49,9 +49,9 @@ class _Found:
 
     dedupe: Row | None = None
     rows: list[Row] = field(default_factory=list)
-    raw: Kept | None = None
+    raw: StoredObject | None = None
     raw_key: str = ""
-    conflicts: dict[str, Kept | None] = field(default_factory=dict)
+    conflicts: dict[str, StoredObject | None] = field(default_factory=dict)
     replays: dict[str, Replay] = field(default_factory=dict)
     aggregates: list[Row] = field(default_factory=list)
     all_replays: bool = True
@@ -177,9 +177,9 @@ def _query(aws: Connection, table: str, pk: str, prefix: str) -> list[Row]:
 
 
 def _tell(aws: Connection, event_id: str, found: _Found) -> Explanation:
-    from pik.workbench.consistency.timeline import tell
+    from pik.workbench.consistency.timeline import describe
 
-    return tell(aws, event_id, found)
+    return describe(aws, event_id, found)
 
 
 def _rejected(aws: Connection, identifier: str) -> Explanation:

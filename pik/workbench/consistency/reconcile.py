@@ -46,7 +46,7 @@ from pik.frames import frame
 from pik.pipeline.rows import short_caller
 from pik.replays.records import Replay
 from pik.workbench import replays
-from pik.workbench.consistency.snapshot import Kept, Progress, Row, Snapshot, again, take
+from pik.workbench.consistency.snapshot import Progress, Row, Snapshot, StoredObject, again, take
 from pik.workbench.times import moment
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def disagreements(seen: Snapshot) -> Iterator[Row]:
     yield from _later(seen, explained)
 
 
-def _of_object(kept: Kept, seen: Snapshot, row: Row | None, dedupe: Row | None) -> Iterator[Row]:
+def _of_object(kept: StoredObject, seen: Snapshot, row: Row | None, dedupe: Row | None) -> Iterator[Row]:
     about = {"event_id": kept.event_id, "entity_id": (row or {}).get("entity_id")}
     if kept.problem:
         yield _told("hash_mismatch", about, kept.key, kept.problem)

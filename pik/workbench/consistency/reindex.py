@@ -25,7 +25,7 @@ from pik.pipeline.aws import cancellation_codes, error_code, to_item
 from pik.pipeline.rows import arrival_row, compact
 from pik.rollout.plan import records
 from pik.text import printable
-from pik.workbench.consistency.snapshot import PARALLEL, Kept, Progress, Row, Snapshot, take
+from pik.workbench.consistency.snapshot import PARALLEL, Progress, Row, Snapshot, StoredObject, take
 from pik.workbench.times import moment
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _absent(seen: Snapshot, skipped: dict[str, str]) -> Iterator[_Absent]:
             yield _Absent(kept.key, kept.event_id, {"EventsTable": conflict})
 
 
-def _conflict(kept: Kept, first: Row | None, retention_days: int) -> Row | None:
+def _conflict(kept: StoredObject, first: Row | None, retention_days: int) -> Row | None:
     if first is None or kept.problem or kept.event is None or kept.arrival is None:
         return None
     return arrival_row(kept.event, kept.arrival, retention_days, CONFLICT, kept.key, first)

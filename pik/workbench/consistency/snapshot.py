@@ -39,7 +39,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredObject:
     """One object of the raw bucket, read: what it says it is, or what is wrong with it."""
 
     key: str
@@ -82,8 +82,8 @@ class Snapshot:
     """The three stores, for events of [start, end), without what is past its retention."""
 
     retention_days: int
-    raw: dict[str, Kept] = field(repr=False)  # by key
-    conflicts: dict[str, Kept] = field(repr=False)  # by key
+    raw: dict[str, StoredObject] = field(repr=False)  # by key
+    conflicts: dict[str, StoredObject] = field(repr=False)  # by key
     rows: list[Row] = field(repr=False)
     dedupe: dict[str, Row] = field(repr=False)  # by event id
     # Of events with an object in the window and their first arrival outside of it: what the dedupe row says of that.
@@ -98,7 +98,7 @@ class Snapshot:
         """
         firsts = {row["event_id"]: row["s3_key"] for row in self.rows if row["status"] == events.ACCEPTED}
         firsts |= {event_id: row["s3_key"] for event_id, row in (self.elsewhere | self.dedupe).items()}
-        found, unnamed = dict[str, str](), dict[str, list[Kept]]()
+        found, unnamed = dict[str, str](), dict[str, list[StoredObject]]()
         for kept in self.raw.values():
             first = firsts.get(kept.event_id)
             if first is None:
@@ -109,7 +109,7 @@ class Snapshot:
             found |= self._beside(rivals)
         return found
 
-    def _beside(self, rivals: list[Kept]) -> dict[str, str]:
+    def _beside(self, rivals: list[StoredObject]) -> dict[str, str]:
         """The strays among the objects of one event that no row names: those kept as a conflict, and all but one."""
         found = {
             kept.key: f"it was answered with a conflict: {kept.twin}" for kept in rivals if kept.twin in self.conflicts
@@ -243,12 +243,12 @@ def scan(aws: Connection, table: str, condition: str, values: dict[str, Any]) ->
         return [row for rows in pool.map(segment, range(_SEGMENTS)) for row in rows]
 
 
-def read(aws: Connection, key: str) -> Kept | None:
+def read(aws: Connection, key: str) -> StoredObject | None:
     """Return one object, its hash checked, or None when there is none."""
     return kept(key, aws.objects.get(key))
 
 
-def kept(key: str, found: Object | None) -> Kept | None:
+def kept(key: str, found: Object | None) -> StoredObject | None:
     """Check an object that was read against what its key and its metadata say of it."""
     if found is None:
         return None
@@ -257,9 +257,9 @@ def kept(key: str, found: Object | None) -> Kept | None:
         arrival = Arrival.from_object(found.metadata, found.content_type, found.body)
         events.parse_time(arrival.ingest_time)
     except (KeyError, ValueError, AttributeError) as error:
-        return Kept(key, digest, None, None, f"its record of the arrival is not there: {error}")
+        return StoredObject(key, digest, None, None, f"its record of the arrival is not there: {error}")
     if digest != arrival.body_sha256:
-        return Kept(
+        return StoredObject(
             key,
             digest,
             None,
@@ -269,13 +269,13 @@ def kept(key: str, found: Object | None) -> Kept | None:
     try:
         event = stored.event(found.body, arrival.event_headers)
     except Rejected as error:
-        return Kept(key, digest, None, arrival, f"it is not an event: {error}")
+        return StoredObject(key, digest, None, arrival, f"it is not an event: {error}")
     if event.event_id != key_id(key):
-        return Kept(key, digest, event, arrival, f"it is the event {event.event_id}, not the one of its key")
-    return Kept(key, digest, event, arrival)
+        return StoredObject(key, digest, event, arrival, f"it is the event {event.event_id}, not the one of its key")
+    return StoredObject(key, digest, event, arrival)
 
 
-def _counts(kept: Kept, retention: int, epoch: int, began: str) -> bool:
+def _counts(kept: StoredObject, retention: int, epoch: int, began: str) -> bool:
     """Whether an object is neither past its retention nor newer than the rows that were read."""
     if kept.arrival is None:
         return True
@@ -283,7 +283,7 @@ def _counts(kept: Kept, retention: int, epoch: int, began: str) -> bool:
     return expires_at(ingested, retention) > epoch and ingested < began
 
 
-def _objects(aws: Connection, prefix: str, start: str, end: str, tell: Progress) -> Iterator[Kept]:
+def _objects(aws: Connection, prefix: str, start: str, end: str, tell: Progress) -> Iterator[StoredObject]:
     """Every object of the window: its time is that of the event, or, when it has none, the hour of its key."""
     keys = list(_keys(aws, prefix, start, end))
     for number, found in enumerate(aws.objects.many(keys, kept), 1):

@@ -21,7 +21,7 @@ _NEVER = (
 )
 
 
-def tell(aws: Connection, event_id: str, found: _Found) -> Explanation:
+def describe(aws: Connection, event_id: str, found: _Found) -> Explanation:
     """Return the story of the event."""
     if not (found.dedupe or found.rows or found.raw or found.logs):
         return Explanation(event_id, f"event {event_id}: never seen in {aws.environment.name}", False, notes=(_NEVER,))
