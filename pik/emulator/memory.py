@@ -38,9 +38,9 @@ class MemoryUse:
     def warning(self) -> str:
         """What to do when there is little left; an empty text otherwise.
 
-        >>> Memory(used=400_000_000, left=8_000_000_000).warning
+        >>> MemoryUse(used=400_000_000, left=8_000_000_000).warning
         ''
-        >>> Memory(used=400_000_000, left=250_000_000, own=200_000_000).warning[:34]
+        >>> MemoryUse(used=400_000_000, left=250_000_000, own=200_000_000).warning[:34]
         'memory is short: about 0 more even'
         """
         if self.events >= FEW_EVENTS:

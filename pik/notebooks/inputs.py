@@ -56,7 +56,7 @@ class Inputs:
     """The values a notebook works with; shown as widgets with an echo, or as the echo alone.
 
     Example:
-        >>> inputs = Inputs("late data", {"env": "local", "source": "UA"}, memory=Memory())
+        >>> inputs = Inputs("late data", {"env": "local", "source": "UA"}, memory=ChosenInputs())
         >>> inputs.source
         'UA'
     """

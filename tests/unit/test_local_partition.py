@@ -91,7 +91,13 @@ def test_the_emulator_imports_what_is_rewritten_and_leaves_no_bytecode() -> None
     )
     said = {}
     for region in (CN, REGION, GOV):
-        arguments = [str(project.EMULATOR_PYTHON), "-c", script, str(Path(project.__file__).parent / "emulator"), region]
+        arguments = [
+            str(project.EMULATOR_PYTHON),
+            "-c",
+            script,
+            str(Path(project.__file__).parent / "emulator"),
+            region,
+        ]
         said[region] = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.split(":")[1]
     assert said == {CN: "aws-cn", REGION: "aws", GOV: "aws-us-gov"}
 

@@ -43,7 +43,7 @@ def test_messages_sent_are_looked_for_when_the_counts_are_old(
     monkeypatch.setattr("pik.clock.lateness", lambda _: 1.0)
     monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr("time.monotonic", lambda: float(next(ticks)))
-    monkeypatch.setattr(rollback_checks, "Stores", Late)
+    monkeypatch.setattr(rollback_checks, "StoreReader", Late)
     monkeypatch.setattr(rollback_checks, "busiest", lambda *_: [SimpleNamespace(rows=range(5))])
     monkeypatch.setattr(rollback_checks, "replay_all", lambda *_, **__: [SimpleNamespace(sent=5)])
     monkeypatch.setattr(rollback_checks, "rollback", rolls_back)

@@ -96,7 +96,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Prepare:
         object.__setattr__(env, "client", aws.client)
 
         def find(_: Any, __: Any) -> list[Any]:
-            return [module.event_source_mapping.Mapping("u", aws.mapping, "f")] if aws.mapping else []
+            return [module.event_source_mapping.EventSourceMapping("u", aws.mapping, "f")] if aws.mapping else []
 
         def switch(_: Any, __: Any, *, on: bool) -> float:
             assert not on

@@ -45,7 +45,7 @@ _WORDS = ("compress", "without", "only", "fail-resource", "region", "skew")
 def only(*habits: str) -> frozenset[str]:
     """Return what is left out when these habits are the only ones. Raise ValueError for what is none.
 
-    >>> Settings(0, without=only("partition")).text
+    >>> RealismSettings(0, without=only("partition")).text
     '0 only=partition'
     """
     _check(habits)
@@ -70,11 +70,11 @@ class RealismSettings:
         region: where it is. The partition follows from it: ``cn-north-1`` is in ``aws-cn``.
         asked_skew: seconds that AWS's clock is ahead of this machine's (negative: behind) instead of the seed's number.
 
-    >>> Settings.parse("7 compress=10 without=lost-answers,clock-skew").without == {"lost-answers", "clock-skew"}
+    >>> RealismSettings.parse("7 compress=10 without=lost-answers,clock-skew").without == {"lost-answers", "clock-skew"}
     True
-    >>> Settings.parse("0 only=clock-skew skew=-60").skew
+    >>> RealismSettings.parse("0 only=clock-skew skew=-60").skew
     -60.0
-    >>> Settings.parse("7").text
+    >>> RealismSettings.parse("7").text
     '7'
     """
 
@@ -139,7 +139,7 @@ class RealismSettings:
     def lateness(self) -> float:
         """How late counts, logs and metrics are, in terms of AWS: 1 as there, 0 not at all.
 
-        >>> Settings(7, compress=10).lateness, Settings(7, without=only("clock-skew")).lateness
+        >>> RealismSettings(7, compress=10).lateness, RealismSettings(7, without=only("clock-skew")).lateness
         (0.1, 0.0)
         """
         return 0.0 if self.without >= _LATE else 1 / self.compress
@@ -148,7 +148,7 @@ class RealismSettings:
     def skew(self) -> float:
         """How many seconds the clock of AWS is ahead of this machine's, or behind it: by seed 20 to 60.
 
-        >>> Settings(1, without=frozenset({"clock-skew"})).skew
+        >>> RealismSettings(1, without=frozenset({"clock-skew"})).skew
         0.0
         """
         if not self.has("clock-skew"):
