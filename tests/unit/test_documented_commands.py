@@ -26,11 +26,9 @@ TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), r
 
 
 def code(page: Path) -> list[str]:
-    """What a page shows as code: lines of sh blocks, and words between backquotes."""
-    text = page.read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    return [*(line for block in blocks for line in block.splitlines()), *inline]
+    """What a page shows as code between backquotes, and in blocks that are set in."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [*re.findall(r"`([^`\n]+)`", text), *re.findall(r"^ {4}(.*)$", text, re.MULTILINE)]
 
 
 def said(page: Path, first: str) -> list[list[str]]:
