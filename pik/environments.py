@@ -302,7 +302,7 @@ def _own_session(name: str, region: str, profile: str) -> boto3.Session:
         raise errors.AwsError(
             f"{name}: the profile asks for the code of an MFA device, and nobody is there to give it",
             reason="this process has no terminal",
-            next_step="any pik command in a terminal asks once, and the others use what it got until that expires",
+            next_step="any command of the kit in a terminal asks once; the others use what it got until that expires",
         ) from None
     except (BotoCoreError, ClientError) as error:
         raise errors.AwsError(f"{name}: no AWS credentials to be had", reason=str(error), next_step=_SIGN_IN) from None

@@ -14,7 +14,7 @@ Anything else that escapes is a bug of ours: exit code 1, and the only case in w
 
 from __future__ import annotations
 
-from pik.text import printable
+from pik.text import advice, printable
 
 
 class PikError(Exception):
@@ -23,7 +23,7 @@ class PikError(Exception):
     Args:
         message: the sentence; also the error's text.
         reason: why; empty when the sentence says it.
-        next_step: what to do now, most often a command.
+        next_step: what to do now, most often a command. A command has a line of its own, words about it another.
 
     >>> str(UsageError("no such runbook: rolout", next_step="pik run --list"))
     'no such runbook: rolout'
@@ -41,7 +41,7 @@ class PikError(Exception):
         """Let IPython show the sentence, the reason and the next step instead of a traceback."""
         lines = [f"{type(self).__name__}: {self.message}"]
         lines += [f"  because  {self.reason}"] if self.reason else []
-        lines += [f"  do this  {self.next_step}"] if self.next_step else []
+        lines += [advice("  do this  ", self.next_step)] if self.next_step else []
         return [printable(line, "\n") for line in lines]
 
     def as_dict(self) -> dict[str, str | int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pik.text import printable
+from pik.text import is_command, printable
 
 RESULT_MEDIA_TYPE = "application/vnd.pik.step+json"
 _SHA256 = "^[0-9a-f]{64}$"
@@ -47,7 +47,8 @@ class Check(BaseModel):
     """One line of a checklist.
 
     ``blocking`` checks stop the runbook unless they passed; advisory ones are only shown.
-    ``remedy`` says what to do about a verdict other than passed, ``investigate`` is the command that looks into it.
+    ``remedy`` says what to do about a verdict other than passed, a command on a line of its own; ``investigate`` is the
+    command that looks into it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -190,12 +191,21 @@ def _findings(result: StepResult) -> str:
         if len(result.checks) == 1 and check.sentence.rstrip(".") == result.headline:
             line = ""  # the headline says it
         if check.remedy and check.stops and check.remedy != before:
-            line += f'<span class="pik-next">do this: {escape(check.remedy)}</span>'
+            line += f'<span class="pik-next">do this: {_advice(check.remedy)}</span>'
             before = check.remedy
         if check.investigate:
             line += f'<span class="pik-next">look: <code>{escape(check.investigate)}</code></span>'
         lines += [f"<li>{line}</li>"] if line else []
     return f'<ul class="pik-findings">{"".join(lines)}</ul>' if lines else ""
+
+
+def _advice(remedy: str) -> str:
+    """What to do: one line beside the label; of several each below it, a command as one that can be copied."""
+    lines = remedy.split("\n")
+    if len(lines) == 1:
+        return escape(remedy)
+    shown = (f"<code>{escape(line)}</code>" if is_command(line) else escape(line) for line in lines)
+    return "".join(f"<br>{line}" for line in shown)
 
 
 def _changed(result: StepResult) -> str:

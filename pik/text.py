@@ -35,3 +35,22 @@ def named(value: object) -> str:
     """
     text = str(value)
     return text if text.strip() else "(empty)"
+
+
+def is_command(line: str) -> bool:
+    """Whether a line of advice is a command: such a line has nothing else on it, so that it can be copied as it stands.
+
+    >>> is_command("pik status --env dev"), is_command("then promote again")
+    (True, False)
+    """
+    return line.startswith(("pik ", "make ", "aws ", "export "))
+
+
+def advice(label: str, text: str) -> str:
+    """Return advice behind its label, for a terminal: each command and each sentence about it on a line of its own.
+
+    >>> print(advice("do this  ", "pik status\\nthen the same again"))
+    do this  pik status
+             then the same again
+    """
+    return label + text.replace("\n", "\n" + " " * len(label))

@@ -65,13 +65,19 @@ def answer(*arguments: str) -> str:
         os.chdir(before)
     if isinstance(ran.exception, PikError):
         error = ran.exception
-        return f"refused as a whole: {error.message.partition(': ')[2]}; do this: {error.next_step}"
+        return f"refused as a whole: {error.message.partition(': ')[2]}; do this: {_one_line(error.next_step)}"
     found = json.loads(ran.stdout.splitlines()[-1])
     said = f"{found['events']:,} {'event' if found['events'] == 1 else 'events'}"
     if not found["rejected"]:
         return said
     first = found["problems"][0]
-    return f"{said}, {found['rejected']:,} refused: {first['place']}: {first['error']}; do this: {first['do_this']}"
+    why = f"{first['place']}: {first['error']}; do this: {_one_line(first['do_this'])}"
+    return f"{said}, {found['rejected']:,} refused: {why}"
+
+
+def _one_line(advice: str) -> str:
+    """Advice of several lines, in a cell of a table."""
+    return advice.replace("\n", "<br>")
 
 
 def row(name: str, about: str, mapping: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pik.rollout.checks.catalog import STEPS, Spec, of_step
+from pik.text import is_command
 from tests.unit.planted_defects import DEFECTS, WITHOUT
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "checks.md"
@@ -38,8 +39,13 @@ def rows(spec: Spec) -> str:
     kind = "blocking" if spec.blocking else "advisory"
     wait = f"{spec.patience:.0f} s" if spec.patience else ""
     look = f"`{spec.investigate}`" if spec.investigate else ""
-    cells = (spec.name, spec.question, kind, wait, spec.remedy.format(env="E"), look)
+    cells = (spec.name, spec.question, kind, wait, _advice(spec.remedy.format(env="E")), look)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _advice(remedy: str) -> str:
+    """What to do, a line each, a command as one."""
+    return "<br>".join(f"`{line}`" if is_command(line) else line for line in remedy.split("\n"))
 
 
 def render() -> str:

@@ -146,5 +146,5 @@ def hint(environment: Environment, differences: Sequence[Mismatch]) -> str:
     """Return what to do about differences."""
     name = environment.name
     if any("account" in one.what for one in differences):
-        return f"sign in to the account of {name} (profile in pik.toml, or AWS_PROFILE); then pik doctor"
-    return f"pik doctor says what belongs where; the stack of {name} is {environment.stack} in {environment.region}"
+        return f"sign in to the account of {name} (profile in pik.toml, or AWS_PROFILE), then:\npik doctor"
+    return f"pik doctor\nsays what belongs where; the stack of {name} is {environment.stack} in {environment.region}"

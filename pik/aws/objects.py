@@ -131,7 +131,7 @@ class Objects:
         return AwsError(
             f"{self.environment.name}: could not {doing}",
             reason=str(error).split(", source:")[0],
-            next_step=f"check your permissions (ViewerPolicy) with pik status --env {self.environment.name}",
+            next_step=f"check your permissions (ViewerPolicy):\npik status --env {self.environment.name}",
         )
 
 

@@ -84,7 +84,7 @@ def patiently(
                 raise AwsError(
                     f"{environment.name}: AWS has not answered for {silence:.0f} s",
                     reason=getattr(error, "reason", "") or str(error),
-                    next_step=f"what CloudFormation has begun goes on by itself: pik status --env {environment.name}",
+                    next_step=f"pik status --env {environment.name}\nwhat CloudFormation has begun goes on by itself",
                 ) from error
             if not said:
                 say(f"AWS does not answer now, looking again: {getattr(error, 'reason', '') or error}")

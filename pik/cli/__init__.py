@@ -31,7 +31,7 @@ from pik.cli import (
     simulate,
 )
 from pik.errors import AwsError, PikError, Refused, UsageError
-from pik.text import printable
+from pik.text import advice, printable
 
 app = typer.Typer(
     name="pik",
@@ -147,5 +147,4 @@ def _show(error: PikError) -> None:
     console.print(f"{label}: {printable(error.message)}", style="bold red", soft_wrap=True)
     for label, text in (("because", error.reason), ("do this", error.next_step)):
         if text:
-            lines = text.replace("\n", "\n           ")
-            console.print(f"  {label}  {lines}", soft_wrap=True)
+            console.print(advice(f"  {label}  ", text), soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pik.cli.output import JsonOption, emit
-from pik.text import named
+from pik.text import advice, named
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +41,7 @@ def checks(
         wait = f", waits up to {spec.patience:.0f} s" if spec.patience else ""
         lines.append(f"{spec.name}  ({', '.join(spec.steps)}; {kind}{wait})")
         lines.append(f"    asks     {spec.question}")
-        lines.append(f"    do this  {spec.remedy.format(env=env)}")
+        lines.append(advice("    do this  ", spec.remedy.format(env=env)))
         if spec.investigate:
             lines.append(f"    look     {spec.command(env)}")
     emit({"checks": [asdict(spec) for spec in found]}, as_json=as_json, text="\n".join(lines))

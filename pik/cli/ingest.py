@@ -16,7 +16,7 @@ import typer
 from pik.cli.mapping import DelimiterOption, EncodingOption, FormatOption, open_source, tried
 from pik.cli.output import EnvOption, JsonOption, console, emit
 from pik.errors import UsageError
-from pik.text import printable
+from pik.text import advice, printable
 
 if TYPE_CHECKING:
     from pik.mappings.apply import Applied
@@ -160,7 +160,7 @@ def summary_text(summary: Summary, env: str, what: Sequence[str] = ("FILE",)) ->
         lines.append(f"  {speed}   {latency}{retried}")
     for problem in summary.problems[:5]:
         lines.append(f"  {problem.place}: {_problem_text(problem)}")
-        lines += [f"    do this  {problem.do_this}"] if problem.do_this else []
+        lines += advice("    do this  ", problem.do_this).split("\n") if problem.do_this else []
     unshown = summary.conflict + summary.rejected + summary.failed - min(5, len(summary.problems))
     if unshown > 0:
         lines.append(f"  … and {unshown:,} more (--json shows the first 20, and all codes)")
@@ -199,11 +199,13 @@ def _next_steps(summary: Summary, env: str, what: Sequence[str]) -> Iterator[str
     if len(shapes) == 1:
         files = " ".join(map(shlex.quote, what))
         command = f"pik ingest {files} --env {env} --mapping {shapes.pop()}"
-        yield f"  do this       {command} (look first: --dry-run --sample 3)"
+        yield f"  do this       {command}"
+        yield "                look first: the same with --dry-run --sample 3"
     elif summary.too_many_rejected:
         yield "  do this       is it the right file? --dry-run looks at it; --stop-after 0 sends it all the same"
     elif summary.stopped:
-        yield f"  do this       pik status --env {env} (is the API there, may you call it?), then the same again"
+        yield f"  do this       pik status --env {env}"
+        yield "                is the API there, may you call it? Then the same again"
     elif summary.interrupted:
         yield "  do this       the same command with --resume; without it, what is stored answers DUPLICATE"
     elif summary.failed_file:

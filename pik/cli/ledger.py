@@ -186,7 +186,7 @@ def _entry(book: Ledger, number: str) -> Entry:
     if not number.isdecimal() or len(number) > _MOST_DIGITS:
         empty = "; the ledger is empty" if not book.entries else ""
         raise UsageError(
-            f"no such entry: {number}{empty}", next_step=f"pik ledger list --env {book.environment}, then its number"
+            f"no such entry: {number}{empty}", next_step=f"pik ledger list --env {book.environment}\nthen its number"
         )
     return book.entry(int(number))
 

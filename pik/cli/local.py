@@ -76,7 +76,7 @@ def up(
     if state is None and (hint := demo_hint("local up")):
         text += f"\n{hint}"
     if Path(info.state_dir) != state_dir():
-        text += f"\n  to use   export {STATE_VARIABLE}={shlex.quote(info.state_dir)}   (before any other pik command)"
+        text += f"\n  before any other pik command\n    export {STATE_VARIABLE}={shlex.quote(info.state_dir)}"
     emit(asdict(info), as_json=as_json, text=text)
 
 
@@ -120,7 +120,11 @@ def reset(
         if not typer.confirm("Delete it?", err=True):
             raise errors.Refused("not confirmed, nothing was deleted")
     size = reset(state)
-    emit({"deleted_bytes": size}, as_json=as_json, text=f"✓ deleted {_bytes(size)}; pik local up starts empty")
+    emit(
+        {"deleted_bytes": size},
+        as_json=as_json,
+        text=f"✓ deleted {_bytes(size)}; the next start is empty:\npik local up",
+    )
 
 
 def demo_hint(command: str) -> str:

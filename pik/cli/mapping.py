@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pik.cli.output import EnvOption, JsonOption, console, emit
-from pik.text import printable
+from pik.text import advice, printable
 
 if TYPE_CHECKING:
     from pik.mappings.apply import Applied
@@ -207,7 +207,7 @@ def _told(data: dict[str, Any]) -> Iterator[str]:
 def _one(made: dict[str, Any]) -> Iterator[str]:
     if "code" in made:
         yield f"  ✗ {made['place']}: {made['code']}: {made['error']}"
-        yield f"    do this  {made['do_this']}"
+        yield from advice("    do this  ", made["do_this"]).split("\n")
         return
     assumed = " (no zone: UTC is assumed)" if made["assumed_utc"] else ""
     yield f"  ✓ {made['source']} · {made['event_type']} · {made['entity_id']} · {made['event_time']}{assumed}"

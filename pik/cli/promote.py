@@ -99,7 +99,7 @@ def confirmed(name: str, reason: str) -> str:
 def _text(done: Promotion) -> str:
     lines = [done.sentence]
     if done.changed:
-        lines.append(f"next  {done.next_step}    the evidence for what is on now")
+        lines.append(f"next  {done.next_step}\n        supplies the evidence for what is on now")
         lines.append(f"back  pik rollback --env {done.environment} --to {done.previous}")
     return "\n".join(lines)
 

@@ -166,7 +166,7 @@ def _take_back(env: str, to: str | None, deploy_: str, as_json: bool) -> None:
     if to:
         raise UsageError("--to and --deploy are two ways back", next_step="one after the other")
     if deploy_ != "last" and not deploy_.isdigit():
-        raise UsageError(f"no ledger entry: {deploy_}", next_step="--deploy last, or a number of pik ledger list")
+        raise UsageError(f"no ledger entry: {deploy_}", next_step="--deploy last, or a number of:\npik ledger list")
     where = environment(env)
     done = take_back(where, 0 if deploy_ == "last" else int(deploy_), on_progress=say)
     emit(asdict(done) | {"rehearsal": where.rehearsal}, as_json=as_json, text=labelled(where, done.sentence))

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from pik import config
 from pik.cli.output import EnvOption, JsonOption, console, emit
+from pik.text import advice
 
 if TYPE_CHECKING:
     from pik.errors import UsageError
@@ -231,7 +232,7 @@ def _summary(done: Run) -> Text:
             text.append(f"      {step.ledger or step.note}\n", "dim")
     text.append(f"report   {done.report}")
     if done.next_step:
-        text.append(f"\ndo this  {done.next_step}")
+        text.append("\n" + advice("do this  ", done.next_step))
     return text
 
 

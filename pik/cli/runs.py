@@ -42,7 +42,7 @@ def list_(
     folder = runs_dir or project.RUNS
     found = kept.runs(folder, env)
     shown = found[:most]
-    text = _table(shown) if shown else f"no runs in {folder} yet: pik run --list shows what can be run"
+    text = _table(shown) if shown else f"no runs in {folder} yet; what can be run:\npik run --list"
     emit({"runs": [_row(one) for one in shown], "all": len(found)}, as_json=as_json, text=text)
     if not as_json and len(found) > most:
         console.print(f"{len(found) - most} older ones: -n {len(found)}", style="dim")

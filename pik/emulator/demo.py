@@ -56,7 +56,8 @@ def begin(state: Path, *, owner: int) -> Begun:
             raise errors.Refused(
                 f"an embedded AWS runs in {state}",
                 reason="another demo is at work, or somebody has opened what the last one left",
-                next_step=f"wait for it; or pik local down --state {shlex.quote(str(state))}, then the demo again",
+                next_step="wait for it, or stop it and run the demo again:\n"
+                f"pik local down --state {shlex.quote(str(state))}",
             )
         if running:
             kill(running.nonce)  # what a crash left running

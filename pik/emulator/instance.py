@@ -119,7 +119,7 @@ def kill(nonce: str) -> None:
         wait_gone(nonce, 0.1)
     raise errors.AwsError(
         f"processes of the embedded AWS do not end: {', '.join(map(str, left))}",
-        next_step="see what they wait for (ps, dmesg), then pik local down",
+        next_step="see what they wait for (ps, dmesg), then\npik local down",
     )
 
 

@@ -46,7 +46,7 @@ class MemoryUse:
         if self.events >= FEW_EVENTS:
             return ""
         return (
-            f"memory is short: about {self.events:,} more events fit. Ingest less, end other programs, or start anew: "
+            f"memory is short: about {self.events:,} more events fit. Ingest less, end other programs, or start anew:\n"
             "pik local reset"
         )
 

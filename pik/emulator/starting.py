@@ -123,7 +123,8 @@ def _keep_partition(state: Path, region: str) -> None:
         raise errors.Refused(
             f"what the embedded AWS holds in {state} is of the partition {had}, and {region} is in {wanted}",
             reason="the partition is in every ARN that is stored",
-            next_step="name a region of that partition (pik local up --region), another --state, or pik local reset",
+            next_step="name a region of that partition (--region) or another --state, or delete what it holds:\n"
+            "pik local reset",
         )
     file.write_text(wanted)
 
@@ -191,7 +192,7 @@ def answers(instance: Instance) -> bool:
         time.sleep(0.02)
     raise errors.AwsError(
         f"the embedded AWS (process {instance.pid}) does not answer on {instance.endpoint}",
-        next_step="pik local down, then pik local up",
+        next_step="pik local down\npik local up",
     )
 
 

@@ -125,7 +125,7 @@ def _refuse_other_habits(running: Instance, asked: realism_mode.RealismSettings 
         raise errors.Refused(
             f"the embedded AWS runs already, {_habits(running.realism)}",
             reason=f"asked for: {_habits(asked.text)}",
-            next_step="pik local down, then up again",
+            next_step="pik local down\nthen up again, as asked for",
         )
 
 

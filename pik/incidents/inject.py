@@ -56,7 +56,7 @@ def simulate(
         raise Refused(
             f"{name} {seed} has happened in {where.name} already",
             reason=f"there are events of {incident.source}",
-            next_step=f"pik simulate {name} --env {where.name} --seed {seed + 1}, or another seed",
+            next_step=f"pik simulate {name} --env {where.name} --seed {seed + 1}\nor another seed",
         )
     (say or _silent)(f"sending {len(incident.arrivals):,} arrivals of {incident.source}")
     told = _send(where, incident)
@@ -127,7 +127,7 @@ def _deliver(where: Environment, bodies: Iterable[bytes]) -> None:
         raise AwsError(
             f"{lost} of {summary.total} arrivals were not taken",
             reason=", ".join(f"{status} {count}" for status, count in summary.by_status.items()),
-            next_step="pik status --env local, then another seed",
+            next_step="pik status --env local\nthen another seed",
         )
 
 

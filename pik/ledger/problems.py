@@ -137,7 +137,7 @@ def of_receipt(found: Iterable[Entry], receipt: str) -> tuple[LedgerProblem, ...
         raise UsageError(
             f"not a receipt: {receipt}",
             reason=f"a receipt is a number and at least {RECEIPT_DIGITS} digits of a hash; fewer could be forged",
-            next_step="as in --receipt 118:9f3c2a41d0b7e55c; pik ledger show 118 prints it in full",
+            next_step="as in --receipt 118:9f3c2a41d0b7e55c; this prints it in full:\npik ledger show 118",
         )
     number, digest = int(match[1]), match[2]
     entry = next((entry for entry in found if entry.number == number), None)

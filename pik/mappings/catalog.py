@@ -41,7 +41,7 @@ def find(name: str) -> Mapping:
     if name in mappings:
         return mappings[name]
     near = get_close_matches(name, mappings, n=1)
-    hint = f"did you mean {near[0]}?" if near else "pik mapping list shows those there are"
+    hint = f"did you mean {near[0]}?" if near else "see which there are:\npik mapping list"
     raise UsageError(f"no such mapping: {named(name)}", next_step=hint)
 
 
@@ -72,7 +72,7 @@ def _of_file(path: Path) -> dict[str, Mapping]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        hint = "a mapping's file is TOML; pik mapping show stripe prints one"
+        hint = "a mapping's file is TOML; one as an example:\npik mapping show stripe"
         raise UsageError(f"{path} cannot be read", reason=str(error), next_step=hint) from None
     found = document["mappings"] if set(document) == {"mappings"} else {path.stem: document}
     return _tables(found, path.name)

@@ -64,7 +64,7 @@ def nothing_yet(question: str, what: str, environment: str) -> Finding:
     return Finding(
         Verdict.INCONCLUSIVE,
         f"There is nothing yet: {what}.",
-        remedy=f"pik ingest {sample} --env {environment}, or choose another window; then run this again",
+        remedy=f"pik ingest {sample} --env {environment}\nor choose another window; then run this again",
         question=question,
     )
 

@@ -109,7 +109,7 @@ class RolloutStep:
             raise Refused(
                 f"{name} is at phase {found.phase.label}; this verifies phase {self.phase.label}",
                 reason="evidence is about the phase that an environment is in",
-                next_step=f"pik run verify-{found.phase.name} --env {name}, or bring it to {self.phase.name} first",
+                next_step=f"pik run verify-{found.phase.name} --env {name}\nor bring it to {self.phase.name} first",
             )
         self._began = deployed(self.environment, found)
         return facts_frame(
@@ -131,7 +131,7 @@ class RolloutStep:
             raise Refused(
                 f"{name} is at phase {found.phase.label}; this step verifies phase {self.phase.label}",
                 reason="it would have to take back what is on now",
-                next_step=f"pik run rollout --env {name} -p from_start=true, or pik rollback --env {name}",
+                next_step=f"pik run rollout --env {name} -p from_start=true\nor:\npik rollback --env {name}",
             )
         self.changes.append(rollback(self.environment, self.phase.name).sentence)
 

@@ -78,7 +78,7 @@ def refuse_batch(document: Any, media_type: str) -> None:
     is_list = isinstance(document, list)
     if media_type.startswith(BATCH) or (is_list and any(isinstance(e, dict) and "specversion" in e for e in document)):
         size = f" of {len(document):,}" if is_list else ""
-        do_this = "send each in a request of its own, or the file with: pik ingest FILE --mapping cloudevents"
+        do_this = "send each in a request of its own, or the file with:\npik ingest FILE --mapping cloudevents"
         raise Rejected("batch", f"a batch{size} of CloudEvents; the API takes one event a request", do_this)
 
 

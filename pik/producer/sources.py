@@ -297,7 +297,7 @@ def _refuse_others(header: list[str], name: str) -> None:
         raise UsageError(
             f"{name}: columns are missing: {', '.join(missing)}",
             reason=f"the first line has {', '.join(map(shown, header)) or 'nothing'}",
-            next_step=f"pik mapping infer {shlex.quote(name)} proposes a mapping of these columns; or name them "
+            next_step=f"have a mapping of these columns proposed:\npik mapping infer {shlex.quote(name)}\nor name them "
             f"{', '.join(EVENT_COLUMNS)} (optional: {OPTIONAL_COLUMN})",
         )
     known = (*EVENT_COLUMNS, OPTIONAL_COLUMN)

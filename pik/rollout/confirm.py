@@ -30,7 +30,7 @@ def confirm(environment: str, what: str) -> None:
         raise Refused(
             "nothing was changed",
             reason=f"this {what}, and {environment} was not typed",
-            next_step=f"run this cell again and type {environment}, or let a runbook do it: pik run --list",
+            next_step=f"run this cell again and type {environment}, or let a runbook do it:\npik run --list",
         )
 
 

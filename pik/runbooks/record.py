@@ -191,15 +191,15 @@ class Run(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def next_step(self) -> str:
-        """The command, or the sentence, that a person goes on with."""
+        """What a person goes on with, in this order: commands, each on a line of its own, and sentences."""
         stopped = self.stopped
         if stopped is None:
             return ""
         again = f"pik run --resume {self.id}"
         if stopped.error and stopped.error.do_this:
-            return f"{stopped.error.do_this}; then {again}"
+            return f"{stopped.error.do_this}\n{again}"
         remedies = [check.remedy for check in (stopped.result.checks if stopped.result else ()) if check.stops]
-        return "; ".join([*dict.fromkeys(filter(None, remedies)), f"then {again}" if any(remedies) else again])
+        return "\n".join([*dict.fromkeys(filter(None, remedies)), again])
 
     def save(self) -> None:
         """Write ``run.json`` so that a crash leaves either the old or the new one."""
@@ -211,7 +211,9 @@ class Run(BaseModel):
         try:
             run = cls.model_validate_json((folder / RECORD).read_bytes())
         except FileNotFoundError:
-            raise UsageError(f"no run in {folder}", next_step="open runs/index.html, or pik run RUNBOOK") from None
+            raise UsageError(
+                f"no run in {folder}", next_step="open runs/index.html, or start one:\npik run RUNBOOK"
+            ) from None
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             reason = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

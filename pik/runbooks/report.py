@@ -17,7 +17,7 @@ from pik.results import RESULT_MEDIA_TYPE, Evidence, words
 from pik.runbooks import clean, export
 from pik.runbooks.notebook import read
 from pik.runbooks.record import RECORD, REPORT, Run, State, StepRecord, write_atomically
-from pik.text import printable
+from pik.text import is_command, printable
 
 PAGE_LIMIT = 2_600_000
 OUTPUT_LIMIT = 20_000
@@ -160,7 +160,7 @@ def _jinja() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"duration": duration, "moment": moment, "words": fact_words}
-    environment.tests["long"] = is_long
+    environment.tests |= {"long": is_long, "command": is_command}
     environment.globals |= {
         "css": Markup((Path(__file__).parent / "report.css").read_text("utf-8")),  # noqa: S704  our own file
         "mark": {State.PASSED: "✓", State.FAILED: "✗", State.INCONCLUSIVE: "?", State.SKIPPED: "–"}.get,

@@ -90,7 +90,7 @@ def resume(run_dir: Path | str, *, force: bool = False, on_progress: OnProgress 
     """
     folder = Path(run_dir).resolve()
     if not (folder / RECORD).is_file():
-        raise UsageError(f"no run in {folder}", next_step="open runs/index.html, or pik run RUNBOOK")
+        raise UsageError(f"no run in {folder}", next_step="open runs/index.html, or start one:\npik run RUNBOOK")
     with lock(folder):
         record = Run.read(folder)
         if record.stopped is None and not record.closed:  # it was killed after its last step
@@ -141,8 +141,8 @@ def _refuse_changed(record: Run) -> None:
         raise Refused(
             f"run {record.id} cannot go on: {', '.join(changed)} changed since",
             reason="what the passed steps proved may no longer hold",
-            next_step=f"start anew: pik run {record.runbook.name} --env {record.where.environment} "
-            "(or --force, to go on with the recorded plan)",
+            next_step=f"start anew:\npik run {record.runbook.name} --env {record.where.environment}\n"
+            "or go on with the recorded plan: --force",
         )
 
 

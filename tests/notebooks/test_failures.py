@@ -142,7 +142,7 @@ def test_a_remedy_is_the_next_step(lab: Lab) -> None:
     lab.notebook("fails", result("failed", remedy="pik status"))
     lab.runbook("fails")
 
-    assert lab.run().next_step.startswith("pik status; then pik run --resume ")
+    assert lab.run().next_step.startswith("pik status\npik run --resume ")
 
 
 def test_a_traceback_has_no_colours_and_no_locals(lab: Lab) -> None:

@@ -89,7 +89,8 @@ def test_other_peoples_shapes_are_named_and_taken(
     before = pik.run(CASES / name)
     assert before.exit_code == 4
     assert f"do this  {catalog.find(mapping).about}: the same command with --mapping {mapping}" in before.stdout
-    assert f"do this       pik ingest {CASES / name} --env local --mapping {mapping} (look first" in before.stdout
+    assert f"do this       pik ingest {CASES / name} --env local --mapping {mapping}\n" in before.stdout
+    assert "look first: the same with --dry-run --sample 3\n" in before.stdout
     assert not world.table("events")
 
     looked = pik.run(CASES / name, "--mapping", mapping, "--dry-run", "--sample", "3")

@@ -132,7 +132,7 @@ def test_a_canary_whose_last_step_fails_is_said_and_finished_by_the_next(world: 
     here.happens = lambda: setattr(here, "refuses", 1)
     with pytest.raises(PikError, match="the canary passed, and stays limited to two") as failed:
         promote(here.environment, "processor")
-    assert "pik promote --env dev --to processor finishes it" in failed.value.next_step
+    assert "finish it:\npik promote --env dev --to processor\n" in failed.value.next_step
     assert here.stack.canary
     found = left(here)
     assert found

@@ -152,7 +152,7 @@ def test_the_frame_has_a_row_for_each_difference() -> None:
         ({"kind": "deployed"}, "pik promote --env dev --to replay"),
         (
             {"kind": "deployed", "previous": "replay"},
-            "pik plan --env dev --phase replay --deployed --out FILE, then pik deploy --plan FILE",
+            "pik plan --env dev --phase replay --deployed --out FILE\npik deploy --plan FILE",
         ),
     ],
 )

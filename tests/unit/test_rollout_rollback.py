@@ -188,7 +188,7 @@ def test_when_cloudformation_cannot_move_nothing_is_consumed_and_the_next_step_i
     assert aws.calls == ["switched off", "continue"]
     assert aws.mapping == "Disabled"
     assert "--resources-to-skip ReplayApi" in stuck.value.next_step
-    assert "pik rollback --env local again" in stuck.value.next_step
+    assert "again, nothing is lost meanwhile:\npik rollback --env local" in stuck.value.next_step
     assert stuck.value.reason == "a resource is stuck"
     assert aws.recorded[0].startswith("rollback: did not get there: ")
 
@@ -201,7 +201,7 @@ def test_when_the_update_fails_nothing_is_consumed_and_it_can_be_done_again(prep
         AwsError, match="did not get there; the stack is UPDATE_ROLLBACK_COMPLETE; the queue is no longer"
     ) as failed:
         rollback(env)
-    assert "again; nothing is lost" in failed.value.next_step
+    assert failed.value.next_step == "again, nothing is lost meanwhile:\npik rollback --env local"
     aws.update_fails, aws.script = False, []
     assert rollback(env).phase == "replay"
 

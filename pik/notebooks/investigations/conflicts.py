@@ -83,7 +83,7 @@ class ConflictingPayloads(ByArrival):
                 Verdict.FAILED,
                 self._sentence(),
                 conflicts[_SHOWN],
-                remedy=f"{self.commands.explain(first)}; then tell the producer which payload counts: both are kept",
+                remedy=f"{self.commands.explain(first)}\nthen tell the producer which payload counts: both are kept",
                 question=QUESTION,
                 found=found,
             )

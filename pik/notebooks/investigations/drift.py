@@ -110,7 +110,7 @@ class AggregateDrift(Investigation):
                 Finding(
                     Verdict.INCONCLUSIVE,
                     "There is nothing yet: nothing was replayed, so there are no aggregates.",
-                    remedy=f"pik run rollout --env {name}, whose second step replays",
+                    remedy=f"pik run rollout --env {name}\nits second step replays",
                     question=SENT,
                 )
             ]
@@ -193,7 +193,7 @@ class AggregateDrift(Investigation):
             Verdict.FAILED,
             f"{bad[0].sentence}{more}.",
             {" · ".join(one.version): one.sentence for one in bad[:5]},
-            remedy=f"{self.commands.run('stores-reconciliation', day=day)}; then replay {entity} for a new version",
+            remedy=f"{self.commands.run('stores-reconciliation', day=day)}\nthen replay {entity} for a new version",
             question=SAME,
             found=found,
         )

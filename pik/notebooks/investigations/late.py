@@ -88,8 +88,8 @@ class LateData(Investigation):
                 Verdict.FAILED,
                 sentence,
                 {name: value for name, value in item.items() if name != "event_ids"},
-                remedy=f"{self.commands.run('aggregate-drift', day=day)}; it says which aggregates were computed "
-                "without them: replay those",
+                remedy=f"{self.commands.run('aggregate-drift', day=day)}\n"
+                "says which aggregates were computed without them: replay those",
                 question=QUESTION,
                 found=[item],
             )

@@ -123,7 +123,7 @@ class LedgerHistory(Investigation):
                 Verdict.FAILED,
                 f"The ledger is not what was recorded: {problems[0]}{more}.",
                 {f"{number} {problem.flaw}": problem.seen for number, problem in enumerate(problems[:10], 1)},
-                remedy=f"pik ledger verify --env {book.environment}; "
+                remedy=f"pik ledger verify --env {book.environment}\n"
                 "the older versions in the evidence bucket say what was there",
                 question=GENUINE,
                 found=[problem.as_dict() for problem in problems],

@@ -136,12 +136,12 @@ class MissingWindow(Investigation):
         if not one.events:
             return self.nothing_yet(QUESTION, f"no event of {self.stream} {self.span}")
         sample = self.environment.name == "local"
-        young = "; the sample has two weeks: pik ingest flights --env local" if sample else ""
+        young = "\nor take the sample, which has two weeks:\npik ingest flights --env local" if sample else ""
         return Finding(
             Verdict.INCONCLUSIVE,
             one.sentences[0],
             {"events": one.events},
-            remedy=f"say how many events an hour to expect: -p expected=4{young}",
+            remedy=f"say how many events an hour to expect, such as 4:\n{self._again(expected='4')}{young}",
             question=QUESTION,
         )
 
@@ -221,9 +221,7 @@ class MissingWindow(Investigation):
     def _remedy(self, gap: dict[str, Any]) -> str:
         start, end = (gap[name].replace(".000000Z", "Z") for name in ("start", "end"))
         stores = self.commands.run("stores-reconciliation", start=start, end=end)
-        return (
-            f"{stores}; it says whether the events are in one store only. If in none, have the producer send them again"
-        )
+        return f"{stores}\nsays whether the events are in one store only; if in none, have the producer send them again"
 
     def facts(self) -> dict[str, Any]:
         """Figures for the summary."""

@@ -100,7 +100,8 @@ class QueueAndDlq(Investigation):
             Verdict.FAILED,
             f"{plural(count, 'message')} {verb} in the queue although the processor is on.",
             evidence,
-            remedy="run this again in a minute; when the number stays, pik status says whether the mapping is on",
+            remedy="run this again in a minute; when the number stays, see whether the mapping is on:\n"
+            f"pik status --env {self.environment.name}",
             question=WAITING,
             blocking=False,  # a queue with work in it is what a queue is for
         )

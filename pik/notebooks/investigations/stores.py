@@ -58,7 +58,7 @@ class StoresReconciliation(Investigation):
         for kind, count in sorted(self._counts.items()):
             rows = told.frame[told.frame["class"] == kind]
             first = next((str(row["event_id"]) for row in records(rows) if row["event_id"]), "")
-            look = f"; {self.commands.explain(first)}" if first else ""
+            look = f"\n{self.commands.explain(first)}" if first else ""
             findings.append(
                 Finding(
                     Verdict.FAILED,

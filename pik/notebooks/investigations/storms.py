@@ -77,7 +77,7 @@ class DuplicateStorm(ByArrival):
                 Verdict.FAILED,
                 sentence,
                 {name: value for name, value in item.items() if name != "event_ids"},
-                remedy="stop or slow the producer named here; nothing is counted twice: "
+                remedy="stop or slow the producer named here; nothing is counted twice:\n"
                 + self.commands.run("aggregate-drift"),
                 question=QUESTION,
                 found=[item],

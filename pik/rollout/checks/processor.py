@@ -191,7 +191,7 @@ class ProcessorChecks:
             yes=f"all {len(wanted)} aggregates are what the raw objects say",
             no=f"{len(wrong)} of {len(wanted)} aggregates are missing or different",
             unknown=unknown,
-            remedy=f"pik run verify-replay --env {self.environment.name}, then this again" if unsure else "",
+            remedy=f"pik run verify-replay --env {self.environment.name}\nthen this again" if unsure else "",
             evidence={
                 "table": self.stores.outputs["AggregatesTable"],
                 "different": list(wrong.values())[:3] or "none",

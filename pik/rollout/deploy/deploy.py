@@ -122,7 +122,7 @@ def apply(environment: Environment, given: Plan, *, override: str = "", on_progr
                 raise Refused(
                     f"this plan promotes {given.environment} to {given.phase}",
                     reason="a promotion has a gate, and the processor a canary",
-                    next_step="pik promote --plan FILE (pik deploy --plan FILE does the same)",
+                    next_step="pik promote --plan FILE",
                 )
             _close(environment, place, say)
             now = as_seen(environment, place, given, say)
@@ -159,7 +159,7 @@ def as_seen(environment: Environment, place: Place, given: Plan, on_progress: Sa
             "this is not the plan that was seen: nothing was done",
             reason=f"different now: {', '.join(given.differences(now))}\n"
             f"  given  {given.digest}  ({given.made})\n  now    {now.digest}",
-            next_step=f"look at it again: pik plan --env {given.environment} --phase {given.phase} --out FILE",
+            next_step=f"look at it again:\npik plan --env {given.environment} --phase {given.phase} --out FILE",
         )
     return now
 

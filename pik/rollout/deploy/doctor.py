@@ -16,6 +16,7 @@ from pik.errors import AwsError, PikError
 from pik.results import Check, Verdict
 from pik.rollout.checks.verdicts import check
 from pik.rollout.deploy.preflight import preflight
+from pik.text import advice
 
 Look = Callable[[Environment], tuple[Place, tuple[Mismatch, ...]]]
 Preflight = Callable[[Environment, Place], Iterable[Check]]
@@ -48,7 +49,7 @@ class Diagnosis:
             for one in checks:
                 lines.append(f"  {marks[one.verdict]} {one.name}: {one.sentence}")
                 if one.remedy:
-                    lines.append(f"      do this  {one.remedy}")
+                    lines.append(advice("      do this  ", one.remedy))
         return "\n".join(lines)
 
 
@@ -139,7 +140,8 @@ def _tap(found: Environment, place: Place) -> Check:
         states == wanted,
         yes=f"phase {phase.label}, " + (f"mapping {states[0].lower()}" if states else "nothing reads the queue"),
         no=f"phase {phase.label}, but mappings: {', '.join(states) or 'none'}",
-        remedy=f"pik rollback --env {found.name} finishes a rollback; pik status --env {found.name} says what is on",
+        remedy=f"see what is on, and finish a rollback:\npik status --env {found.name}\n"
+        f"pik rollback --env {found.name}",
     )
 
 

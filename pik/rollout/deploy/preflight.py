@@ -99,7 +99,7 @@ def _rights(subject: Subject) -> Check:
         yes=f"{subject.place.caller} may do all that a deploy does",
         no=f"{subject.place.caller} may not: {shown}",
         evidence={"lacking": lacking or "none"},
-        remedy=f"pik doctor --env {environment.name} --policy prints what is needed: have it attached",
+        remedy=f"pik doctor --env {environment.name} --policy\nprints what is needed: have it attached",
     )
 
 
@@ -254,7 +254,8 @@ def _sign_in(subject: Subject) -> Check:
         left >= SHORTEST_SIGN_IN or renewed,
         yes=f"signed in by {method}, {lasts}" + (", renewed by itself" if renewed else ""),
         no=f"signed in by {method}, only {lasts}" + (", then it asks for an MFA code" if code else ""),
-        remedy="sign in again at a terminal: aws sso login, new keys, or any pik command that asks for the code",
+        remedy="sign in again at a terminal: with new keys, by a command of the kit that asks for the code, or:\n"
+        "aws sso login",
     )
 
 

@@ -342,8 +342,8 @@ class _Move:
             raise AwsError(
                 f"the canary passed, and stays limited to two processors at once: {error.message}",
                 reason=error.reason,
-                next_step=f"pik promote --env {env} --to {self.target.name} finishes it; pik rollback --env {env} "
-                "takes it back",
+                next_step=f"finish it:\npik promote --env {env} --to {self.target.name}\n"
+                f"or take it back:\npik rollback --env {env}",
             ) from error
         return outcome
 
@@ -363,6 +363,6 @@ class _Move:
         return CheckFailed(
             f"the canary failed: {outcome.sentence}",
             reason=f"rolled back by itself: {came}",
-            next_step=f"pik run queue-and-dlq --env {env}; mend the processor, pik deploy --env {env} --phase "
-            f"{back}, pik run verify-{back} --env {env}, then promote again",
+            next_step=f"pik run queue-and-dlq --env {env}\nmend the processor, then:\n"
+            f"pik deploy --env {env} --phase {back}\npik run verify-{back} --env {env}\nand promote again",
         )

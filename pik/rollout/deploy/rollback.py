@@ -162,7 +162,7 @@ def _roll_back(
             f"{environment.name}: {consumption.state}",
             reason=f"the event source mapping is {left[0].state}: {consumption.problem}",
             next_step=f"aws lambda update-event-source-mapping --no-enabled --uuid {left[0].uuid} --region "
-            f"{environment.region}; then pik rollback --env {environment.name} again",
+            f"{environment.region}\npik rollback --env {environment.name}",
         )
     done = Rollback(
         changed=changed,
@@ -293,7 +293,7 @@ def _settle(environment: Environment, found: Stack, consumption: Consumption) ->
     raise Refused(
         f"{environment.name}: there is nothing to roll back, the stack is {now.status}",
         reason=now.reason or "it was never completely made; nothing consumes a queue",
-        next_step=f"{way_out(environment, now)}, then pik deploy --env {environment.name} --phase ingest",
+        next_step=f"{way_out(environment, now)}\nthen:\npik deploy --env {environment.name} --phase ingest",
     )
 
 
@@ -333,14 +333,14 @@ def _stuck(environment: Environment, found: Stack, consumption: Consumption) -> 
     failed = list(dict.fromkeys(event.resource for event in events if event.failed))
     skip = " ".join(name for name in failed if name != environment.stack)
     skipped = (
-        f", or skip it: aws cloudformation continue-update-rollback --stack-name {environment.stack} --region "
+        f", or skip it:\naws cloudformation continue-update-rollback --stack-name {environment.stack} --region "
         f"{environment.region} --resources-to-skip {skip or 'LOGICAL_ID'}"
     )
     mend = "mend what its events say" + (skipped if found.status == "UPDATE_ROLLBACK_FAILED" else "")
     return AwsError(
         f"{environment.name}: {consumption.state}, but CloudFormation cannot move: {found.status}",
         reason=found.reason or f"failed: {skip or 'it does not say what'}",
-        next_step=f"{mend}; then pik rollback --env {environment.name} again. Nothing is lost meanwhile",
+        next_step=f"{mend}\nthen again, nothing is lost meanwhile:\npik rollback --env {environment.name}",
     )
 
 
@@ -351,5 +351,5 @@ def _converge(environment: Environment, found: Stack, target: phases.Phase, cons
         raise AwsError(
             f"{error.message}; {consumption.state}",
             reason=error.reason,
-            next_step=f"pik rollback --env {environment.name} again; nothing is lost meanwhile",
+            next_step=f"again, nothing is lost meanwhile:\npik rollback --env {environment.name}",
         ) from error

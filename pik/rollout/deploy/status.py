@@ -99,7 +99,10 @@ class Status:
             lines.append(self._stores_line())
             if self.evidence:
                 lines.append(f"evidence {self.evidence}")
-        lines += [f"{'next' if n == 0 else '':<8} {command}" for n, command in enumerate(self.next)]
+        for number, step in enumerate(self.next):
+            command, *words = step.split("\n")
+            lines.append(f"{'next' if number == 0 else '':<8} {command}")
+            lines += [f"{'':<11}{line}" for line in words]
         return "\n".join(lines)
 
     def _phase_line(self) -> str:
@@ -200,21 +203,23 @@ def _next(
 ) -> list[str]:
     env = environment.name
     if found.in_progress:
-        return [f"pik status --env {env}    CloudFormation is at work: {found.status}"]
+        return [f"pik status --env {env}\nCloudFormation is at work: {found.status}"]
     if not found.healthy:
-        return [f"{way_out(environment, found)}    the stack is {found.status}"]
-    steps = [f"{left.finish}    finish what is half done", f"{left.undo}    or undo it"] if left else []
+        return [f"{way_out(environment, found)}\nthe stack is {found.status}"]
+    steps = [f"{left.finish}\nfinish what is half done", f"{left.undo}\nor undo it"] if left else []
     if dead and found.phase.processor:
-        steps.append(f"pik rollback --env {env}    if the DLQ's {dead} messages are this deployment's fault")
+        steps.append(f"pik rollback --env {env}\nif the DLQ's {dead} messages are this deployment's fault")
     elif dead:
-        steps.append(f"pik run queue-and-dlq --env {env}    why the DLQ holds {dead} messages")
+        steps.append(f"pik run queue-and-dlq --env {env}\nwhy the DLQ holds {dead} messages")
     closed = found.phase.processor and any(m.state == "Disabled" for m in mappings)
     if closed and found.parameters.get("DryRun") != "true":
-        steps.append(f"pik rollback --env {env} --to replay    the mapping is closed: finish the rollback (or deploy)")
-    steps.append(f"pik run verify-{found.phase.name} --env {env}    evidence for phase {found.phase.label}")
+        steps.append(f"pik rollback --env {env} --to replay\nthe mapping is closed: finish the rollback (or deploy)")
+    steps.append(f"pik run verify-{found.phase.name} --env {env}\nevidence for phase {found.phase.label}")
     if found.phase.next:
         ahead = found.phase.next.name
-        steps.append(f"pik plan --env {env} --phase {ahead} --deployed    then pik promote --env {env} --to {ahead}")
+        steps.append(
+            f"pik plan --env {env} --phase {ahead} --deployed\nthen promote:\npik promote --env {env} --to {ahead}"
+        )
     return steps
 
 

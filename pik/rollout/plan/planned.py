@@ -115,7 +115,7 @@ class Plan:
         if self.promotes:
             return f"pik promote {where} --to {self.phase}"
         if self.kind == "deployed":
-            return f"pik plan {where} --phase {self.phase} --deployed --out FILE, then pik deploy --plan FILE"
+            return f"pik plan {where} --phase {self.phase} --deployed --out FILE\npik deploy --plan FILE"
         dry = {"true": " --dry-run", "false": " --no-dry-run"}.get(self.asked.get("DryRun", ""), "")
         given = [f" --set {shlex.quote(f'{n}={v}')}" for n, v in sorted(self.asked.items()) if n != "DryRun"]
         return f"pik deploy {where} --phase {self.phase}{dry}{''.join(given)}"

@@ -42,7 +42,7 @@ def text(plan: Plan) -> str:
         lines += _section("predicted", [plan.prediction.sentence, *_versions(plan)])
     lines += _section("REFUSED: this plan cannot be applied", plan.refusals)
     lines += ["", f"digest  {plan.digest}   {counted(plan)}"]
-    lines += [f"next    {plan.command}"] * bool(plan.command)
+    lines += [f"{'next' if n == 0 else '':<8}{line}" for n, line in enumerate(plan.command.splitlines())]
     return "\n".join(map(printable, lines))
 
 
@@ -192,7 +192,7 @@ def html(plan: Plan) -> str:
     parts.append(_list("what it means", plan.effects))
     if plan.prediction:
         parts.append(_list("what the processor will write", [plan.prediction.sentence, *_versions(plan)]))
-    command = f"<br>next <code>{escape(plan.command)}</code>" if plan.command else ""
+    command = "".join(f"<br>next <code>{escape(line)}</code>" for line in plan.command.splitlines())
     parts.append(f"<p>digest <code>{plan.digest}</code> · {escape(counted(plan))}{command}</p></section>")
     return printable("".join(parts))
 

@@ -53,7 +53,8 @@ def refuse_unless_forward(
         raise Refused(
             f"a promotion of {name} is not finished: the processor is on as a canary",
             reason="a deploy does not watch it",
-            next_step=f"pik promote --env {name} --to {now.name} watches it to its end; or pik rollback --env {name}",
+            next_step=f"watch it to its end:\npik promote --env {name} --to {now.name}\n"
+            f"or take it back:\npik rollback --env {name}",
         )
     if before and not promotes and target.number > now.number and environment.config.protection != "open":
         raise Refused(
@@ -69,7 +70,7 @@ def refuse_unless_ready(environment: Environment, found: Stack) -> None:
         raise Refused(
             f"{environment.stack} is {found.status}",
             reason="CloudFormation is at work on it; one change at a time",
-            next_step=f"wait until `pik status --env {environment.name}` no longer says so, then again",
+            next_step=f"wait until this no longer says so, then again:\npik status --env {environment.name}",
         )
     if not found.healthy:
         raise Refused(
@@ -80,7 +81,7 @@ def refuse_unless_ready(environment: Environment, found: Stack) -> None:
 
 
 def way_out(environment: Environment, found: Stack) -> str:
-    """Return the command that helps a stack out of a state in which it cannot be updated.
+    """Return the command (the first line) that helps a stack out of a state in which it cannot be updated.
 
     Only a stack whose creation failed, or whose deletion did, is deleted: its stores are retained. What failed to
     update is rolled back.
@@ -90,8 +91,8 @@ def way_out(environment: Environment, found: Stack) -> str:
     if found.status in ("UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED"):
         return f"pik rollback --env {environment.name}"
     if found.status in ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
-        return f"aws cloudformation delete-stack {name} (a store that holds anything is retained)"
-    return f"aws cloudformation describe-stack-events {name} says what failed; mend that"
+        return f"aws cloudformation delete-stack {name}\na store that holds anything is retained"
+    return f"aws cloudformation describe-stack-events {name}\nsays what failed; mend that"
 
 
 def wanted(

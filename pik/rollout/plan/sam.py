@@ -235,7 +235,7 @@ def _alone(environment: Environment, command: str) -> Iterator[IO[str]]:
             raise Refused(
                 f"{environment.name}: a sam deploy of {environment.stack} is at work on this computer",
                 reason="another command runs, or was killed and left it behind: it ends by itself",
-                next_step=f"the same again when it has ended; meanwhile: pik status --env {environment.name}",
+                next_step=f"the same again when it has ended; meanwhile:\npik status --env {environment.name}",
             ) from None
         yield handle
 

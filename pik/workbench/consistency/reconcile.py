@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 DISAGREEMENTS = pa.schema(
     [(name, pa.string()) for name in ("class", "event_id", "entity_id", "where", "detail", "remedy")]
 )
-_REINDEX = "pik reindex shows, and pik reindex --apply writes, the rows that the raw objects give"
+_REINDEX = "reindex shows the rows that the raw objects give, and writes them with --apply"
 _VERSIONS = "every version is kept; docs/template.md, Restore a raw object, says how one comes back"
 REMEDIES = {
     "orphan_raw": _REINDEX,
@@ -68,7 +68,7 @@ REMEDIES = {
     "dangling_dedupe": _VERSIONS,
     "orphan_arrival": _VERSIONS,
     "hash_mismatch": _VERSIONS,
-    "row_mismatch": "compare the row with its object; delete the wrong row, then pik reindex --apply",
+    "row_mismatch": "compare the row with its object; delete the wrong row, then reindex with --apply",
     "conflict_unkept": _VERSIONS,
     "half_replay": "send the same replay again with its replay_id and its cursor; it goes on where it stopped",
     "aggregate_partial": "look at the dead-letter queue (wb.dlq.peek()), mend the cause, redrive or replay again",

@@ -39,7 +39,7 @@ def run(aws: Connection, query: str, limit: int, say: Callable[[str], None]) -> 
         raise AwsError(
             f"{aws.environment.name}: the stack has no workgroup for Athena",
             reason="it was deployed before there was one",
-            next_step=f"pik deploy --env {aws.environment.name}, or engine='duckdb'",
+            next_step=f"pik deploy --env {aws.environment.name}\nor engine='duckdb'",
         )
     wanted = layout.conditions(query)
     _demand_names(wanted)
