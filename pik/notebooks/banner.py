@@ -30,7 +30,8 @@ class Banner:
     headless: bool
     embedded: bool = False
     protection: str = ""
-    changes: str = ""  # what the notebook changes, in words; empty: it only reads
+    changes: str = ""  # what the notebook changes, in words; empty: nothing that is kept
+    touches: str = ""  # what reading it as asked does nevertheless, such as raising a message's receive count
 
     def __repr__(self) -> str:
         return " · ".join(self._words)
@@ -41,7 +42,8 @@ class Banner:
         account += " (embedded AWS)" if self.embedded and self.environment != "local" else ""
         mode = ["headless run"] if self.headless else []
         when = f"{self.when:%Y-%m-%d %H:%M:%S} UTC"
-        does = f"CHANGES AWS: {self.changes}" if self.changes else "reads only"
+        reads = f"reads; {self.touches}" if self.touches else "reads only"
+        does = f"CHANGES AWS: {self.changes}" if self.changes else reads
         return [self.environment, account, self.region, self.stack, f"phase {self.phase}", when, *mode, does]
 
     def _repr_html_(self) -> str:

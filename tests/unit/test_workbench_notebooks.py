@@ -12,9 +12,12 @@ import pytest
 
 from pik.headless import HEADLESS
 from pik.notebooks import charts, figures
+from pik.notebooks.banner import Banner
 from pik.notebooks.cells import live_cell, plain_cell
 from pik.notebooks.findings import Finding, nothing_yet, result
 from pik.notebooks.inputs import ChosenInputs, Inputs
+from pik.notebooks.investigations import base
+from pik.notebooks.investigations.queues import QueueAndDlq
 from pik.notebooks.tables import MOST_ROWS, Table
 from pik.results import RESULT_STYLE, Verdict
 from tests.unit.test_results import contrast
@@ -267,3 +270,17 @@ def test_what_is_missing_is_red_and_what_arrived_never_is() -> None:
     ]
     arrived = [("arrived", 0, 1), ("arrived", 0, 0), ("arrived", 0, 4)]
     assert bars == [*arrived, ("missing", 1, 5.0), ("missing", 0, 5.0)]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_live_look_at_a_queue_is_not_said_to_read_only(live: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Banner("dev", "1", "eu-west-1", "pik-dev", "3 processor", NOON, headless=True)
+    monkeypatch.setattr(base, "banner", lambda _: found)
+    monkeypatch.setattr(base, "environment", lambda _: None)
+    page = QueueAndDlq("dev", live=False, most=9)
+    page.inputs.choose("live", live)  # as the widget does
+
+    for shown in (repr(page.banner), page.banner._repr_html_(), page._where("dev")):
+        assert ("reads only" in shown) is not live
+        assert ("receive count rises by one" in shown) is live
+        assert "CHANGES AWS" not in shown

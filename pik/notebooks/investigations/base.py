@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from html import escape
@@ -51,7 +52,7 @@ class Investigation:
             self.title,
             {"env": env, **parameters},
             meanings={**MEANINGS, **self.meanings},
-            where=_where,
+            where=self._where,
             choices=Choices(connect, lambda env: SAMPLE_SOURCE if env == "local" else "").of,
         )
         self._answers: dict[str, Any] = {}
@@ -63,8 +64,20 @@ class Investigation:
 
     @property
     def banner(self) -> Banner:
-        """Where this is."""
-        return banner(self.environment)
+        """Where this is, and what looking does there."""
+        return replace(banner(self.environment), touches=self.touches)
+
+    @property
+    def touches(self) -> str:
+        """What looking changes in AWS, in words; empty: nothing."""
+        return ""
+
+    def _where(self, name: str) -> str:
+        """The banner (HTML) of another environment than the first one's."""
+        try:
+            return replace(banner(environment(name)), touches=self.touches)._repr_html_()
+        except PikError as error:
+            return f"<p><strong>{escape(error.message)}</strong> <code>{escape(error.next_step)}</code></p>"
 
     def _ipython_display_(self) -> None:
         """Show where this is and what is looked at; the findings come next."""
@@ -182,13 +195,6 @@ def plural(count: int, noun: str) -> str:
 def short_time(moment: str) -> str:
     """Return a time of the kit without the digits that say nothing."""
     return moment.replace(".000000Z", "Z").replace(":00Z", "Z").replace("T", " ")
-
-
-def _where(name: str) -> str:
-    try:
-        return banner(environment(name))._repr_html_()
-    except PikError as error:
-        return f"<p><strong>{escape(error.message)}</strong> <code>{escape(error.next_step)}</code></p>"
 
 
 class ByArrival(Investigation):

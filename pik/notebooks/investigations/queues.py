@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import altair
 import pandas as pd
 
+from pik.aws.queue_peek import HOLD_SECONDS
 from pik.notebooks import charts
 from pik.notebooks.charts import records
 from pik.notebooks.findings import Finding
@@ -26,9 +27,20 @@ class QueueAndDlq(Investigation):
 
     title = "Queue and dead-letter queue"
     meanings: ClassVar[Mapping[str, str]] = {
-        "live": "receive messages and return them at once: raises their receive count; otherwise nothing is touched",
+        "live": "receive messages and return them: raises their receive count and hides them meanwhile; "
+        "otherwise nothing is touched",
         "most": "messages to show of each queue",
     }
+
+    @property
+    def touches(self) -> str:
+        """What a live look does to the messages."""
+        if not self.inputs.live:
+            return ""
+        return (
+            "a LIVE look receives messages and returns them: each one's receive count rises by one, and nobody else "
+            f"receives it meanwhile (at most {HOLD_SECONDS} s); none is deleted"
+        )
 
     @property
     def waiting(self) -> pd.DataFrame:
