@@ -6,7 +6,7 @@ PIK := .venv/bin/pik
 .PHONY: help setup dev demo test test-unit hostile lab lint format bench docs site clean lock
 
 help:  ## show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## make .venv and the tool environments (again only when a lock file changed)
 	@$(PYTHON) scripts/setup.py workbench emulator sam

@@ -22,7 +22,12 @@ Deploy = Callable[[str], dict[str, str]]
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C work also in a shell's background job, which starts with SIGINT ignored: tests send it. Be in UTC."""
+    """Have Ctrl-C work also in a shell's background job, which starts with SIGINT ignored: tests send it. Be in UTC.
+
+    The tests know nothing of a developer's own AWS configuration, which may name a profile that is missing.
+    """
+    for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
+        del os.environ[name]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["TZ"] = "UTC"  # sentences say the local time as well, where it is another
     time.tzset()

@@ -329,7 +329,9 @@ def _row_event(row: Mapping[str, Any]) -> bytes:
 def _is_json(cell: str) -> bool:
     try:
         json.loads(cell, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return True  # it is refused as too deep; as text it would be refused for being no object
+    except ValueError:
         return False
     return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def pik(
         ("bom.jsonl", 3, {}),
         ("nan_line.jsonl", 3, {"number_out_of_range": 1}),
         ("csv_overflow.csv", 3, {"number_out_of_range": 1}),
-        ("csv_deep.csv", 2, {"payload_type": 1}),
+        ("csv_deep.csv", 2, {"too_deep": 1}),
         ("csv_blank_rows.csv", 1, {}),
         ("jsonl_repeated_name.jsonl", 0, {"repeated_name": 1}),
         ("wei_amounts.jsonl", 0, {"number_out_of_range": 6}),
@@ -89,7 +90,8 @@ def test_other_peoples_shapes_are_named_and_taken(
     before = pik.run(CASES / name)
     assert before.exit_code == 4
     assert f"do this  {catalog.find(mapping).about}: the same command with --mapping {mapping}" in before.stdout
-    assert f"do this       pik ingest {CASES / name} --env local --mapping {mapping}\n" in before.stdout
+    place = shlex.quote(str(CASES / name))
+    assert f"do this       pik ingest {place} --env local --mapping {mapping}\n" in before.stdout
     assert "look first: the same with --dry-run --sample 3\n" in before.stdout
     assert not world.table("events")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -242,9 +243,10 @@ def test_without_sam_the_next_step_is_make_setup(tmp_path: Path, monkeypatch: py
 @pytest.fixture
 def fake_sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A `sam` that says its process id, and who started it with what, and stays."""
-    script = tmp_path / "sam"
-    script.write_text(
-        f"#!{sys.executable}\nimport os, sys, tempfile, time\n"
+    script, code = tmp_path / "sam", tmp_path / "sam.py"
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(code))} "$@"\n')
+    code.write_text(
+        "import os, sys, tempfile, time\n"
         "print(os.getpid(), os.environ['SAM_CLI_TELEMETRY'], os.environ.get('AWS_PROFILE'),"
         " tempfile.mkdtemp(), flush=True)\n"
         "if 'stay' in sys.argv: time.sleep(60)\nsys.exit(3)\n"
@@ -293,6 +295,7 @@ def test_a_sam_that_a_killed_command_left_is_not_joined_by_another(fake_sam: Pat
     fake_sam.touch()
     command = subprocess.Popen([sys.executable, "-c", script])
     while len(fake_sam.read_text().splitlines()) < 2:
+        assert command.poll() is None
         time.sleep(0.05)
     command.kill()
     command.wait()
