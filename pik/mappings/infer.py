@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from pik.errors import UsageError
@@ -18,6 +19,7 @@ from pik.pipeline.parsing import MAX_NAME
 from pik.pipeline.strict_json import Rejected, parse_json
 
 SAMPLE = 500  # records
+MOST = 100_000  # records that are read on for a date that has one reading only
 _DEEPEST = 3
 _TIME = re.compile(r"event.?time|timestamp|occurred|created|date|time|(^|[_.])(ts|at|on)$|tstamp", re.IGNORECASE)
 _ID = re.compile(r"(?i:(^|[_.\s])(id|uuid|guid|key|no|nr|number))$|Id$|ID$")
@@ -34,6 +36,7 @@ class _Column:
 
     path: str
     values: list[Any] = field(default_factory=list)
+    settled: str = ""  # a value behind the sample that has one reading only, where the sample has several
 
     @property
     def is_id(self) -> bool:
@@ -54,6 +57,11 @@ class _Column:
         best = max(counts.values())
         forms = [form for form, count in counts.items() if count == best]
         return (["auto"] if "auto" in forms else forms, best)
+
+    @property
+    def forms(self) -> list[str]:
+        """Those formats, or the one that a value behind the sample leaves."""
+        return [form for form in self.best[0] if not self.settled or _is_time(self.settled, form)]
 
     def is_time(self) -> bool:
         """Whether most of its values are times, in one format or another."""
@@ -102,8 +110,8 @@ def propose(records: Iterable[Record], name: str) -> Proposal:
     Raises UsageError when there is nothing to learn from.
     """
     seen, columns, known = 0, dict[str, _Column](), Counter[str]()
-    table = False
-    for record in records:
+    table, left = False, iter(records)
+    for record in left:
         document = _document(record)
         if document is None:
             continue
@@ -120,7 +128,21 @@ def propose(records: Iterable[Record], name: str) -> Proposal:
     if known and known.most_common(1)[0][1] > seen / 2:
         mapping = find(known.most_common(1)[0][0])
         return Proposal(mapping, {})
-    return _proposed(name, seen, list(columns.values()), table=table)
+    always = [column for column in columns.values() if len(column.values) == seen and all(column.texts)]
+    _settle(always, islice(left, MOST))
+    return _proposed(name, seen, list(columns.values()), always, table=table)
+
+
+def _settle(columns: list[_Column], records: Iterator[Record]) -> None:
+    """Read on where day and month of a time could be either: a file in order of time begins with days up to 12."""
+    time, form = _time(columns)
+    if time is None or form:
+        return
+    for record in records:
+        value = dict(_leaves(_document(record) or {})).get(time.path)
+        if sum(_is_time(value, one) for one in time.best[0]) == 1:
+            time.settled = str(value)
+            return
 
 
 @dataclass
@@ -136,8 +158,7 @@ class _Draft:
         self.parts[setting], self.why[setting] = value, why
 
 
-def _proposed(name: str, seen: int, columns: list[_Column], *, table: bool) -> Proposal:
-    always = [column for column in columns if len(column.values) == seen and all(column.texts)]
+def _proposed(name: str, seen: int, columns: list[_Column], always: list[_Column], *, table: bool) -> Proposal:
     draft = _Draft()
     time = _decide_time(draft, always, seen)
     others = [column for column in always if column is not time and _is_name(column)]
@@ -149,7 +170,7 @@ def _proposed(name: str, seen: int, columns: list[_Column], *, table: bool) -> P
     entity = _entity(others, key)
     if entity:
         why = f"{entity.path} has {entity.distinct:,} values, such as {entity.texts[0]}"
-        draft.decide("entity_id", (entity.path,), why)
+        draft.decide("entity_id", (entity.path,), why + _incomplete(columns, seen))
     else:
         draft.unknown["entity_id"] = "which member says whom or what it is about? (--entity)"
     kind = next((c for c in others if _KIND.search(c.path) and c.distinct <= max(1, min(50, seen // 2))), None)
@@ -173,7 +194,7 @@ def _decide_time(draft: _Draft, always: list[_Column], seen: int) -> _Column | N
     draft.decide("event_time", (time.path,), why)
     if not form:
         draft.unknown["time_format"] = f"is the day or the month first in {time.path}? one of these:"
-        draft.offers["time_format"] = [f'time_format = "{one}"' for one in time.best[0]]
+        draft.offers["time_format"] = [f'time_format = "{one}"' for one in time.forms]
     elif form != "auto":
         draft.decide("time_format", form, _order(time, form))
     if not any(rfc3339(value, form)[-1] == "Z" for value in time.values if form and _is_time(value, form)):
@@ -188,19 +209,31 @@ def _time(columns: list[_Column]) -> tuple[_Column | None, str]:
     The format is empty where several fit equally well (03/04 is in March or in April); a clear member comes first.
     """
     named_first = sorted(columns, key=lambda column: not _TIME.search(column.path))
-    found = sorted((column for column in named_first if column.is_time()), key=lambda column: len(column.best[0]) > 1)
+    found = sorted((column for column in named_first if column.is_time()), key=lambda column: len(column.forms) > 1)
     if not found:
         return None, ""
-    forms = found[0].best[0]
+    forms = found[0].forms
     return found[0], forms[0] if len(forms) == 1 else ""
 
 
 def _order(time: _Column, form: str) -> str:
-    """Why the day or the month is the first in a format, by a value that no other format reads."""
+    """Why the day or the month is the first in a format: by a value that has no other reading, or by the dots."""
+    if form.startswith("%d."):
+        return "the day comes first, as in dates with dots"
     others = [other for other in _PATTERNS if other != form]
-    only = (v for v in time.values if _is_time(v, form) and not any(_is_time(v, other) for other in others))
+    values = [*time.values, time.settled]
+    only = (v for v in values if _is_time(v, form) and not any(_is_time(v, other) for other in others))
     first = "day" if form.startswith("%d") else "month"
     return f"the {first} comes first, as in {next(only, time.texts[0])}, which no other order fits"
+
+
+def _incomplete(columns: list[_Column], seen: int) -> str:
+    """Members that are called like an entity but lack a value in some records, and so were not chosen."""
+    for column in columns:
+        lacking = seen - sum(map(bool, column.texts))
+        if _OWNER.search(column.path) and 0 < 2 * lacking < seen:
+            return f"; {column.path} was not chosen: it has no value in {lacking:,} of {seen:,}, which would be refused"
+    return ""
 
 
 def _tells_apart(column: _Column, always: list[_Column]) -> bool:

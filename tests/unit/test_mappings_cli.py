@@ -124,6 +124,26 @@ def test_what_is_pasted_carries_what_was_decided_and_what_was_not(
     assert block[zone - 1].startswith("# time_zone: the times have none, so UTC is assumed")
 
 
+def test_a_file_in_order_of_time_tells_its_dates_further_down(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"{n},{1 + n // 60:02}/03/2026 10:{n % 60:02}" for n in range(1, 600)]
+    path.write_text(
+        "\n".join(["id,when", *rows, "600,02/03/2026 11:00", "601,13/03/2026 11:00", "602,14/03/2026 11:00"])
+    )
+    proposed = run("mapping", "infer", path)
+    assert proposed.exit_code == 0
+    assert "# time_format: the day comes first, as in 13/03/2026 11:00, which no other order fits" in proposed.stdout
+    assert 'time_format = "%d/%m/%Y %H:%M"' in proposed.stdout.splitlines()
+
+
+def test_a_column_that_is_not_chosen_for_its_empty_cells_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["id,when,customer", *(f"{n},2026-11-2{n},{'c' if n else ''}" for n in range(9))]))
+    lines = run("mapping", "infer", path).stdout.splitlines()
+    said = "customer was not chosen: it has no value in 1 of 9, which would be refused"
+    assert lines[lines.index('entity_id = "id"') - 1].endswith(said)
+
+
 def test_no_column_adds_a_line_to_what_is_proposed(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     evil = ['order"\n[environments]\nprod id', "when"]
