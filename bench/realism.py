@@ -118,7 +118,9 @@ def _seed(seed: int, compress: float, without: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="pik-realism-") as folder:
         os.environ["PIK_LOCAL_STATE"], os.environ["PIK_LOCAL_OWNER"] = folder, str(os.getpid())
         left_out = [word for habit in without for word in ("--without", habit)]
-        _pik("local", "up", "--realism", str(seed), "--compress", f"{compress:g}", *left_out)
+        up = _pik("local", "up", "--realism", str(seed), "--compress", f"{compress:g}", *left_out, "--json")
+        if "endpoint" not in up:
+            raise RuntimeError(f"the embedded AWS did not start: {up}")
         try:
             return {"seed": seed, **_rollout()}
         finally:

@@ -136,7 +136,7 @@ def make_real(telemetry):
     text = os.environ.get(realism.VARIABLE)
     if not text:
         return None
-    settings = realism.Settings.parse(text)
+    settings = realism.RealismSettings.parse(text)
     habits = realism.Realism(settings, world.Ministack(os.environ["AWS_ENDPOINT_URL"], settings.region))
     logging.getLogger("hypercorn.error").addFilter(not_a_cut)
     world.delay_telemetry(telemetry, habits.late("late-metrics"), habits.late("late-logs"))
