@@ -1,9 +1,9 @@
 """``python -m bench.detection``: does the workbench name exactly what the simulator hid, and nothing where all is well?
 
 Each incident happens on an embedded AWS, through the API, and the matching notebook is run headless as its runbook;
-what it records as found is compared with the truth. What is about rhythm, lags and duplicates is also asked in memory
-(:class:`pik.incidents.memory.MemoryWorkbench`), over many more streams, on seeds that no threshold was chosen with.
-What was found and what the truth says are both sets of texts (a window, an event id with what is wrong with it, a
+what it records as found is compared with the truth. The detectors of gaps, late data and duplicates are also run in
+memory (:class:`pik.incidents.memory.MemoryWorkbench`), over many more streams, on seeds that no threshold was chosen
+with. What was found and what the truth says are both sets of texts (a window, an event id with what is wrong with it, a
 message's id), so right and wrong are counted the same way.
 """
 

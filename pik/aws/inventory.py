@@ -37,14 +37,14 @@ class StoreDifference:
     changed: int
 
     @property
-    def lost_nothing(self) -> bool:
+    def intact(self) -> bool:
         """Whether everything that was there is still there, unchanged."""
         return not self.removed and not self.changed
 
     @property
     def none(self) -> bool:
         """Whether the store is exactly the same."""
-        return self.lost_nothing and not self.added
+        return self.intact and not self.added
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def arrivals_expected(windows: pd.DataFrame, found: Iterable[tuple[datetime, datetime]], finding: str) -> altair.Chart:
-    """Arrivals against what the stream's own rhythm leads to expect.
+    """Arrivals against what the stream's baseline expects.
 
     Args:
         windows: ``start``, ``end`` (times), ``expected`` and ``seen`` (events).
@@ -60,7 +60,7 @@ def arrivals_expected(windows: pd.DataFrame, found: Iterable[tuple[datetime, dat
     if gaps:
         marked = pd.DataFrame([{"start": _iso(a), "end": _iso(b)} for a, b in gaps])
         layers.insert(0, altair.Chart(marked).mark_rect(color=BAD, opacity=0.15).encode(x=axis, x2="end:T"))
-    subtitle = "blue: events that arrived; red: what is missing; dashed: what the stream's own rhythm leads to expect"
+    subtitle = "blue: events that arrived; red: what is missing; dashed: what the stream's baseline expects"
     return styled(altair.layer(*layers), [finding, subtitle])
 
 

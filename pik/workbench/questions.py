@@ -62,14 +62,14 @@ class Questions(Connection):
         expected: float | Sequence[float] | None = None,
         arrivals: pd.DataFrame | None = None,
     ) -> Gaps:
-        """Find the windows of [start, end) in which a stream was silent against its own rhythm.
+        """Find the windows of [start, end) in which a stream was silent although its baseline expects events.
 
         Args:
             source: the stream's source, its exact name.
             event_type: its type; all of the source's types together when it is left out.
             start: event time, included; RFC 3339, a day, or an aware datetime.
             end: event time, not included; what lies in the future is not judged.
-            expected: events an hour (one number, or 24 for the UTC hours of a day) instead of the learned rhythm.
+            expected: events an hour (one number, or 24 for the UTC hours of a day) instead of the learned baseline.
             arrivals: the stream's first arrivals, with days before and after the window, where they are read already.
 
         Raises:

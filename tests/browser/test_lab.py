@@ -110,7 +110,7 @@ def test_from_the_start_page_to_a_finding(page: Page) -> None:
 
     _run_all(page)
     panel.locator(".pik-step").wait_for()
-    assert "a rhythm takes 3" in panel.locator(".pik-step").inner_text()
+    assert "a baseline needs 3" in panel.locator(".pik-step").inner_text()
 
     _to_top(panel)
     answer = panel.locator(".pik-step h3").bounding_box()

@@ -88,7 +88,7 @@ def test_every_source_is_searched_and_the_highest_score_comes_first(shops: Strea
     found = search(shops)
 
     assert found.frame["source"].tolist() == ["C d", "A"]
-    assert found.frame["surprise"].is_monotonic_decreasing
+    assert found.frame["score"].is_monotonic_decreasing
     assert shops.read == ["A", "B", "C d"]
     assert set(found.arrivals["entity_id"]) == {"C d-entity_id"}
     assert found.edges.groupby("source").size().to_dict() == {"A": 2, "C d": 2}
@@ -102,7 +102,7 @@ def test_a_gap_has_the_same_score_whether_one_source_or_all_are_searched(shops: 
 
 
 def test_no_more_is_read_than_a_search_may(shops: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
-    days = 15  # the window, and none around it: it is longer than what a rhythm is learned from
+    days = 15  # the window, and none around it: it is longer than what a baseline is learned from
     monkeypatch.setattr(gap_search, "MOST_QUERIES", 2 * days * 8 - 1)
     found = search(shops)
     assert shops.read == ["A"]

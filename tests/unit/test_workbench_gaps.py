@@ -1,4 +1,4 @@
-"""Missing windows: streams with a rhythm, real and made up, with and without a hole."""
+"""Missing windows: streams with a baseline, real and made up, with and without a hole."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_real_flights_have_no_gap(flights: dict[str, Times], source: str) -> Non
     assert look(flights[source]).found == []
 
 
-def test_nights_and_weekends_are_no_gaps_and_surprise_means_what_it_says() -> None:
-    surprises = [item["surprise"] for seed in range(40) for item in look(made_up(seed), surprise=1.0).found]
-    assert len(surprises) <= 10  # one random stream in ten shows a pause of surprise 1
-    assert max(surprises, default=0) < 2.5
+def test_nights_and_weekends_are_no_gaps_and_the_score_means_what_it_says() -> None:
+    scores = [item["surprise"] for seed in range(40) for item in look(made_up(seed), min_score=1.0).found]
+    assert len(scores) <= 10  # one random stream in ten shows a pause of score 1
+    assert max(scores, default=0) < 2.5
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -67,7 +67,7 @@ def test_a_dropped_window_is_named_exactly(flights: dict[str, Times], seed: int)
     named = [row[name].value // 1000 for name in ("start", "end")]
     assert named == [kept[kept < start].max(), kept[kept >= end].min()]
     assert row["seen"] == 0
-    assert row["surprise"] >= 1
+    assert row["score"] >= 1
 
 
 def test_a_stray_event_does_not_split_an_outage() -> None:
@@ -99,18 +99,18 @@ def test_what_nobody_can_know_is_said() -> None:
     nothing = look(np.array([], dtype=np.int64))
     assert "no events" in nothing.problem
     assert list(nothing.frame.columns) == GAPS.names
-    assert "rhythm takes 3" in look(made_up(4, days=2)).problem
+    assert "baseline needs 3" in look(made_up(4, days=2)).problem
     assert look(made_up(4)).silent_since.startswith("2013-01-15T23")
 
 
-def test_a_given_rhythm_judges_a_single_day_and_its_ends() -> None:
+def test_a_given_baseline_judges_a_single_day_and_its_ends() -> None:
     times = made_up(5, days=1)
     kept = times[times < FIRST + 18 * HOUR_US]
     day = {"start": WEEKS["start"], "end": "2013-01-02T00:00:00.000000Z"}
     (row,) = look(kept, expected=[0] * 6 + [20] * 18, **day).frame.to_dict("records")
     assert row["end"].hour == 0
     assert row["expected"] == pytest.approx(120, abs=5)
-    with pytest.raises(UsageError, match="not a rhythm"):
+    with pytest.raises(UsageError, match="not a number of events an hour"):
         look(kept, expected=[1, 2], **day)
 
 

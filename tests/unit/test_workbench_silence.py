@@ -129,8 +129,8 @@ def test_what_should_have_come_is_learned_from_the_other_days() -> None:
     kept, _ = without(times, FIRST + DAY_US + 6 * HOUR_US, 6 * 3600)
     (row,) = look(kept).frame.to_dict("records")
     assert row["expected"] == pytest.approx(360, rel=0.12)
-    rhythm = Learned(kept)
-    assert rhythm.expected(FIRST + DAY_US + 6 * HOUR_US, FIRST + DAY_US + 12 * HOUR_US) > 330
+    baseline = Learned(kept)
+    assert baseline.expected(FIRST + DAY_US + 6 * HOUR_US, FIRST + DAY_US + 12 * HOUR_US) > 330
 
 
 def test_the_scatter_of_a_day_is_measured_against_the_other_days() -> None:
@@ -153,11 +153,11 @@ def test_batches_scatter_within_seconds_and_not_within_minutes() -> None:
 def test_the_bound_is_never_below_what_is_expected() -> None:
     rng = np.random.default_rng(7)
     times = poisson(rng, 30, 6)
-    rhythm = Learned(times)
+    baseline = Learned(times)
     starts = FIRST + rng.integers(0, 5 * DAY_US, 200)
     ends = starts + rng.integers(SECOND_US, DAY_US, 200)
-    bounds = rhythm.bound(starts, ends)
-    expected = [rhythm.expected(int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
+    bounds = baseline.bound(starts, ends)
+    expected = [baseline.expected(int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
     assert (bounds >= np.array(expected) * (1 - 1e-9)).all()
 
 
@@ -200,7 +200,7 @@ def test_a_page_about_gaps_reads_a_few_columns_once(reads: Reads) -> None:
     assert (asked["start"], asked["limit"]) == ("2012-12-25T00:00:00.000000Z", gaps.MOST)
 
 
-def test_a_page_about_a_given_rhythm_reads_its_window_only(reads: Reads) -> None:
+def test_a_page_about_a_given_baseline_reads_its_window_only(reads: Reads) -> None:
     page = missing.MissingWindow("dev", source="s", event_type="", day="2013-01-07", start="", end="", expected=4.0)
     page.result()
     (asked,) = reads.asked

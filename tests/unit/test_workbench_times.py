@@ -65,7 +65,7 @@ def gap() -> pd.DataFrame:
     """A gap over the night in which Berlin's clocks went forward."""
     edges = {"start": "2026-03-28T23:30:00Z", "end": "2026-03-29T06:00:00.5Z"}
     row = {name: events.parse_time(text) for name, text in edges.items()}
-    return frame(gaps.GAPS, [row | {"minutes": 390.0, "expected": 20.0, "seen": 0, "surprise": 3.0}])
+    return frame(gaps.GAPS, [row | {"minutes": 390.0, "expected": 20.0, "seen": 0, "score": 3.0}])
 
 
 @pytest.mark.usefixtures("zone")

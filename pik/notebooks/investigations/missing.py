@@ -1,4 +1,4 @@
-"""Missing window: was a stream, or any stream, silent although its own rhythm says that something should have come?"""
+"""Missing window: was a stream, or any stream, silent although its baseline expects events?"""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _SHOWN_DAYS = 14  # of a stream that is proposed, at most
 
 
 class MissingWindow(Investigation):
-    """Which windows of a stream are missing, or of every stream, and how surprising is that?"""
+    """Which windows of a stream are missing, or of every stream, and what is their score?"""
 
     title = "Missing window"
     meanings: ClassVar[Mapping[str, str]] = {
         "source": "source of the events; empty: every source",
-        "expected": "events an hour of one source, when it is too young to have a rhythm; 0: learn it from the stream",
+        "expected": "events an hour, of one source that is too young for a baseline; 0: learn them from the stream",
     }
 
     @property
@@ -74,19 +74,19 @@ class MissingWindow(Investigation):
         if self.search.first is None or not len(self.search.arrivals):
             return pd.DataFrame(columns=["start", "end", "seen", "expected"])
         times = np.sort(gaps.microseconds(self.search.arrivals["event_time"]))
-        rhythm = Given(float(self.inputs.expected)) if self.inputs.expected else Learned(times)
+        baseline = Given(float(self.inputs.expected)) if self.inputs.expected else Learned(times)
         start, end = (events.epoch(text) for text in self.window)
         step = next(step for step in (1800, 3600, 7200, 21_600, 86_400, end - start) if (end - start) / step <= _CELLS)
         rows = []
         for second in range(start, end, step):
             low, high = second * 1_000_000, min(second + step, end) * 1_000_000
             seen = int(times.searchsorted(high) - times.searchsorted(low))
-            expected = rhythm.expected(low, high)
+            expected = baseline.expected(low, high)
             rows.append({"start": _utc(low), "end": _utc(high), "seen": seen, "expected": expected})
         return pd.DataFrame(rows)
 
     def chart(self) -> altair.Chart:
-        """What arrived, against what the stream's own rhythm leads to expect; the stream with the highest score."""
+        """What arrived, against what the stream's baseline expects; the stream with the highest score."""
         shown = self.search.first
         if shown is None:
             return charts.arrivals_expected(self.windows(), [], self.findings()[0].sentence)
@@ -122,7 +122,7 @@ class MissingWindow(Investigation):
         return Finding(
             Verdict.FAILED,
             one.sentences[row],
-            {key: value for key, value in item.items() if key not in ("start", "end")},
+            {"expected": item["expected"], "seen": item["seen"], "score": item["surprise"]},
             remedy=self._remedy(item),
             question=QUESTION,
             found=[{"source": one.source, "event_type": self.inputs.event_type or None, **item}],
@@ -156,12 +156,12 @@ class MissingWindow(Investigation):
             said.append(
                 Finding(
                     Verdict.PASSED,
-                    f"{len(quiet)} of {plural(len(search.streams), 'source')} have no silence that their own rhythm "
+                    f"{len(quiet)} of {plural(len(search.streams), 'source')} have no silence that their baseline "
                     "does not explain.",
                     {
                         "sources": ", ".join(one.source for one in quiet),
                         "events": sum(one.events for one in quiet),
-                        "found by chance, were all healthy": f"{len(judged) / 10**gaps.SURPRISE:.2g} sources",
+                        "found by chance, were all healthy": f"{len(judged) / 10**gaps.MIN_SCORE:.2g} sources",
                     },
                     question=QUESTION,
                 )

@@ -1,11 +1,11 @@
-"""How many events a stream usually has at a time of day, learned from its other days; and how surprising silence is.
+"""How many events a stream usually has at a time of day, learned from its other days; and the score of a silence.
 
-The rhythm of a day is learned from every other day, minute by minute (leave-one-out, so that an outage does not
+The baseline of a day is learned from every other day, minute by minute (leave-one-out, so that an outage does not
 excuse itself), and scaled to how busy the rest of that day was: a Saturday is not a Monday with gaps. Counts scatter
 more than a Poisson process would; how much more is estimated from the data, as a negative binomial's dispersion, for
 counts of a second up to those of an hour (:data:`SCALES_US`): events that come in batches scatter much within seconds
-and not at all within hours. By the counts of one scale a silence is judged without as much at either end, because there
-they do not say when within it an event was to come. The scale that says most is believed.
+and not at all within hours. Each scale judges a silence without its first and last part of the scale's length, because
+its counts do not say when within such a part an event was due. The highest score of all scales is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Counts = NDArray[np.float64]
 
 
 class Learned:
-    """The rhythm of one stream. ``times``: sorted event times in microseconds since 1970, at least one.
+    """The baseline of one stream. ``times``: sorted event times in microseconds since 1970, at least one.
 
     >>> days = np.arange(5)[:, None] * DAY_US + np.arange(0, DAY_US, HOUR_US)[None, :]
     >>> round(Learned(days.ravel()).expected(2 * DAY_US, 2 * DAY_US + 6 * HOUR_US), 1)
@@ -149,7 +149,7 @@ class Learned:
 
 
 class Given:
-    """A rhythm that somebody states: events an hour, one number or 24 of them (UTC hours of the day)."""
+    """A baseline that the caller states: events an hour, one number or 24 of them (UTC hours of the day)."""
 
     scales = (0,)
     certain = 1.0
@@ -175,12 +175,12 @@ class Given:
         return integral(ends) - integral(starts)
 
     def dispersion_at(self, scale: int) -> float:
-        """None: who states a rhythm states no scatter."""
+        """Zero: a stated baseline has no scatter."""
         return 0.0
 
 
 def silence(expected: float, dispersion: float, scanned: int) -> float:
-    """How surprising it is that nothing came: -log10 of the probability, corrected for the number of windows scanned.
+    """Return the score of a silence: -log10 of its probability, corrected for the number of windows scanned.
 
     >>> round(silence(20.0, 0.0, 1000), 1)
     5.7
@@ -189,13 +189,13 @@ def silence(expected: float, dispersion: float, scanned: int) -> float:
     return max(0.0, -log / math.log(10) - math.log10(max(scanned, 1)))
 
 
-def needed(surprise: float, dispersion: float, scanned: int) -> float:
-    """Return how many events must be missing for a silence of that surprise; infinity when no number is enough.
+def needed(score: float, dispersion: float, scanned: int) -> float:
+    """Return how many events must be missing for a silence of that score; infinity when no number is enough.
 
     >>> needed(5.7, 0.0, 1000) > 20.0 > needed(5.6, 0.0, 1000)
     True
     """
-    log = (surprise + math.log10(max(scanned, 1))) * math.log(10)
+    log = (score + math.log10(max(scanned, 1))) * math.log(10)
     if dispersion * log < 1e-9:
         return log
     return math.expm1(dispersion * log) / dispersion if dispersion * log < 700 else math.inf

@@ -26,7 +26,7 @@ from pik.workbench.times import local_window, moment
 if TYPE_CHECKING:
     from pik.workbench.detect.arrivals import Arrivals
 
-#: One row for each storm. ``surprise``: -log10 of the probability of so many ordinary repeats.
+#: One row for each storm. ``score``: -log10 of the probability of so many ordinary repeats.
 STORMS = pa.schema(
     [
         ("source", pa.string()),
@@ -39,14 +39,14 @@ STORMS = pa.schema(
         ("same_request", pa.int64()),  # of the duplicates: the producer's own request id came before
         ("new_requests", pa.int64()),
         ("expected", pa.float64()),
-        ("surprise", pa.float64()),
+        ("score", pa.float64()),
     ]
 )
 #: What is looked at of each arrival.
 COLUMNS = ["event_id", "status", "source", "entity_id", "ingest_time", "producer", "client_request_id", "sk"]
 USUAL_SHARE = 0.02  # the least that is taken for usual: one repeat in fifty events
 FEWEST = 5
-SURPRISE = 3.0
+MIN_SCORE = 3.0
 PAUSE = timedelta(minutes=5)  # between two storms
 
 
@@ -79,7 +79,8 @@ class Duplicates:
     @property
     def found(self) -> list[dict[str, Any]]:
         """The storms with their event ids, JSON-able, times in the kit's format."""
-        rows = zip(self.frame.to_dict("records"), self.event_ids, strict=True)
+        recorded = self.frame.rename(columns={"score": "surprise"})  # the key of the score in run records
+        rows = zip(recorded.to_dict("records"), self.event_ids, strict=True)
         return [{**plain(row), "event_ids": list(ids)} for row, ids in rows]
 
 
@@ -99,10 +100,10 @@ def duplicates(
     begin, stop = moment(start, "start"), moment(end, "end")
     if begin >= stop:
         raise UsageError(f"the window is empty: {begin} to {stop}", next_step="give a start before the end")
-    told = wb.events(ingested=(begin, stop), columns=COLUMNS) if arrivals is None else arrivals
+    chosen = wb.events(ingested=(begin, stop), columns=COLUMNS) if arrivals is None else arrivals
     for name, wanted in (("source", source), ("entity_id", entity)):
-        told = told if wanted is None else told[told[name] == wanted]
-    return judge(told)
+        chosen = chosen if wanted is None else chosen[chosen[name] == wanted]
+    return judge(chosen)
 
 
 def judge(arrivals: pd.DataFrame) -> Duplicates:
@@ -127,11 +128,11 @@ def _storms(arrivals: pd.DataFrame, repeats: pd.DataFrame) -> Iterator[tuple[dic
             firsts = arrivals[(arrivals["source"] == source) & (arrivals["status"] == events.ACCEPTED)]
             usual = max(USUAL_SHARE, others / max(len(firsts), 1))
             expected = usual * max(_during(firsts, burst), burst["event_id"].nunique())
-            surprise = _surprise(len(members), expected)
-            if len(members) >= FEWEST and surprise >= SURPRISE:
+            score = _score(len(members), expected)
+            if len(members) >= FEWEST and score >= MIN_SCORE:
                 same = _same_requests(arrivals, members)
                 ids = tuple(sorted(members["event_id"].unique().tolist()))
-                yield _row(source, producer, members, same, expected, surprise), ids
+                yield _row(source, producer, members, same, expected, score), ids
 
 
 def _bursts(repeats: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -160,7 +161,7 @@ def _same_requests(arrivals: pd.DataFrame, members: pd.DataFrame) -> int:
     return int(again["sk"].isin(members["sk"]).sum())
 
 
-def _surprise(seen: int, expected: float) -> float:
+def _score(seen: int, expected: float) -> float:
     """Return -log10 of the chance that a Poisson process of this mean gives as many or more."""
     if seen <= expected:
         return 0.0
@@ -172,9 +173,7 @@ def _surprise(seen: int, expected: float) -> float:
     return -(log + math.log(rest)) / math.log(10)
 
 
-def _row(
-    source: Any, producer: Any, members: pd.DataFrame, same: int, expected: float, surprise: float
-) -> dict[str, Any]:
+def _row(source: Any, producer: Any, members: pd.DataFrame, same: int, expected: float, score: float) -> dict[str, Any]:
     return {
         "source": source,
         "producer": None if pd.isna(producer) else producer,
@@ -186,7 +185,7 @@ def _row(
         "same_request": same,
         "new_requests": len(members) - same,
         "expected": expected,
-        "surprise": surprise,
+        "score": score,
     }
 
 

@@ -1,11 +1,11 @@
-"""Missing windows of one source or of every source, in one search; each source is judged by its own rhythm.
+"""Missing windows of one source or of every source, in one search; each source is judged by its own baseline.
 
-A gap's score (``surprise``) judges its source alone. So it is the same whether one source is searched or all of them,
-and a search of all reports what the searches of each would. The price is said with the answer: among a hundred healthy
-sources one shows such a silence by chance.
+A gap's ``score`` judges its source alone. So it is the same whether one source is searched or all of them, and a search
+of all sources reports what a search of each one would. Therefore about one in a hundred healthy sources is reported by
+chance; the answer states how many that may be.
 
 A search of all sources first asks which there are (:mod:`pik.workbench.sources`: 1 + S + 2 T requests of S3), and reads
-those with events in the window or in the days around it that the rhythm is learned from. It makes at most
+those with events in the window or in the days around it that the baseline is learned from. It makes at most
 :data:`MOST_QUERIES` queries of the index by source (each day, type and shard is one) and reads at most
 :data:`pik.workbench.detect.gaps.MOST` rows. Sources that no longer fit are named in ``unsearched``.
 """
@@ -90,7 +90,7 @@ def search(
         event_type: its type, or that of every source; all types together when it is left out.
         start: event time, included, in the kit's format.
         end: event time, not included.
-        expected: events an hour, of one source, instead of its own rhythm.
+        expected: events an hour, of one source, instead of its learned baseline.
 
     Raises:
         Refused: the only source does not fit into the bounds.
@@ -170,7 +170,7 @@ def _around(known: pd.DataFrame, start: str, end: str, event_type: str | None) -
 
 
 def _score(found: Gaps, row: int) -> float:
-    return float(found.frame["surprise"].iloc[row])
+    return float(found.frame["score"].iloc[row])
 
 
 def _edges(found: Gaps, arrivals: pd.DataFrame) -> pd.DataFrame:
