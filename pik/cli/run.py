@@ -265,6 +265,7 @@ def _describe(book: Runbook, as_json: bool) -> None:
         if name == "env":
             continue
         default = "required" if parameter.required else f"default {parameter.default}"
+        default = "optional" if not parameter.required and parameter.default is None else default
         kind = "|".join(parameter.choices) if parameter.choices else parameter.type
         table.add_row(f"  -p {name}=", kind, default, parameter.description)
     steps = "\n".join(

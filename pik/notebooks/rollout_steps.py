@@ -24,7 +24,6 @@ from pik.rollout.checks.verdicts import check, completed
 from pik.rollout.deploy.rollback import Rollback
 from pik.rollout.deploy.rollback_checks import Rehearsal, RollbackChecks
 
-AUTOMATIC = "auto"
 SAMPLE = "flights:2013-01-01"
 PATIENT = Retries(attempts=20)  # a minute or more for an API that is throttled by everybody else's events
 
@@ -37,7 +36,7 @@ class IngestStep(RolloutStep):
     def __init__(
         self,
         env: str,
-        events: str = AUTOMATIC,
+        events: str | None = None,
         *,
         from_start: bool = False,
         deploy: bool = True,
@@ -47,7 +46,7 @@ class IngestStep(RolloutStep):
         super().__init__(env, from_start=from_start, deploy=deploy)
         # Sample data belongs into the embedded environment; elsewhere only what somebody named is sent.
         sample = SAMPLE if self.environment.name == "local" and deploy else ""
-        self.events = sample if events == AUTOMATIC else events
+        self.events = sample if events is None else events
         self.concurrency = concurrency
         self.patience = patience
         self.summary: Summary | None = None

@@ -94,6 +94,10 @@ class Parameter(BaseModel):
                 f"parameter {name}: {error}", reason=f"it is of type {self.type}", next_step=self.hint(name)
             ) from None
 
+    def same(self, other: Parameter) -> bool:
+        """Whether it takes the same values and has the same default, whatever its description."""
+        return (self.type, self.choices, self.default) == (other.type, other.choices, other.default)
+
     def hint(self, name: str) -> str:
         """How to write it on the command line."""
         example = "|".join(self.choices) if self.choices else _example(self.type)

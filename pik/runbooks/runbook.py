@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pik import project
 from pik.errors import UsageError
+from pik.runbooks.declared import declared
+from pik.runbooks.notebook import check_names
 from pik.runbooks.parameters import Parameter, Value, refuse_secret_name, refuse_secret_value
 from pik.runbooks.suggest import did_you_mean
 from pik.text import named
@@ -25,6 +27,8 @@ _NAME = r"^[a-z0-9][a-z0-9-]*$"
 class StepSpec(BaseModel):
     """One step: a notebook below ``notebooks/`` and the parameters it gets (besides ``env``, which every one gets).
 
+    ``passes``: names of parameters that a run may give and the step passes on; what the runbook does not declare of
+    them, the notebook's ``parameters`` cell does. ``all``: all that it has and the step does not fix.
     ``when``: name of a boolean parameter without which the step is skipped; ``timeout``: seconds for the whole step.
     """
 
@@ -34,6 +38,7 @@ class StepSpec(BaseModel):
     title: str
     notebook: str
     parameters: dict[str, Value] = Field(default_factory=dict)
+    passes: Literal["all"] | tuple[str, ...] = ()
     when: str | None = None
     timeout: float | None = Field(default=None, gt=0)
 
@@ -68,7 +73,10 @@ def _substitute(value: Value, values: Mapping[str, Value]) -> Value:
 
 
 class Runbook(BaseModel):
-    """A runbook, checked: every reference, every ``when`` and every default has been resolved once."""
+    """A runbook, checked: every reference, every ``when`` and every default has been resolved once.
+
+    ``parameters`` are those that the file declares and those that its steps pass on to their notebooks.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -78,6 +86,39 @@ class Runbook(BaseModel):
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     steps: tuple[StepSpec, ...] = Field(min_length=1)
     path: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_step(cls, data: Any) -> Any:
+        # A notebook instead of steps: the only step, which passes on whatever the notebook declares.
+        if not isinstance(data, dict) or "notebook" not in data:
+            return data
+        if "steps" in data:
+            raise ValueError("it has a notebook and steps; one of them says what runs")
+        step = {"id": data.get("name"), "title": data.get("title"), "notebook": data["notebook"], "passes": "all"}
+        return {name: value for name, value in data.items() if name != "notebook"} | {"steps": [step]}
+
+    @model_validator(mode="after")
+    def _passed_on(self) -> Runbook:
+        own = {"env", *self.parameters}
+        self.parameters.setdefault("env", Parameter(type="environment"))
+        for step in self.steps:
+            if step.passes:
+                self._pass_on(step, own)
+        return self
+
+    def _pass_on(self, step: StepSpec, own: Collection[str]) -> None:
+        """Add what the step passes on to its parameters, and to the runbook's what is not its ``own`` declaration."""
+        found = declared(project.NOTEBOOKS / step.notebook)
+        fixed = {"env", *step.parameters}
+        names = [name for name in found if name not in fixed] if step.passes == "all" else step.passes
+        check_names(step, names, found)
+        for name in names:
+            if name in fixed:
+                raise ValueError(f"step {step.id}: {name} is passed on, and has a value")
+            if name not in own and not self.parameters.setdefault(name, found[name]).same(found[name]):
+                raise ValueError(f"step {step.id}: another step's notebook declares {name} otherwise; declare it here")
+            step.parameters[name] = f"{{{{ {name} }}}}"
 
     @model_validator(mode="after")
     def _resolvable(self) -> Runbook:
@@ -106,7 +147,7 @@ class Runbook(BaseModel):
                 raise ValueError(f"step {step.id}: when: {step.when} is not a boolean parameter")
 
     def _declared(self, name: str, where: str) -> None:
-        if name not in self.parameters and name != "env":
+        if name not in self.parameters:
             raise ValueError(f"{where}: no such parameter: {name}{did_you_mean(name, self.parameters)}")
 
     @cached_property
@@ -185,7 +226,7 @@ def _first_problem(error: ValidationError) -> str:
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     models: dict[str, type[BaseModel]] = {"parameters": Parameter, "steps": StepSpec}
     model = models.get(str(location[0]), Runbook) if len(location) > 1 else Runbook
-    return list(model.model_fields)
+    return [*model.model_fields, *(["notebook"] if model is Runbook else [])]
 
 
 class _UniqueKeys(yaml.SafeLoader):
