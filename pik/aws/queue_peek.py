@@ -23,6 +23,7 @@ from pik.aws.inventory import QUEUE_COUNTS, settling
 from pik.aws.reading import StoreReader
 from pik.environments import Environment
 from pik.errors import Refused
+from pik.pipeline.processor import Poison, parse_message
 
 HOLD_SECONDS = 30  # a look that is killed keeps messages this long; afterwards SQS returns them by itself
 BATCH = 10
@@ -109,8 +110,6 @@ def fault(stores: StoreReader, body: str) -> tuple[str, str]:
 
     The raw object is read from ``stores``; the codes are :class:`pik.pipeline.processor.Poison`'s.
     """
-    from pik.pipeline.processor import Poison, parse_message
-
     try:
         message = parse_message(body)
         if message["s3_bucket"] != stores.outputs["RawBucket"]:

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from pik import clock, events
 from pik.aws import batch, stack, stored
 from pik.aws.inventory import messages, settling
+from pik.emulator.metrics import extract_metrics
 from pik.environments import Environment
 from pik.events import Event
 from pik.pipeline.aws import from_item
@@ -220,8 +221,6 @@ class StoreReader:
         0 without data points. CloudWatch answers at most 1,440 points a question, and older ones prove nothing.
         """
         if self.environment.embedded:
-            from pik.emulator.metrics import extract_metrics
-
             extract_metrics(self.environment)
         now = clock.now(self.environment)
         start = max(since, now - METRIC_WINDOW).replace(second=0, microsecond=0)

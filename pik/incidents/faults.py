@@ -10,6 +10,7 @@ from pik import events, producer
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.incidents.model import Arrived, Incident
+from pik.rollout.checks.probe import exchange
 
 Outputs = Mapping[str, str]
 Act = Callable[[Environment, Outputs, Incident], dict[str, Any]]
@@ -92,8 +93,6 @@ def _bad_message(arrived: Arrived, code: str, bucket: str, replay_id: str) -> st
 
 def _replay_half(where: Environment, outputs: Outputs, incident: Incident) -> dict[str, Any]:
     """Replay an entity's events up to a limit, and never continue."""
-    from pik.rollout.checks.probe import exchange
-
     asked = {
         "entity_id": incident.facts["entity"],
         "start_time": events.format_time(incident.start),

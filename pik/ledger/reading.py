@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pik import project
+from pik.aws.stack import aws_errors
 from pik.environments import Environment
 from pik.errors import CheckFailed, UsageError
 from pik.ledger import problems as wrong
@@ -230,8 +231,6 @@ def _newest(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _versions(where: LedgerStore, prefix: str) -> Iterator[dict[str, Any]]:
     """Yield every version and every deletion of every object below a prefix."""
-    from pik.aws.stack import aws_errors
-
     with aws_errors(where.environment, "list the ledger's versions"):
         pages = where.environment.client("s3").get_paginator("list_object_versions")
         for page in pages.paginate(Bucket=where.bucket, Prefix=prefix):
@@ -240,8 +239,6 @@ def _versions(where: LedgerStore, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def _protection(where: LedgerStore) -> Iterator[LedgerProblem]:
-    from pik.aws.stack import aws_errors
-
     with aws_errors(where.environment, "ask whether the evidence bucket keeps versions"):
         state = where.environment.client("s3").get_bucket_versioning(Bucket=where.bucket).get("Status", "off")
     if state != "Enabled":

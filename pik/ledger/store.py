@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from botocore.exceptions import ClientError
 
 from pik import events
+from pik.aws import guard
+from pik.aws.stack import aws_errors
 from pik.environments import Environment
 from pik.errors import AwsError, NotDeployed
 from pik.ledger.entry import EVIDENCE, FIRST, FOLDER, Link, key, link_after, number_of
@@ -39,8 +41,6 @@ class LedgerStore:
         S3 answers 412 when it is taken and 409 when another write of it is under way:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
-        from pik.aws.stack import aws_errors
-
         with aws_errors(self.environment, f"write {name} to the evidence bucket"):
             for attempt in range(_ATTEMPTS):
                 try:
@@ -59,8 +59,6 @@ class LedgerStore:
 
     def get(self, name: str) -> bytes | None:
         """Return an object's bytes, or None when there is none."""
-        from pik.aws.stack import aws_errors
-
         with aws_errors(self.environment, f"read {name} from the evidence bucket"):
             try:
                 found = self.environment.client("s3").get_object(Bucket=self.bucket, Key=name)
@@ -75,8 +73,6 @@ class LedgerStore:
 
         The keys are listed to the end: a search that trusts the numbers to be without gaps would fill one.
         """
-        from pik.aws.stack import aws_errors
-
         with aws_errors(self.environment, "list the ledger"):
             pages = self.environment.client("s3").get_paginator("list_objects_v2")
             begin = {"StartAfter": key(after)} if after else {}
@@ -119,9 +115,8 @@ def locate(environment: Environment) -> LedgerStore:
         Refused: what answers is another environment (:mod:`pik.aws.guard`).
     """
     # Imported here: the rollout records what it does, so it imports the ledger.
-    from pik.aws.guard import guard
 
-    name, place = environment.name, guard(environment)
+    name, place = environment.name, guard.guard(environment)
     deploy = f"pik deploy --env {name} --phase {place.stack.phase.name if place.stack else 'ingest'}"
     if place.stack is None:
         raise NotDeployed(

@@ -11,6 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pik import clock
+from pik.aws import guard
 from pik.environments import Environment, environment
 from pik.errors import UsageError
 from pik.items import Item, encode
@@ -117,10 +119,7 @@ def _checkpoint(
 
 def _require(where: Environment, url: str | None) -> bool:
     """See that events for one environment do not go to another; return whether its API may have been made just now."""
-    from pik import clock
-    from pik.aws.guard import guard
-
-    found = guard(where, url or "").stack
+    found = guard.guard(where, url or "").stack
     return found is not None and not where.embedded and clock.now(where) - found.updated < _NEW
 
 

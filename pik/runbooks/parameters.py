@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from pik import config
 from pik.errors import UsageError
+from pik.events import format_time, parse_time
 from pik.runbooks.suggest import did_you_mean
 from pik.text import named
 
@@ -143,8 +144,6 @@ def _date(text: str) -> str:
 
 
 def _datetime(text: str) -> str:
-    from pik.events import format_time, parse_time
-
     try:  # a day is its first moment
         return format_time(parse_time(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text))
     except ValueError:

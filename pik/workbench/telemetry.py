@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pik import events, frames
 from pik.aws.stack import aws_errors
+from pik.emulator.metrics import extract_metrics
 from pik.errors import UsageError
 from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.text import named
@@ -60,8 +61,6 @@ def metrics(
         raise UsageError(f"period={period}", reason="a multiple of 60 seconds, at least 60", next_step="period=60")
     since, until = window(start, end)
     if aws.environment.embedded:
-        from pik.emulator.metrics import extract_metrics
-
         extract_metrics(aws.environment)
     with aws_errors(aws.environment, f"read the metric {name}"):
         series = [dict(dimensions)] if dimensions is not None else _series(aws, namespace, name)

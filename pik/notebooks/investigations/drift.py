@@ -15,6 +15,8 @@ from pik.notebooks.findings import Finding
 from pik.notebooks.investigations.base import Investigation, plural
 from pik.notebooks.tables import Table
 from pik.results import Verdict
+from pik.workbench.aggregates import aggregate_drift
+from pik.workbench.replays import known
 
 if TYPE_CHECKING:
     from pik.workbench.aggregates import Drift as Compared
@@ -54,8 +56,6 @@ class AggregateDrift(Investigation):
         return self.once("compared", self._compare)
 
     def _compare(self) -> list[Compared]:
-        from pik.workbench.aggregates import aggregate_drift
-
         written = self.versions[self.versions["state"].notna()]
         newest = written.sort_values(["updated", "replay_id", "entity_id", "day"], ascending=False)
         rows = records(newest.head(int(self.inputs.most)))
@@ -134,8 +134,6 @@ class AggregateDrift(Investigation):
         )
 
     def _unsent(self, row: Mapping[Any, Any]) -> dict[str, Any]:
-        from pik.workbench.replays import known
-
         replay = known(self.wb, replay_ids=[row["replay_id"]])[row["replay_id"]]
         selected = self.wb.events(
             entity=row["entity_id"], start=row["start_time"], end=row["end_time"], status="ACCEPTED"

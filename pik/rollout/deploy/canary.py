@@ -27,6 +27,7 @@ from pik.environments import Environment
 from pik.errors import AwsError
 from pik.results import Verdict
 from pik.rollout.checks.probe import Probe, exchange, repeated
+from pik.rollout.checks.processor import ProcessorChecks
 from pik.rollout.checks.replaying import EntityWindow, Group, predict, read_raws, replay_all, select
 from pik.rollout.checks.trials import TrialPrediction
 from pik.rollout.deploy.status import queue as queue_status
@@ -302,8 +303,6 @@ def _messages(count: int) -> str:
 
 def foresee(environment: Environment, on_progress: Say | None = None) -> TrialPrediction:
     """Return what the processor must write for the last replays of a rollout, from the raw objects."""
-    from pik.rollout.checks.processor import ProcessorChecks
-
     (on_progress or silent)("predicting the aggregates from the raw objects")
     stack.require(environment)
     return ProcessorChecks(environment).predict()

@@ -31,6 +31,7 @@ from pik.replays.records import Replay
 from pik.workbench.consistency.explanation import Explanation, Line
 from pik.workbench.consistency.log_windows import Window, backwards, naming, without_repeats
 from pik.workbench.consistency.snapshot import Row, StoredObject, read
+from pik.workbench.consistency.timeline import describe
 from pik.workbench.log_lines import FUNCTIONS, fields
 from pik.workbench.times import moment
 
@@ -177,8 +178,6 @@ def _query(aws: Connection, table: str, pk: str, prefix: str) -> list[Row]:
 
 
 def _tell(aws: Connection, event_id: str, found: _Found) -> Explanation:
-    from pik.workbench.consistency.timeline import describe
-
     return describe(aws, event_id, found)
 
 

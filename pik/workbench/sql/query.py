@@ -29,7 +29,7 @@ import pyarrow as pa
 from pik import frames, units
 from pik.errors import UsageError
 from pik.text import named
-from pik.workbench.sql import layout
+from pik.workbench.sql import athena, layout
 from pik.workbench.sql.cache import Cache
 from pik.workbench.sql.layout import Part
 
@@ -61,8 +61,6 @@ def sql(
     limit = MAX_BYTES[engine] if max_bytes is None else max_bytes
     only_reads(query, engine)
     if engine == "athena":
-        from pik.workbench.sql import athena
-
         return athena.run(aws, query, limit, say)
     return _duckdb(aws, query, limit, say)
 
