@@ -6,20 +6,18 @@ object back from the executed notebook under the media type :data:`RESULT_MEDIA_
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
-from html import escape as escape_html
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pik.text import is_command, printable
+from pik.markup import render
+from pik.text import printable
 
 RESULT_MEDIA_TYPE = "application/vnd.pik.step+json"
 _SHA256 = "^[0-9a-f]{64}$"
-_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 class Verdict(StrEnum):
@@ -134,11 +132,14 @@ class StepResult(BaseModel):
 
         Every value is escaped, so payloads are text, never markup.
         """
-        return (
-            f'<section class="pik-step"><style>{RESULT_STYLE}</style>'
-            f'<h3><span class="pik-{self.verdict}">{_MARKS[self.verdict]} {self.verdict}</span> {escape(self.title)}: '
-            f"{short_ids(escape(self.headline))}</h3>"
-            f"{_findings(self)}{_changed(self)}{_folded_evidence(self)}</section>"
+        return render(
+            "result.html",
+            keep="\n\t",  # of what is folded
+            result=self,
+            findings=_findings(self),
+            style=RESULT_STYLE,
+            mark=_MARKS,
+            fold=_FOLD_ABOVE,
         )
 
 
@@ -156,77 +157,17 @@ _FOLD_ABOVE = 240
 RESULT_STYLE = (Path(__file__).parent / "data" / "notebook.css").read_text("utf-8")
 
 
-def escape(text: str) -> str:
-    """Return text for an HTML page; line ends and tabs stay, for what is folded."""
-    return escape_html(printable(text, "\n\t"))
-
-
-def short_ids(markup: str) -> str:
-    """Return escaped text with every digest (64 hexadecimal digits) shown by its beginning, the whole in a tooltip.
-
-    >>> short_ids("0" * 64).partition(">")[2]
-    '000000000000…</span>'
-    """
-    return _DIGEST.sub(r'<span class="pik-id" title="\g<0>">\1…</span>', markup)
-
-
-def _evidence(item: Evidence) -> str:
-    value = short_ids(escape(item.value))
-    if not item.payload and len(item.value) <= _FOLD_ABOVE:
-        return f"<dt>{escape(item.label)}</dt><dd><code>{value}</code></dd>"
-    kind = ' class="pik-payload"' if item.payload else ""
-    return (
-        f"<dt>{escape(item.label)}</dt><dd><details{kind}><summary>{len(item.value):,} characters</summary>"
-        f"<pre>{value}</pre></details></dd>"
-    )
-
-
-def _findings(result: StepResult) -> str:
-    """The checks, a line each: those that stop first, with what to do; the same advice once."""
-    lines, before = [], ""
+def _findings(result: StepResult) -> list[tuple[Check, bool, list[str]]]:
+    """The checks, those that stop first: whether the line is said, and what to do, the same advice once."""
+    found, before = [], ""
     for check in sorted(result.checks, key=lambda check: _ORDER[check.verdict, check.blocking]):
-        advisory = "" if check.blocking else " (advisory)"
-        line = f'<span class="pik-{check.verdict}">{_MARKS[check.verdict]} {escape(check.name)}{advisory}</span> '
-        line += short_ids(escape(check.sentence))
-        if len(result.checks) == 1 and check.sentence.rstrip(".") == result.headline:
-            line = ""  # the headline says it
+        said = len(result.checks) > 1 or check.sentence.rstrip(".") != result.headline  # else the headline says it
+        advice = []
         if check.remedy and check.stops and check.remedy != before:
-            line += f'<span class="pik-next">do this: {_advice(check.remedy)}</span>'
-            before = check.remedy
-        if check.investigate:
-            line += f'<span class="pik-next">look: <code>{escape(check.investigate)}</code></span>'
-        lines += [f"<li>{line}</li>"] if line else []
-    return f'<ul class="pik-findings">{"".join(lines)}</ul>' if lines else ""
-
-
-def _advice(remedy: str) -> str:
-    """What to do: one line beside the label; of several each below it, a command as one that can be copied."""
-    lines = remedy.split("\n")
-    if len(lines) == 1:
-        return escape(remedy)
-    shown = (f"<code>{escape(line)}</code>" if is_command(line) else escape(line) for line in lines)
-    return "".join(f"<br>{line}" for line in shown)
-
-
-def _changed(result: StepResult) -> str:
-    changes = "".join(f"<li>{escape(change)}</li>" for change in result.changes)
-    undo = f"<p>undo with <code>{escape(result.undo)}</code></p>" if result.undo else ""
-    return (f"<p>changed</p><ul>{changes}</ul>" if changes else "") + undo
-
-
-def _folded_evidence(result: StepResult) -> str:
-    rows = [
-        f'<tr><td><span class="pik-{check.verdict}">{_MARKS[check.verdict]}</span> {escape(check.name)}</td>'
-        f"<td><dl>{''.join(map(_evidence, check.evidence))}</dl></td></tr>"
-        for check in result.checks
-        if check.evidence
-    ]
-    return (
-        '<details class="pik-evidence"><summary>the evidence for this</summary>'
-        f'<table class="pik-checks"><tbody>{"".join(rows)}</tbody></table></details>'
-        if rows
-        else ""
-    )
+            advice, before = check.remedy.split("\n"), check.remedy
+        if said or advice or check.investigate:
+            found.append((check, said, advice))
+    return found
 
 
 def words(value: object) -> str:

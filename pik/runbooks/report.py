@@ -9,15 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from pik import markup
 from pik.errors import PikError
 from pik.results import RESULT_MEDIA_TYPE, Evidence, words
 from pik.runbooks import clean, export
 from pik.runbooks.notebook import read
 from pik.runbooks.record import RECORD, REPORT, Run, State, StepRecord, write_atomically
-from pik.text import is_command, printable
 
 PAGE_LIMIT = 2_600_000
 OUTPUT_LIMIT = 20_000
@@ -144,23 +144,11 @@ def is_long(item: Evidence) -> bool:
     return item.payload or len(item.value) > LONG or item.value.count("\n") > 3
 
 
-def _shown(value: object) -> object:
-    """Return a value as the page shows it; what is no visible character is escaped, and markup is left alone."""
-    return printable(value, "\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 @cache
 def _jinja() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("pik", "runbooks"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = markup.environment("runbooks", "\n\t")
     environment.filters |= {"duration": duration, "moment": moment, "words": fact_words}
-    environment.tests |= {"long": is_long, "command": is_command}
+    environment.tests["long"] = is_long
     environment.globals |= {
         "css": Markup((Path(__file__).parent / "report.css").read_text("utf-8")),  # noqa: S704  our own file
         "mark": {State.PASSED: "✓", State.FAILED: "✗", State.INCONCLUSIVE: "?", State.SKIPPED: "–"}.get,

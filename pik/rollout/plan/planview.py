@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from pik import phases
+from pik.markup import render
 from pik.rollout.plan.diff import Action, Change, PropertyChange
 from pik.rollout.plan.effects import SHORT
 from pik.text import printable
@@ -163,57 +163,22 @@ def _section(title: str, sentences: Any) -> list[str]:
     return [title, *found] if found else []
 
 
-_STYLE = (
-    ".pik-plan table{border-collapse:collapse;font-size:13px}"
-    ".pik-plan td,.pik-plan th{text-align:left;vertical-align:top;padding:3px 12px 3px 0;white-space:normal;"
-    "background:none;overflow-wrap:anywhere}"
-    ".pik-plan td:nth-child(-n+2),.pik-plan td:last-child{white-space:nowrap;overflow-wrap:normal}"
-    ".pik-plan small{opacity:.7}"
-    ".pik-plan tbody tr{border-top:1px solid rgba(128,128,128,.3);background:none}"
-    ".pik-plan .pik-store{font-weight:600}.pik-plan .pik-refused{color:#d9483b}"
-    ".pik-plan .pik-replace,.pik-plan .pik-remove{color:#d9483b}.pik-plan .pik-add{color:#2b9a66}"
-)
-
-
 def html(plan: Plan) -> str:
     """Return the plan as an HTML fragment; every value is escaped, so it is text, never markup."""
-    head = "<br>".join(escape(line.partition(" ")[2].strip().replace("  ", " · ")) for line in _head(plan))
-    parts = [f'<section class="pik-plan"><style>{_STYLE}</style><p>{head}</p>']
-    parts.append(_list("refused: this plan cannot be applied", plan.refusals, "pik-refused"))
-    rows = [row for change in plan.changes for row in _rows(change)]
-    for title, found in (("parameter", plan.parameters), ("output", plan.outputs)):
-        rows += [_row("change", title, one) for one in found]
-    if rows:
-        names = ("action", "resource", "property", "before", "after", "")
-        header = "".join(f"<th>{name}</th>" for name in names)
-        parts.append(f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
-    else:
-        parts.append("<p><em>nothing changes: what is deployed is what is intended</em></p>")
-    parts.append(_list("what it means", plan.effects))
-    if plan.prediction:
-        parts.append(_list("what the processor will write", [plan.prediction.sentence, *_versions(plan)]))
-    command = "".join(f"<br>next <code>{escape(line)}</code>" for line in plan.command.splitlines())
-    parts.append(f"<p>digest <code>{plan.digest}</code> · {escape(counted(plan))}{command}</p></section>")
-    return printable("".join(parts))
+    return render(
+        "plan.html",
+        plan=plan,
+        head=[line.partition(" ")[2].strip().replace("  ", " · ") for line in _head(plan)],
+        properties=_properties,
+        action=_action,
+        pair=pair,
+        replaces=_REPLACES,
+        written=[plan.prediction.sentence, *_versions(plan)] if plan.prediction else [],
+        counted=counted(plan),
+    )
 
 
-def _rows(change: Change) -> Iterator[str]:
-    store = " · DATA STORE" if change.store else ""
-    style = f"pik-{change.action}{' pik-store' if change.store else ''}"
-    name = f'<span class="{style}">{escape(change.id)}</span><br><small>{escape(change.type)}{store}</small>'
+def _properties(change: Change) -> tuple[PropertyChange, ...]:
+    """What a change has a row for: its properties, or one row without any."""
     parts = change.properties if change.action in ("change", "replace") else ()
-    for number, one in enumerate(parts or (PropertyChange("", None, None),)):
-        yield _row(_action(change), name, one) if number == 0 else _row("", "", one)
-
-
-def _row(action: str, name: str, one: PropertyChange) -> str:
-    """One row; ``name`` is markup."""
-    before, after = map(escape, pair(one)) if one.path else ("", "")
-    path = f"<code>{escape(one.path)}</code>" if one.path else ""
-    cells = (escape(action), name, path, before, after, _REPLACES[one.replacement])
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _list(title: str, sentences: Any, style: str = "") -> str:
-    items = "".join(f"<li>{escape(one)}</li>" for one in sentences)
-    return f'<p class="{style}">{escape(title)}</p><ul class="{style}">{items}</ul>' if items else ""
+    return parts or (PropertyChange("", None, None),)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pik.results import short_ids
+from pik.markup import render
 from pik.text import printable
 
 if TYPE_CHECKING:
@@ -83,21 +82,7 @@ class Explanation:
 
     def to_html(self) -> str:
         """Return the story as an HTML fragment; every value is escaped."""
-        head = "".join(f'<th style="text-align:left">{name}</th>' for name in _COLUMNS)
-        rows = "".join(
-            "<tr>"
-            + "".join(f'<td style="text-align:left;vertical-align:top">{_cell(cell)}</td>' for cell in cells)
-            + "</tr>"
-            for cells in (
-                (line.shown_time, _MARKS[line.ok], line.what, line.detail, line.source) for line in self.lines
-            )
-        )
-        said = "".join(f"<li><strong>problem</strong> {_cell(text)}</li>" for text in self.problems)
-        said += "".join(f"<li>{_cell(text)}</li>" for text in self.notes)
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if self.lines else ""
-        answer = f"<p><strong>{_cell(self.became or self.headline)}</strong></p>"
-        about = f"<p>{_cell(self.headline)}</p>" if self.became else ""
-        return f'<div class="pik-explain">{answer}{about}{table}<ul>{said}</ul></div>'
+        return render("timeline.html", told=self, columns=_COLUMNS, mark=_MARKS)
 
     def __repr__(self) -> str:
         return self.to_text()
@@ -105,7 +90,3 @@ class Explanation:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """Let Jupyter show it (see IPython's display protocol)."""
         return {"text/plain": self.to_text(), "text/html": self.to_html()}
-
-
-def _cell(text: str) -> str:
-    return short_ids(escape(printable(text)))
