@@ -15,8 +15,7 @@ from pik.notebooks.findings import Finding
 from pik.notebooks.investigations.base import Investigation, plural
 from pik.notebooks.tables import Table
 from pik.results import Verdict
-from pik.workbench.aggregates import aggregate_drift
-from pik.workbench.replays import known
+from pik.workbench import aggregates, replays
 
 if TYPE_CHECKING:
     from pik.workbench.aggregates import Drift as Compared
@@ -59,7 +58,7 @@ class AggregateDrift(Investigation):
         written = self.versions[self.versions["state"].notna()]
         newest = written.sort_values(["updated", "replay_id", "entity_id", "day"], ascending=False)
         rows = records(newest.head(int(self.inputs.most)))
-        return [aggregate_drift(self.wb, row["entity_id"], row["day"], row["replay_id"]) for row in rows]
+        return [aggregates.aggregate_drift(self.wb, row["entity_id"], row["day"], row["replay_id"]) for row in rows]
 
     def chart(self) -> altair.Chart:
         """How many versions count all, and how many not?"""
@@ -134,7 +133,7 @@ class AggregateDrift(Investigation):
         )
 
     def _unsent(self, row: Mapping[Any, Any]) -> dict[str, Any]:
-        replay = known(self.wb, replay_ids=[row["replay_id"]])[row["replay_id"]]
+        replay = replays.known(self.wb, replay_ids=[row["replay_id"]])[row["replay_id"]]
         selected = self.wb.events(
             entity=row["entity_id"], start=row["start_time"], end=row["end_time"], status="ACCEPTED"
         )
