@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pik.errors import UsageError
-from pik.runbooks.notebook import Assignment, assignments, parameters_source
+from pik.notebooks.parameters_cell import Assignment, assignments
 from pik.runbooks.parameters import Kind, Parameter, Value
 from pik.runbooks.suggest import did_you_mean
 
@@ -39,7 +39,7 @@ def declared(path: Path) -> dict[str, Parameter]:
     Needs no notebook library: runbooks are listed and described without one.
     """
     found = {}
-    for name, assigned in assignments(parameters_source(path), path).items():
+    for name, assigned in assignments(path).items():
         try:
             found[name] = _parameter(assigned)
         except (ValueError, UsageError) as error:

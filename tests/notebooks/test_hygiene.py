@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pik import project
-from pik.runbooks.notebook import parameter_names, read
+from pik.notebooks.parameters_cell import assignments
+from pik.runbooks.notebook import read
 
 NOTEBOOKS = sorted(path for path in project.NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 LONGEST_CELL = 30
@@ -35,8 +36,9 @@ def test_it_starts_with_a_title_and_a_sentence(notebook: Any) -> None:
     assert rest.strip()
 
 
-def test_it_takes_an_environment(notebook: Any) -> None:
-    assert "env" in (parameter_names(notebook) or set())
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: str(path.relative_to(project.NOTEBOOKS)))
+def test_it_takes_an_environment(path: Path) -> None:
+    assert "env" in assignments(path)
 
 
 def test_its_cells_are_short_and_have_ids_of_their_own(notebook: Any) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from html import escape
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ from pik import project
 from pik.cli import run as command
 from pik.errors import UsageError
 from pik.ledger.kinds import Kind
+from pik.notebooks.inputs import STATUSES
+from pik.notebooks.investigations.late import LateData
 from pik.runbooks import catalog, load
 from pik.runbooks.declared import declared
 from pik.runbooks.parameters import Parameter, parse
@@ -219,6 +224,38 @@ def test_the_help_shows_what_the_cell_says(folder: Path) -> None:
     assert ["-p", "day=", "date", "optional", "UTC", "day;", "empty:", "today"] in lines
     assert any(line[-2:] == ["receive", "[bold]"] for line in lines)
     assert any(line[:5] == ["-p", "to=", "replay|ingest", "default", "replay"] for line in lines)
+
+
+INVESTIGATIONS = [project.NOTEBOOKS / "start.ipynb", *sorted((project.NOTEBOOKS / "investigate").glob("*.ipynb"))]
+
+
+@pytest.mark.parametrize("path", INVESTIGATIONS, ids=lambda path: path.stem)
+def test_the_inputs_of_an_investigation_mean_what_its_notebook_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    code = ["".join(one["source"]) for one in json.loads(path.read_bytes())["cells"] if one["cell_type"] == "code"]
+    imported = re.match(r"from (pik\.notebooks\.investigations\.\w+) import (\w+)\n", code[1])
+    assert imported
+    asks = getattr(import_module(imported[1]), imported[2])
+    cell = declared(path)
+
+    given = {name: "" if one.default is None else one.default for name, one in cell.items()} | {"env": "dev"}
+    shown = asks(**given).inputs.echo()
+
+    assert project.NOTEBOOKS / asks.notebook == path
+    assert all(escape(one.description) in shown for one in cell.values())
+
+
+def test_an_investigation_runs_without_its_notebooks_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setattr(project, "NOTEBOOKS", tmp_path)
+
+    assert "source" in LateData("dev", source="UA").inputs.echo()
+
+
+def test_statuses_to_choose_are_those_of_the_cell() -> None:
+    assert declared(project.NOTEBOOKS / "investigate" / "late_data.ipynb")["status"].choices == STATUSES
 
 
 def test_every_notebook_of_the_project_declares_its_parameters() -> None:

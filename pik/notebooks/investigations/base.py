@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from html import escape
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pik import events
+from pik import events, project
 from pik.environments import Environment, environment
 from pik.errors import PikError, UsageError
 from pik.notebooks import findings
@@ -18,6 +19,7 @@ from pik.notebooks.banner import Banner
 from pik.notebooks.choices import Choices
 from pik.notebooks.findings import Finding
 from pik.notebooks.inputs import Inputs
+from pik.notebooks.parameters_cell import assignments
 from pik.notebooks.tables import banner
 from pik.results import StepResult, Verdict
 from pik.workbench import times
@@ -27,31 +29,22 @@ T = TypeVar("T")
 Window = tuple[str, str]
 SAMPLE_DAY, SAMPLE_SOURCE = "2013-01-01", "UA"  # of the data set that comes with the kit
 
-MEANINGS = {
-    "env": "environment: local, dev, staging, prod or one of pik.toml",
-    "source": f"source of the events; empty: {SAMPLE_SOURCE} on local",
-    "event_type": "type of the events; empty: every type",
-    "entity": "entity of the events; empty: every entity",
-    "event_id": "id of the event (64 hexadecimal digits)",
-    "day": f"UTC day of the events, YYYY-MM-DD; empty: {SAMPLE_DAY} on local, today elsewhere",
-    "start": "begin of the window (RFC 3339, included), instead of a day",
-    "end": "end of the window (RFC 3339, not included), instead of a day",
-    "status": "only arrivals of this status",
-}
-
 
 class Investigation:
-    """One notebook's questions. Subclasses say their ``title``, and answer in :meth:`findings`."""
+    """One notebook's questions. Subclasses say their ``title``, and answer in :meth:`findings`.
+
+    ``notebook``: its path below ``notebooks/``, where its parameters cell says what each input means.
+    """
 
     title: ClassVar[str]
-    meanings: ClassVar[Mapping[str, str]] = {}
+    notebook: ClassVar[str]
 
     def __init__(self, env: str, **parameters: Any) -> None:
         environment(env)  # a wrong name is said here, not in the third cell
         self.inputs = Inputs(
             self.title,
             {"env": env, **parameters},
-            meanings={**MEANINGS, **self.meanings},
+            meanings=_meanings(project.NOTEBOOKS / self.notebook),
             where=self._where,
             choices=Choices(connect, lambda env: SAMPLE_SOURCE if env == "local" else "").of,
         )
@@ -192,6 +185,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def _meanings(notebook: Path) -> dict[str, str]:
+    """What each parameter means, as its cell says; nothing where the notebook was moved or is being rewritten."""
+    try:
+        return {name: one.comment for name, one in assignments(notebook).items()}
+    except UsageError:
+        return {}
+
+
 def short_time(moment: str) -> str:
     """Return a time of the kit without the digits that say nothing."""
     return moment.replace(".000000Z", "Z").replace(":00Z", "Z").replace("T", " ")
@@ -199,11 +200,6 @@ def short_time(moment: str) -> str:
 
 class ByArrival(Investigation):
     """An investigation whose window is one of ingest time: what came, whenever it says that it happened."""
-
-    meanings: ClassVar[Mapping[str, str]] = {
-        "start": "begin of the window in which it came (RFC 3339); empty: a day before the end",
-        "end": "end of that window (not included); empty: now",
-    }
 
     @property
     def window(self) -> Window:

@@ -25,6 +25,7 @@ class ConflictingPayloads(ByArrival):
     """Which keys were used for two payloads, by whom, and what differs?"""
 
     title = "Conflicting payloads"
+    notebook = "investigate/conflicting_payloads.ipynb"
 
     @property
     def arrivals(self) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import altair
 import pandas as pd
@@ -31,11 +31,7 @@ class AggregateDrift(Investigation):
     """Which aggregates are not what the raw objects say?"""
 
     title = "Aggregate drift"
-    meanings: ClassVar[Mapping[str, str]] = {
-        "day": "UTC day of the aggregates, YYYY-MM-DD; empty: every day",
-        "replay": "one replay's versions; empty: every replay's",
-        "most": "versions to compute again from the raw objects, the newest first",
-    }
+    notebook = "investigate/aggregate_drift.ipynb"
 
     @property
     def replays(self) -> pd.DataFrame:

@@ -27,6 +27,7 @@ class ExplainEvent(Investigation):
     """What became of one event?"""
 
     title = "Explain an event"
+    notebook = "investigate/explain_event.ipynb"
 
     @property
     def event_id(self) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import altair
 import pandas as pd
@@ -34,7 +34,7 @@ class DailyHealth(Investigation):
     """Is everything well with the events of a day?"""
 
     title = "Daily health"
-    meanings: ClassVar[Mapping[str, str]] = {"most": "aggregate versions to compute again, the newest first"}
+    notebook = "investigate/daily_health.ipynb"
 
     @property
     def window(self) -> Window:

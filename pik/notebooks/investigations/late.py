@@ -25,6 +25,7 @@ class LateData(Investigation):
     """What came later than is usual for its stream, and whose clock is ahead?"""
 
     title = "Late data"
+    notebook = "investigate/late_data.ipynb"
 
     @property
     def arrivals(self) -> pd.DataFrame:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import altair
 import pandas as pd
@@ -30,11 +29,7 @@ class LedgerHistory(Investigation):
     """What was done to this environment, and on which evidence?"""
 
     title = "Ledger"
-    meanings: ClassVar[Mapping[str, str]] = {
-        "kind": "only entries of this kind, such as deploy or verification; empty: every kind",
-        "phase": "only entries about this phase: ingest, replay or processor; empty: every phase",
-        "receipt": "what was printed when something was recorded (118:9f3c…): the ledger must still have it",
-    }
+    notebook = "investigate/ledger.ipynb"
 
     @property
     def ledger(self) -> Ledger:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import altair
 import numpy as np
@@ -36,10 +35,7 @@ class MissingWindow(Investigation):
     """Which windows of a stream are missing, or of every stream, and what is their score?"""
 
     title = "Missing window"
-    meanings: ClassVar[Mapping[str, str]] = {
-        "source": "source of the events; empty: every source",
-        "expected": "events an hour, of one source that is too young for a baseline; 0: learn them from the stream",
-    }
+    notebook = "investigate/missing_window.ipynb"
 
     @property
     def everywhere(self) -> bool:

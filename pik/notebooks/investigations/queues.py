@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import altair
 import pandas as pd
@@ -26,11 +25,7 @@ class QueueAndDlq(Investigation):
     """What is in the two queues?"""
 
     title = "Queue and dead-letter queue"
-    meanings: ClassVar[Mapping[str, str]] = {
-        "live": "receive messages and return them: raises their receive count and hides them meanwhile; "
-        "otherwise nothing is touched",
-        "most": "messages to show of each queue",
-    }
+    notebook = "investigate/queue_and_dlq.ipynb"
 
     @property
     def touches(self) -> str:

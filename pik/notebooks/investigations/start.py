@@ -19,6 +19,7 @@ class Start(Investigation):
     """What can I ask here?"""
 
     title = "Start"
+    notebook = "start.ipynb"
 
     @property
     def status(self) -> Status:

@@ -25,6 +25,7 @@ class StoresReconciliation(Investigation):
     """On which events of a window do the stores disagree?"""
 
     title = "Stores reconciliation"
+    notebook = "investigate/stores_reconciliation.ipynb"
 
     @property
     def reconciliation(self) -> Reconciliation:

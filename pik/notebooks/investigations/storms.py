@@ -24,6 +24,7 @@ class DuplicateStorm(ByArrival):
     """Who sent the same again and again: when, how many, with the same request or by the same producer?"""
 
     title = "Duplicate storm"
+    notebook = "investigate/duplicate_storm.ipynb"
 
     @property
     def arrivals(self) -> pd.DataFrame:
