@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import httpx
 import pytest
 
 from pik import producer, project
@@ -24,6 +25,7 @@ from pik.environments import Environment
 from pik.events import encode
 from pik.workbench import Workbench
 from tests.conftest import Deploy
+from tests.unit.test_results import contrast
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -169,6 +171,94 @@ def test_a_heat_map_of_lags(page: Page) -> None:
     chart.scroll_into_view_if_needed()
     page.wait_for_timeout(500)
     _shoot(page, "lab-late-data")
+
+
+# Of each element with a text of its own: the text, its colour, and the nearest ground behind it that is opaque.
+COLOURS = r"""elements => elements
+    .filter(one => one.checkVisibility() && [...one.childNodes].some(part => part.nodeType === 3 && part.data.trim()))
+    .map(one => {
+        const ground = element => getComputedStyle(element).backgroundColor;
+        let behind = one;
+        while (behind.parentElement && /^rgba|^transparent/.test(ground(behind))) behind = behind.parentElement;
+        return [one.innerText.slice(0, 60), getComputedStyle(one).color, ground(behind)];
+    })"""
+SHOWN = ", ".join(f".pik-{kind}, .pik-{kind} *" for kind in ("banner", "step", "asked", "table"))
+
+
+@pytest.fixture
+def dark(lab: str) -> Iterator[None]:
+    """JupyterLab in its dark theme."""
+    _theme(lab, "JupyterLab Dark")
+    yield
+    _theme(lab, "JupyterLab Light")
+
+
+def _theme(lab: str, name: str) -> None:
+    """Choose a theme as the menu does: https://jupyterlab-server.readthedocs.io/en/latest/api/rest.html."""
+    address = httpx.URL(lab)
+    where = address.copy_with(path="/lab/api/settings/@jupyterlab/apputils-extension:themes")
+    httpx.put(where, json={"raw": json.dumps({"theme": name})}).raise_for_status()
+
+
+@pytest.mark.usefixtures("dark")
+def test_in_the_dark_theme_everything_can_be_read(page: Page) -> None:
+    page.locator('body[data-jp-theme-light="false"]').wait_for(state="attached")
+    panel = _late_data(page)
+
+    _bring(panel.locator("a.pik-id"), panel)
+    _shoot(page, "lab-dark-table")
+    found = panel.locator(SHOWN).evaluate_all(COLOURS)
+    _to_top(panel)
+    _shoot(page, "lab-dark")
+    found += panel.locator(SHOWN).evaluate_all(COLOURS)
+
+    assert len(found) > 50
+    unreadable = [one for one in found if contrast(_hexadecimal(one[1], one[2]), _hexadecimal(one[2])) < 4.5]
+    assert unreadable == []
+
+
+def test_a_click_on_a_short_id_copies_the_whole_and_opens_the_notebook_that_takes_it(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    panel = _late_data(page)
+    short = _bring(panel.locator("a.pik-id"), panel)
+    whole = (short.get_attribute("title") or "").partition(":")[0]
+    assert re.fullmatch(r"[0-9a-f]{64}", whole)
+    assert short.inner_text().strip() == f"{whole[:12]}…"
+
+    short.click()
+
+    page.locator(".jp-NotebookPanel:visible").get_by_role("heading", name="Explain an event").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == whole
+
+
+def _late_data(page: Page) -> Locator:
+    """Open the notebook whose last table has the ids of events, and run it."""
+    page.get_by_role("link", name="late_data").click()
+    panel = page.locator(".jp-NotebookPanel:visible")
+    panel.get_by_role("heading", name="Late data").wait_for()
+    _run_all(page)
+    panel.locator(".pik-step").wait_for()
+    return panel
+
+
+def _bring(wanted: Locator, panel: Locator) -> Locator:
+    """Scroll until what is wanted is there: JupyterLab draws the cells that are in sight, once they have run."""
+    outer = panel.locator(".jp-WindowedPanel-outer").first
+    for _ in range(SECONDS // 500):
+        if wanted.count():
+            wanted.first.scroll_into_view_if_needed()
+            return wanted.first
+        outer.evaluate("o => o.scrollTop = (o.scrollTop + 300) % (o.scrollHeight - o.clientHeight)")
+        panel.page.wait_for_timeout(500)
+    raise AssertionError(f"not there: {wanted}")
+
+
+def _hexadecimal(colour: str, ground: str = "rgb(0, 0, 0)") -> str:
+    """A colour on a ground, as the browser computes them (``rgba(1, 2, 3, 0.5)``), as HTML writes what is seen."""
+    *parts, alpha = [*map(float, re.findall(r"[\d.]+", colour)), 1.0][:4]
+    behind = map(float, re.findall(r"[\d.]+", ground))
+    seen = (round(one * alpha + other * (1 - alpha)) for one, other in zip(parts, behind, strict=False))
+    return "#" + "".join(f"{part:02x}" for part in seen)
 
 
 def _to_top(panel: Locator) -> None:
