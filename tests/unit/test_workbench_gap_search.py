@@ -13,11 +13,11 @@ import pytest
 from pik import frames
 from pik.errors import Refused, UsageError
 from pik.events import parse_time
-from pik.notebooks.investigations import base
+from pik.notebooks.investigations import base, conflicts, drift, health, late, queues, stores, storms
 from pik.notebooks.investigations.missing import MissingWindow
 from pik.results import Verdict
 from pik.workbench.detect import gap_search, gaps
-from pik.workbench.detect.baseline import HOUR_US, Times
+from pik.workbench.detect.baseline import DAY_US, HOUR_US, Times
 from pik.workbench.detect.gaps import Gaps
 from tests.unit.test_workbench_gaps import FIRST, WEEKS, made_up
 
@@ -190,3 +190,34 @@ def test_a_window_without_a_pause_is_not_judged(
 
     assert check.verdict is Verdict.INCONCLUSIVE
     assert f"its {which} event is at 2013-01-" in check.sentence
+
+
+OTHERS: tuple[type[base.Investigation], ...] = (
+    late.LateData,
+    storms.DuplicateStorm,
+    conflicts.ConflictingPayloads,
+    queues.QueueAndDlq,
+    drift.AggregateDrift,
+    stores.StoresReconciliation,
+)
+
+
+def test_a_day_is_not_healthy_when_nothing_came_of_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    day = FIRST + 9 * DAY_US
+    silent = made_up(1)
+    wb = Streams({"A": silent[(silent < day) | (silent >= day + DAY_US)], "B": made_up(2), "gone": made_up(3, days=5)})
+    monkeypatch.setattr(base, "connect", lambda _: wb)
+    monkeypatch.setattr(base, "environment", lambda _: wb.environment)
+    monkeypatch.setattr(health.DailyHealth, "_arrivals", lambda _: pd.DataFrame({"source": ["B"]}))
+    for other in OTHERS:
+        monkeypatch.setattr(other, "findings", lambda _: [])
+
+    found = health.DailyHealth("dev", day="2013-01-10", most=1).answers["Missing window"]
+
+    assert [(one.verdict, one.blocking) for one in found] == [
+        (Verdict.FAILED, True),
+        (Verdict.PASSED, True),
+        (Verdict.INCONCLUSIVE, False),
+    ]
+    assert found[0].sentence.startswith("A was silent from 2013-01-09 2")
+    assert "its last event is at 2013-01-05" in found[2].sentence

@@ -98,6 +98,9 @@ class HostileWorkbench:
     outputs: dict[str, str] = {}  # noqa: RUF012 - never changed
     environment = SimpleNamespace(name="local", stack=EVIL)
 
+    def sources(self) -> pd.DataFrame:
+        return hostile(frames.SOURCES, first_day="2013-01-01", last_day="2013-01-01")
+
     def events(self, **_: Any) -> pd.DataFrame:
         frame = hostile(frames.EVENTS, status="CONFLICT")
         frame.loc[0, "status"] = "ACCEPTED"
