@@ -235,7 +235,7 @@ def _empty_dead_letters(env: Any) -> None:
 
 
 def _processed(env: Any, wanted: int, patience: float = 30) -> None:
-    """Wait until the processor has set aside as many messages."""
+    """Wait until the processor has moved as many messages to the dead-letter queue."""
     from pik.aws.inventory import messages
 
     url, deadline = env.outputs()["DeadLetterQueueUrl"], time.monotonic() + patience

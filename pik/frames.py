@@ -91,7 +91,7 @@ MESSAGES = _schema(
     payload_sha256=_TEXT,
     sent=TIME,
     receive_count=_INT,
-    code=_TEXT,  # why it was set aside; null in the queue
+    code=_TEXT,  # why it was moved to the dead-letter queue; null in the queue
     reason=_TEXT,
     body=_TEXT,
 )

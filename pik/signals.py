@@ -29,7 +29,7 @@ _held = _Held()
 
 @contextmanager
 def ended_in_order(*also: signal.Signals) -> Iterator[None]:
-    """Raise :class:`Terminated` for SIGTERM and SIGHUP meanwhile, so that what was begun is taken back or recorded.
+    """Raise :class:`Terminated` for SIGTERM and SIGHUP meanwhile, so that what was begun is rolled back or recorded.
 
     ``also``: signals to treat in the same way, such as SIGINT, which a shell ignores for a background job. Outside the
     main thread, where Python sets no handlers, they do what they did before.
@@ -53,7 +53,7 @@ def ended_in_order(*also: signal.Signals) -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Put SIGTERM and SIGHUP off until the end of the block: what takes something back, or records it, is finished.
+    """Put SIGTERM and SIGHUP off until the end of the block: a rollback or a record is finished first.
 
     Ctrl-C still ends it. Works within :func:`ended_in_order`.
     """
@@ -70,11 +70,11 @@ def undisturbed() -> Iterator[None]:
 
 
 def unfailing(say: Callable[[str], None] | None) -> Callable[[str], None]:
-    """Return what reports to a person and goes on when nobody can be told any more (a closed terminal or pipe)."""
+    """Return a reporter that ignores a closed terminal or pipe, so that the command continues."""
 
-    def told(text: str) -> None:
+    def report(text: str) -> None:
         with suppress(OSError, ValueError):
             if say:
                 say(text)
 
-    return told
+    return report

@@ -85,14 +85,14 @@ def _check(book: Runbook, parameters: dict[str, str]) -> None:
 
 
 def _leave_something(state: Path) -> dict[str, Any] | None:
-    """Make an incident happen, and return where to look for it; that it did not happen fails no demo."""
+    """Make an incident, and return where to look for it; a failure to make one does not fail the demo."""
     from pik.errors import PikError
     from pik.incidents import simulate
 
     try:
         return simulate("local", *INCIDENT, say=console.print, path=state / "truth.json")
     except PikError as error:
-        console.print(f"! no incident to look for: {error.message}", markup=False, soft_wrap=True)
+        console.print(f"! no incident was made: {error.message}", markup=False, soft_wrap=True)
         return None
 
 
@@ -114,7 +114,7 @@ def next_steps(state: Path, *, failed: bool = False, incident: dict[str, Any] | 
         lines += [
             f"  find     events of source {incident['source']} are missing. When were they not sent?",
             f"           {pik} run missing-window -p source={incident['source']} -p start={start} -p end={end}",
-            f"           the truth, for after you have looked: {_shown(state / 'truth.json')}",
+            f"           the solution, to read after you have looked: {_shown(state / 'truth.json')}",
         ]
     return lines
 

@@ -28,12 +28,12 @@ def doctor(
 
     Looks at the account and region you are signed in to, the stack's id, tag and parameter, every address in its
     outputs, what reads the queue, and whether two environments reach the same stack, API, table, bucket or queue.
-    Before the first deploy too, it says what would fail in the account: rights (by IAM's own simulation), Lambda's
-    concurrency, region, names, tags, permissions boundary, certificates and proxy, sign-in, clock; and what to do.
+    Also before the first deploy, it reports what would fail in the account and what to do: rights (by IAM's own
+    simulation), Lambda's concurrency, region, names, tags, permissions boundary, certificates, proxy, sign-in, clock.
 
-    An environment out of reach (no credentials for it) is said to be so, and is no failure.
+    An environment that cannot be reached (no credentials for it) is reported, but is not a failure.
 
-    Exit codes: 0 nothing is wrong, 2 pik.toml is wrong, 4 something is where it does not belong.
+    Exit codes: 0 nothing is wrong, 2 pik.toml is wrong, 4 a check failed.
     """
     from pik.rollout.deploy.doctor import doctor as examine
 

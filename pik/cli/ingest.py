@@ -151,7 +151,7 @@ def summary_text(summary: Summary, env: str, what: Sequence[str] = ("FILE",)) ->
         for name in ("accepted", "duplicate", "conflict", "rejected", "failed")
         if getattr(summary, name) or name in ("accepted", "duplicate")
     )
-    before = f"   settled before {summary.skipped:,}" if summary.skipped else ""
+    before = f"   sent in an earlier run {summary.skipped:,}" if summary.skipped else ""
     lines = [_verdict(summary), f"  {counts}{before}"]
     if summary.latency_ms["p50"] is not None:
         latency = "   ".join(f"{name} {value:,.0f} ms" for name, value in summary.latency_ms.items())
@@ -202,12 +202,12 @@ def _next_steps(summary: Summary, env: str, what: Sequence[str]) -> Iterator[str
         yield f"  do this       {command}"
         yield "                look first: the same with --dry-run --sample 3"
     elif summary.too_many_rejected:
-        yield "  do this       is it the right file? --dry-run looks at it; --stop-after 0 sends it all the same"
+        yield "  do this       check that this is the right file (--dry-run shows it); --stop-after 0 sends it anyway"
     elif summary.stopped:
         yield f"  do this       pik status --env {env}"
-        yield "                is the API there, may you call it? Then the same again"
+        yield "                check that the API is there and that you may call it; then run the same command again"
     elif summary.interrupted:
-        yield "  do this       the same command with --resume; without it, what is stored answers DUPLICATE"
+        yield "  do this       run the same command with --resume; without it, stored events are answered DUPLICATE"
     elif summary.failed_file:
         yield f"  do this       pik ingest {summary.failed_file} --env {env}"
     if summary.conflict + summary.rejected > summary.by_status.get(NOT_SENT, 0) and not summary.dry_run:

@@ -27,11 +27,12 @@ def explain(
     event_id: Annotated[str, typer.Argument(help="An event's id, or that of a rejected body.")],
     env: EnvOption = "local",
     logs_since: Annotated[
-        str, typer.Option("--logs-since", help="Read the logs from this time on, not only around the event's times.")
+        str,
+        typer.Option("--logs-since", help="Read all logs from this time on, not only those around the event's times."),
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what became of one event, over all stores. Reads only.
+    """Describe what happened to one event, from all stores. Reads only.
 
     Exit codes: 0 explained, 4 no such event, or something is wrong with it.
     """

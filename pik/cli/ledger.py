@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ledger = typer.Typer(
     no_args_is_help=True,
-    help="""What was verified, approved, deployed and taken back. Recorded in the environment itself.
+    help="""What was verified, approved, deployed and rolled back. Recorded in the environment itself.
 
     Each entry lies in the stack's evidence bucket, where nobody may write over it or delete it, and holds the hash of
     the one before. Whenever something is recorded, its receipt is printed: ledger entry 118 · 9f3c2a41d0b7e55c. Keep
@@ -102,8 +102,8 @@ def verify(
 ) -> None:
     """Say whether a record was removed, altered or added. Or evidence that it stands on. Reads only, every file.
 
-    What was removed from the end, or written again from some entry on by somebody who could also destroy the bucket's
-    old versions, shows only with a receipt. Exit codes: 0 nothing is wrong, 4 something is.
+    Only a receipt shows that entries were removed from the end, or rewritten from some entry on by somebody who could
+    also delete the bucket's old versions. Exit codes: 0 nothing is wrong, 4 something is.
     """
     from rich.text import Text
 
@@ -199,7 +199,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _nothing(book: Ledger, filtered: bool) -> str:
     if filtered and book.entries:
-        return f"none of the {_count(len(book.entries), 'entry')} in the ledger of {book.environment} is such"
+        return f"none of the {_count(len(book.entries), 'entry')} in the ledger of {book.environment} matches"
     return f"the ledger of {book.environment} is empty: nothing has been recorded yet"
 
 

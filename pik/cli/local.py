@@ -112,7 +112,7 @@ def reset(
     if not yes:
         if not sys.stdin.isatty():
             raise errors.UsageError(
-                "reset deletes everything in the embedded AWS and there is nobody to ask",
+                "reset deletes everything in the embedded AWS, so it must be confirmed",
                 reason="standard input is not a terminal",
                 next_step="pik local reset --yes",
             )

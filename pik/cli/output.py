@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Terminal(Console):
-    """A console that shows text from outside and never obeys it: no markup in strings, control characters escaped.
+    """A console that prints text from outside as text only: no markup is interpreted, control characters are escaped.
 
     Whatever is printed, tables and progress bars included, goes through :meth:`render`.
     """
@@ -59,7 +59,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 def labelled(environment: Environment, text: str) -> str:
-    """Return a command's result so that a rehearsal cannot be taken for the real environment."""
+    """Return a command's result; that of a rehearsal begins with a warning that it is not the real environment."""
     return f"REHEARSAL on the embedded AWS, nothing in your account: {text}" if environment.rehearsal else text
 
 

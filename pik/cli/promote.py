@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 OverrideOption = Annotated[
     str,
-    typer.Option(metavar="REASON", help="Go on although the gate is closed. Asks a person for the environment's name."),
+    typer.Option(
+        metavar="REASON", help="Go on although the gate is closed. A person must type the environment's name."
+    ),
 ]
 
 
@@ -46,13 +48,14 @@ def promote(
 
     The gate asks for fresh, passing evidence of the phase before, for exactly what is deployed; for prod, moreover, for
     that of staging, and for an approval where pik.toml names approvers. Template and code stay what they are: only the
-    toggles change. The processor comes as a canary: two at work at once, watched, and taken back by itself when
-    messages fail, are set aside, or are counted wrongly. Everything is recorded in the ledger, a refusal too.
+    toggles change. The processor comes as a canary: two at work at once, watched, and rolled back by itself when
+    messages fail, go to the dead-letter queue, or are counted wrongly. Everything is recorded in the ledger, a refusal
+    too.
 
     What would happen: pik plan --env E --phase P --deployed. Back again: pik rollback --env E.
 
-    Exit codes: 0 promoted (or already there), 3 refused and nothing changed, 4 the canary failed and was taken back,
-    5 CloudFormation did not get there.
+    Exit codes: 0 promoted (or already there), 3 refused and nothing changed, 4 the canary failed and was rolled
+    back, 5 CloudFormation failed.
     """
     from pik.environments import environment
     from pik.errors import UsageError
@@ -68,7 +71,7 @@ def promote(
 
 
 def run(where: Environment, to: str, *, seen: Plan | None, override: str, as_json: bool) -> None:
-    """Promote, and say what came of it."""
+    """Promote, and print the outcome."""
     from pik.rollout.deploy.promote import promote as raise_phase
 
     reason = confirmed(where.name, override)
@@ -86,8 +89,8 @@ def confirmed(name: str, reason: str) -> str:
         raise UsageError("an override needs a reason that a colleague understands", next_step='--override "why"')
     if not sys.stdin.isatty():
         raise Refused(
-            "an override is for a person at a terminal",
-            reason="nobody is there to answer for it",
+            "an override needs a person at a terminal",
+            reason="standard input is no terminal, so nobody can confirm it",
             next_step="supply the evidence instead: the same without --override says which command does",
         )
     console.print(f"This overrules the gate of {name}, and is recorded with your name.", style="bold red")
@@ -109,16 +112,17 @@ def approve(
     env: EnvOption = "prod",
     comment: Annotated[str, typer.Option(help="What you looked at, or the ticket; recorded.")] = "",
     plan: Annotated[
-        Path | None, typer.Option(help="Approve what this plan (pik plan --out) would deploy, not what is deployed.")
+        Path | None,
+        typer.Option(help="Approve what this plan (pik plan --out) would deploy, instead of what is deployed."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say yes, on the record, to what is deployed going to a phase.
+    """Approve that what is deployed goes to a phase. Recorded in the ledger.
 
-    Only who pik.toml names in `approvers` may. It counts for exactly this template and code, until the environment
-    changes or it is too old (evidence_hours), and not for a promotion by yourself.
+    Only callers that pik.toml lists in `approvers` may. The approval counts for exactly this template and code, until
+    the environment changes or the approval is too old (evidence_hours). It does not count for your own promotion.
 
-    Exit codes: 0 recorded, 3 you are no approver.
+    Exit codes: 0 recorded, 3 you are not listed in `approvers`.
     """
     from pik.environments import environment
     from pik.rollout.gates.approve import approve as say_yes

@@ -124,21 +124,21 @@ def rollback(
         typer.Option(
             "--deploy",
             metavar="N",
-            help="Take back the deploy of ledger entry N (or last): its template, code, values.",
+            help="Revert the deploy of ledger entry N (or last): its template, code, values.",
         ),
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Go back a phase. Stops consumption first (seconds); deletes no data; keeps the queue's messages.
 
-    Allowed from every state. What is deployed stays the template and the code; only the toggles change. Forward again:
-    `pik promote --to processor` processes what was kept.
+    Allowed from every state. Template and code stay those that are deployed; only the toggles change. To go forward
+    again, run `pik promote --to processor`: it processes the messages that were kept.
 
-    With --deploy, the phase stays, and what a deploy changed is taken back: template, code and parameters are those
-    that were there before it, from the ledger's evidence.
+    With --deploy, the phase stays, and a deploy is reverted: template, code and parameters are again those from before
+    it, as the ledger's evidence has them.
     """
     if deploy_:
-        _take_back(env, to, deploy_, as_json)
+        _revert(env, to, deploy_, as_json)
         return
     from pik.environments import environment
     from pik.errors import CheckFailed
@@ -156,19 +156,19 @@ def rollback(
         )
 
 
-def _take_back(env: str, to: str | None, deploy_: str, as_json: bool) -> None:
+def _revert(env: str, to: str | None, deploy_: str, as_json: bool) -> None:
     from dataclasses import asdict
 
     from pik.environments import environment
     from pik.errors import UsageError
-    from pik.rollout.deploy.revert_deploy import take_back
+    from pik.rollout.deploy.revert_deploy import revert
 
     if to:
-        raise UsageError("--to and --deploy are two ways back", next_step="one after the other")
+        raise UsageError("--to and --deploy cannot be given together", next_step="run one command, then the other")
     if deploy_ != "last" and not deploy_.isdigit():
         raise UsageError(f"no ledger entry: {deploy_}", next_step="--deploy last, or a number of:\npik ledger list")
     where = environment(env)
-    done = take_back(where, 0 if deploy_ == "last" else int(deploy_), on_progress=say)
+    done = revert(where, 0 if deploy_ == "last" else int(deploy_), on_progress=say)
     emit(asdict(done) | {"rehearsal": where.rehearsal}, as_json=as_json, text=labelled(where, done.sentence))
 
 

@@ -107,7 +107,7 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 
 def _guard(env: str, yes: bool) -> None:
-    """Say where a run goes that is not to play, and ask where much depends on it. Of one's own: by its protection."""
+    """Print where a run goes, and ask for confirmation in prod and in protected environments of your own."""
     if env in ("local", "dev"):
         return
     found = config.config(env)

@@ -27,11 +27,11 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, max=999, help="The same seed makes the same incident.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an incident happen, on `local` only. The truth about it is kept aside.
+    """Make an incident, on `local` only. The solution is in a file, not in the environment.
 
-    It sends a stream of real flights under a source of its own and damages it as NAME says. Which events, which window:
-    that is for you to find; the answer is in a file below .pik/incidents, and nowhere in the environment. --json prints
-    where to look, not what is wrong.
+    It sends a stream of real flights under a source of its own, with the fault that NAME names. You are to find which
+    events and which window; the solution is in a file below .pik/incidents. --json prints where to look, not what is
+    wrong.
     """
     from pik.incidents import simulate, truth_path
 
@@ -44,7 +44,7 @@ def simulate(
             f"  source   {told['source']}",
             f"  events   {told['start']} to {told['end']}",
             f"  ingested {told['ingested'][0]} to {told['ingested'][1]}",
-            f"  truth    {path}   (for after you have looked)",
+            f"  truth    {path}   (the solution: read it after you have looked)",
         ]
     )
     emit({**look, "truth": str(path)}, as_json=as_json, text=text)

@@ -1,4 +1,4 @@
-"""The evidence ledger: what was verified, approved, deployed and taken back, in the environment itself, append-only.
+"""The evidence ledger: what was verified, approved, deployed and rolled back, in the environment itself, append-only.
 
 ::
 

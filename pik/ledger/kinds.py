@@ -30,7 +30,7 @@ class Kind(Meaningful):
     PROMOTION = "promotion", "the phase was raised, on evidence"
     REFUSAL = "refusal", "something was asked for and refused; nothing was changed"
     OVERRIDE = "override", "a refusal was overruled by a person, with a reason"
-    ROLLBACK = "rollback", "a phase was taken back"
+    ROLLBACK = "rollback", "a phase was rolled back, or a deploy was reverted"
     CANARY = "canary", "new code was tried on a part of what comes in, and judged"
 
     @property

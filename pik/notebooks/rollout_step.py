@@ -70,9 +70,9 @@ class RolloutStep:
     def deploy(self) -> pd.DataFrame:
         """Bring the environment to this step's phase; return what changed.
 
-        An environment that is further on is taken back first where that is harmless (``local``) or asked for
-        (``from_start``); elsewhere that is refused. A step that only verifies (``deploy`` false) deploys nothing and
-        wants the environment to be at its phase.
+        An environment at a higher phase is rolled back first where that is harmless (``local``) or requested
+        (``from_start``); elsewhere the step refuses. A step that only verifies (``deploy`` false) deploys nothing and
+        requires the environment to be at its phase.
         """
         self.agree()
         if not self.deploys:
@@ -130,7 +130,7 @@ class RolloutStep:
         if not (self.environment.name == "local" or self.from_start):
             raise Refused(
                 f"{name} is at phase {found.phase.label}; this step verifies phase {self.phase.label}",
-                reason="it would have to take back what is on now",
+                reason="the step would have to roll the environment back first",
                 next_step=f"pik run rollout --env {name} -p from_start=true\nor:\npik rollback --env {name}",
             )
         self.changes.append(rollback(self.environment, self.phase.name).sentence)

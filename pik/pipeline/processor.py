@@ -134,7 +134,8 @@ def read_event(message: Mapping[str, Any], config: Settings) -> Event:
 def foresee(event: Mapping[str, Any], config: Settings) -> dict[str, Any]:
     """Compute everything, write nothing and consume nothing: every message goes back, and the aggregates are answered.
 
-    ``predicted``: what would be written, for each replay, entity and day; ``poison``: what would be set aside, and why.
+    ``predicted``: what would be written, for each replay, entity and day; ``poison``: messages that would go to the
+    dead-letter queue, and why.
     """
     found: dict[str, list[Event]] = {}
     poison = []

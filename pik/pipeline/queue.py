@@ -12,7 +12,7 @@ from pik.pipeline import aws
 
 BATCH = 10  # SQS takes at most ten messages a call
 MESSAGE_FIELDS = ("event_id", "entity_id", "source", "event_type", "event_time", "s3_key", "payload_sha256")
-# What a message in the dead-letter queue carries: why it was set aside, and the id it had in the queue.
+# What a message in the dead-letter queue carries: why it was moved there, and the id it had in the queue.
 CODE_ATTRIBUTE, REASON_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE = "pik_code", "pik_reason", "pik_message_id"
 _ATTEMPTS = 4
 

@@ -46,8 +46,8 @@ class Queue:
         """Return messages as a frame (:data:`MESSAGES`); by default without touching any.
 
         Default: messages that were sent and are not counted yet, from the replays, events and aggregates tables (so one
-        that was set aside is among them), newest replay first. Live: messages received, each returned at once; their
-        receive count is raised, and ``df.attrs["sentence"]`` says so.
+        that went to the dead-letter queue is among them), newest replay first. Live: messages received, each returned
+        at once; their receive count is raised, and ``df.attrs["sentence"]`` says so.
 
         ``df.attrs`` holds ``waiting``, ``in_flight``, ``delayed`` (the queue's own, approximate on AWS), ``live`` and
         ``sentence``; live also ``receive_count``, ``max_receive_count`` and ``cut_short``.
@@ -84,7 +84,8 @@ class DeadLetters:
     aws: Connection
 
     def peek(self, live: bool = False, max_messages: int = 10) -> pd.DataFrame:
-        """Return what was set aside, and why, as a frame (:data:`DEAD_LETTERS`); by default without touching any.
+        """Return the messages that went to the dead-letter queue, and why, as a frame (:data:`DEAD_LETTERS`); by
+        default without touching any.
 
         Default: what the processor logged when it set messages aside: code, reason and the id the message had; messages
         redriven since are among them, those that SQS moved by itself are not. The log is read backwards, until it names
@@ -181,7 +182,8 @@ def _received(aws: Connection, url: str, limit: int, schema: pa.Schema) -> pd.Da
 
 
 def _logged(aws: Connection, wanted: int) -> tuple[list[dict[str, Any]], datetime, bool]:
-    """Return what the log says of messages that were set aside, the newest first; since when, and whether all of it.
+    """Return what the log says of messages that went to the dead-letter queue, the newest first; since when, and
+    whether all of it.
 
     CloudWatch reads a window from its beginning and every line of it, so this goes back in steps, until enough was
     found. With nothing wanted, which is what an empty queue asks for, it is the last hour.

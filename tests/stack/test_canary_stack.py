@@ -130,7 +130,7 @@ def test_a_processor_that_fails_on_a_quarter_is_taken_back_and_nothing_is_lost(
         said: list[str] = []
         with pytest.raises(CheckFailed, match="the canary failed") as failed:
             promote(staging, "processor", on_progress=said.append)
-    assert "rolled back by itself: staging is at phase 2 replay" in failed.value.reason
+    assert "rolled back automatically: staging is at phase 2 replay" in failed.value.reason
     assert stack.require(staging).phase.name == "replay"
     assert [line for line in said if line.startswith("canary ")]  # it was watched, live
     entries = ledger.read(staging).entries[-4:]

@@ -84,7 +84,7 @@ def test_a_canary_whose_command_was_killed(env: Environment, finish: bool) -> No
     ended(started("promote", "--to", "processor", "--env", "local"), "canary 0 s", signal.SIGKILL)
     assert quiet(env).canary
     found = status(env)
-    assert "the processor is on as a canary (ledger entry" in str(found.unfinished)
+    assert "the processor runs as a canary (ledger entry" in str(found.unfinished)
     assert "HALF DONE" in found.to_text()
     assert found.next[0].startswith("pik promote --env local --to processor")
     if finish:

@@ -333,6 +333,6 @@ def test_what_is_in_force_is_compared_with_what_is_declared(embedded_env: Enviro
         iam.put_role_policy(RoleName=role, PolicyName="ingest", PolicyDocument=json.dumps(kept))
         iam.delete_role_policy(RoleName=role, PolicyName="by-hand")
     assert found.verdict is Verdict.FAILED
-    assert "IngestRole/by-hand is there and not declared" in found.sentence
+    assert "IngestRole/by-hand exists, but is not declared in the template" in found.sentence
     assert "IngestRole/ingest: statement Index is not as declared" in found.sentence
     assert permissions(embedded_env).verdict is Verdict.PASSED

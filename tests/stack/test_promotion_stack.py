@@ -17,7 +17,7 @@ from pik.ledger import Kind
 from pik.rollout.deploy import revert_deploy
 from pik.rollout.deploy.deploy import deploy
 from pik.rollout.deploy.promote import promote
-from pik.rollout.deploy.revert_deploy import take_back
+from pik.rollout.deploy.revert_deploy import revert
 from pik.rollout.deploy.rollback import rollback
 from pik.rollout.gates.approve import approve
 from pik.rollout.gates.deployed import deployed
@@ -143,7 +143,7 @@ def test_evidence_of_one_template_does_not_admit_another(staging: Environment, t
         wanted = {"Environment": "staging", "Platform": "embedded"}
         assert sam.run(staging, sam.deploy_arguments(staging, built, wanted), tmp_path / "log") == 0
         why = refused(staging, "promote", "replay")
-        assert "is of something else than what is deployed" in why
+        assert "is not about the template, code and parameters that are deployed" in why
 
     deploy(staging, "ingest")
     assert "has no evidence since deploy" in refused(staging, "promote", "replay")
@@ -171,11 +171,11 @@ def test_a_deploy_is_taken_back_with_one_call(
     with monkeypatch.context() as patch:
         patch.setattr(revert_deploy, "converge", stuck)
         with pytest.raises(AwsError, match="does not move"):
-            take_back(staging)
+            revert(staging)
     failed = ledger.read(staging).entries[-1]
     assert (failed.kind, failed.predicate["state"]) == (Kind.ROLLBACK, "failed")
 
-    back = take_back(staging)
+    back = revert(staging)
     assert deployed(staging) == before
     assert "LogLevel" in stack.require(staging).parameters
     assert stack.require(staging).parameters["LogLevel"] == "INFO"
@@ -189,9 +189,9 @@ def test_a_deploy_is_taken_back_with_one_call(
 def test_the_first_deploy_has_nothing_before_it(staging: Environment) -> None:
     first = next(entry for entry in ledger.read(staging).entries if entry.kind is Kind.DEPLOY)
     with pytest.raises(UsageError, match="is the first deploy"):
-        take_back(staging, first.number)
+        revert(staging, first.number)
     with pytest.raises(UsageError, match="is no deploy"):
-        take_back(staging, ledger.read(staging).entries[-1].number)
+        revert(staging, ledger.read(staging).entries[-1].number)
 
 
 def test_stale_evidence_is_refused(staging: Environment, settings: Path) -> None:
@@ -277,7 +277,7 @@ def test_prod_goes_where_staging_has_been_and_only_there(
 
 def test_who_approves_is_not_who_promotes(settings: Path, staging: Environment) -> None:
     prod = named("prod")
-    with pytest.raises(Refused, match="you are no approver of prod"):
+    with pytest.raises(Refused, match="is not listed in `approvers` of prod"):
         approve(prod, "processor")
     toml(settings, approvers=(ROOT_OF_PROD,))
     try:

@@ -97,7 +97,7 @@ def test_it_tells_everything_and_touches_nothing(
         "explained-good",
         "(1 of 1 COMPLETE)",
         "hash_mismatch",
-        "set aside for explained-poison",
+        "moved to the dead-letter queue for explained-poison",
     ):
         assert part in text
     assert explained.problems == (

@@ -98,7 +98,7 @@ def test_the_list_has_a_line_each_and_can_be_narrowed(two: list[ledger.Entry]) -
     assert [row["number"] for row in data("list", "--kind", "override")["entries"]] == [2]
     assert [row["number"] for row in data("list", "--phase", "3")["entries"]] == [1]
     assert data("list")["entries"][0]["parameters"] == "3" * 64
-    assert pik("list", "--kind", "deploy").stdout == "none of the 2 entries in the ledger of dev is such\n"
+    assert pik("list", "--kind", "deploy").stdout == "none of the 2 entries in the ledger of dev matches\n"
     for wrong, says in ((["--kind", "depoly"], "did you mean deploy"), (["--phase", "4"], "no such phase")):
         with pytest.raises(UsageError, match=says):
             raise pik("list", *wrong).exception or AssertionError

@@ -86,7 +86,13 @@ def test_fresh_evidence_for_what_is_deployed_passes(env: Environment) -> None:
         (Kind.ROLLBACK, {}, ABOUT, "inconclusive", "has no evidence since rollback (ledger entry 2)."),
         (Kind.VERIFICATION, {"verdict": "failed"}, ABOUT, "failed", "did not pass: so it is."),
         (Kind.VERIFICATION, {"verdict": "inconclusive"}, ABOUT, "failed", "did not pass: so it is."),
-        (Kind.VERIFICATION, {"verdict": "passed"}, OTHER, "failed", "is of something else than what is deployed."),
+        (
+            Kind.VERIFICATION,
+            {"verdict": "passed"},
+            OTHER,
+            "failed",
+            "is not about the template, code and parameters that are deployed.",
+        ),
     ],
 )
 def test_what_came_after_a_verification_takes_it_back(

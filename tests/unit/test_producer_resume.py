@@ -140,7 +140,7 @@ def test_the_wrong_file_is_noticed(
     result = pik.run(path, "--concurrency", "1", *arguments)
     assert result.exit_code == 4
     assert sent <= len(pik.bodies) <= sent + 3
-    assert ("is it the right file?" in result.stdout) == stopped
+    assert ("check that this is the right file" in result.stdout) == stopped
 
 
 def test_a_few_bad_lines_at_the_beginning_do_not_stop_the_rest(pik: Ingest, path: Path) -> None:

@@ -42,7 +42,7 @@ def sample(seconds: float = 20, **seen: Any) -> Sample:
         (sample(counted=30, failed=10, waiting=60), Verdict.FAILED, "10 of 40 messages failed"),
         (sample(1, counted=6, failed=2, waiting=90), Verdict.FAILED, "2 of 8 messages failed"),
         (sample(1, counted=1, failed=1, waiting=98), None, ""),  # one says nothing yet
-        (sample(dead=1, counted=99), Verdict.FAILED, "1 message set aside"),
+        (sample(dead=1, counted=99), Verdict.FAILED, "1 message moved to the dead-letter queue"),
         (sample(2, wrong=("N1 · day · r has another state",), counted=99), Verdict.FAILED, "not as predicted: N1"),
         (sample(59, waiting=100), None, ""),
         (sample(60, waiting=100), Verdict.FAILED, "nothing was counted after 60 s, 100 messages in the queue"),

@@ -62,7 +62,7 @@ def resource(document: dict[str, Any], name: str) -> dict[str, Any]:
         (
             ON,
             ON,
-            {"waiting": 3, "tap_closed": True},
+            {"waiting": 3, "mapping_disabled": True},
             "the event source mapping is enabled again: the processor starts consuming 3 waiting messages",
         ),
         (

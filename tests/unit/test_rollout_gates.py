@@ -96,10 +96,18 @@ CLOSED: dict[str, tuple[tuple[Entry, ...], Deployed, str]] = {
     "evidence of another template": (
         (PASSED,),
         Deployed(phases.REPLAY, B, CODE, PARAMETERS),
-        "is of something else than what is deployed",
+        "is not about the template, code and parameters that are deployed",
     ),
-    "evidence of other code": ((PASSED,), Deployed(phases.REPLAY, A, OTHER, PARAMETERS), "is of something else"),
-    "evidence of other parameters": ((PASSED,), Deployed(phases.REPLAY, A, CODE, OTHER), "is of something else"),
+    "evidence of other code": (
+        (PASSED,),
+        Deployed(phases.REPLAY, A, OTHER, PARAMETERS),
+        "is not about the template, code and parameters that are deployed",
+    ),
+    "evidence of other parameters": (
+        (PASSED,),
+        Deployed(phases.REPLAY, A, CODE, OTHER),
+        "is not about the template, code and parameters that are deployed",
+    ),
     "it failed": ((entry(3, Kind.VERIFICATION, verdict="failed"),), REPLAYING, "did not pass: 2 of 11 checks failed"),
     "it is inconclusive": ((entry(3, Kind.VERIFICATION, verdict="inconclusive"),), REPLAYING, "did not pass"),
     "it passed once and failed since": (

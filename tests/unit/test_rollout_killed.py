@@ -130,13 +130,13 @@ def test_a_canary_whose_last_step_fails_is_said_and_finished_by_the_next(world: 
     here = world(phases.REPLAY)
     here.at = 6
     here.happens = lambda: setattr(here, "refuses", 1)
-    with pytest.raises(PikError, match="the canary passed, and stays limited to two") as failed:
+    with pytest.raises(PikError, match="the canary passed, but the limit of two") as failed:
         promote(here.environment, "processor")
     assert "finish it:\npik promote --env dev --to processor\n" in failed.value.next_step
     assert here.stack.canary
     found = left(here)
     assert found
-    assert "on as a canary" in found.sentence
+    assert "runs as a canary" in found.sentence
     here.at = -1
     assert promote(here.environment, "processor").canary
     assert not here.stack.canary
@@ -182,7 +182,7 @@ def test_a_canary_of_something_else_is_not_finished(world: Make) -> None:
         promote(here.environment, "processor")
     here.revive()
     here.digests = ("9" * 64, "9" * 64)
-    with pytest.raises(Refused, match="no promotion of what is deployed led there"):
+    with pytest.raises(Refused, match="a canary that no promotion of the deployed code started"):
         promote(here.environment, "processor")
     assert here.stack.canary
 

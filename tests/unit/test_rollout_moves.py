@@ -113,7 +113,7 @@ def test_an_update_that_was_taken_back_is_no_success_even_where_the_parameters_a
     if arrives:
         assert move().status == status
     else:
-        with pytest.raises(AwsError, match=f"did not get there; the stack is {status}"):
+        with pytest.raises(AwsError, match=f"did not complete the update; the stack is {status}"):
             move()
 
 
@@ -126,11 +126,11 @@ READ = {"Read": {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["*"
     ("found", "says"),
     [
         ({"Role/own": READ}, []),
-        ({}, ["Role/own is declared and not there"]),
-        ({"Role/own": READ, "Role/by-hand": READ}, ["Role/by-hand is there and not declared"]),
+        ({}, ["Role/own is declared in the template, but does not exist"]),
+        ({"Role/own": READ, "Role/by-hand": READ}, ["Role/by-hand exists, but is not declared in the template"]),
         (
             {"Role/own": READ, "Role/arn:aws:iam::aws:policy/AdministratorAccess": {}},
-            ["Role/arn:aws:iam::aws:policy/AdministratorAccess is there and not declared"],
+            ["Role/arn:aws:iam::aws:policy/AdministratorAccess exists, but is not declared in the template"],
         ),
         ({"Role/own": {**READ, "More": READ["Read"]}}, ["Role/own: statement More is not declared"]),
         ({"Role/own": {}}, ["Role/own: statement Read is missing"]),

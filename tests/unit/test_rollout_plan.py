@@ -42,11 +42,11 @@ def test_the_same_again_is_empty() -> None:
 
 
 def test_a_closed_tap_is_something_to_do() -> None:
-    plan = a_plan(phases.PROCESSOR, phases.PROCESSOR, situation=Situation(waiting=3, tap_closed=True))
+    plan = a_plan(phases.PROCESSOR, phases.PROCESSOR, situation=Situation(waiting=3, mapping_disabled=True))
     assert plan.opens_tap
     assert not plan.empty
     assert plan.digest != a_plan(phases.PROCESSOR, phases.PROCESSOR).digest
-    closed = a_plan(phases.PROCESSOR, phases.PROCESSOR, situation=Situation(3, tap_closed=True), DryRun="true")
+    closed = a_plan(phases.PROCESSOR, phases.PROCESSOR, situation=Situation(3, mapping_disabled=True), DryRun="true")
     assert not closed.opens_tap
 
 
@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     ),
     "unknown": (
         lambda d: resource(d, "EventsTable")["Properties"].update(Novelty=1),
-        "EventsTable (data store) may be replaced, nobody can say that it is not: Novelty changes",
+        "EventsTable (data store) may be replaced (it is not known that it is not): Novelty changes",
     ),
     "removed": (
         lambda d: d["Resources"].pop("AccessLogGroup") and d["Outputs"].pop("AccessLogGroup"),

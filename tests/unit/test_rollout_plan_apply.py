@@ -54,7 +54,7 @@ def test_a_plan_is_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (lambda d: d.update(version=2), "its version is 2; 1 is known"),
+        (lambda d: d.update(version=2), "its version is 2; this pik reads version 1"),
         (lambda d: d.pop("version"), "it has no version"),
         (lambda d: d.pop("target"), "target: "),
         (lambda d: d["changes"][0].update(action="explode"), "changes.0.action"),
@@ -122,7 +122,7 @@ def test_another_plan_is_not_executed_and_the_difference_is_named(world: dict[st
 
 @pytest.mark.parametrize("name", ["account", "region", "stack", "environment"])
 def test_a_plan_of_another_environment_is_not_executed(world: dict[str, Any], name: str) -> None:
-    with pytest.raises(Refused, match="of another environment"):
+    with pytest.raises(Refused, match="made for another environment"):
         apply(DEV, replace(a_plan(), **{name: "other"}))  # type: ignore[arg-type]
     assert world["done"] is None
 

@@ -102,7 +102,7 @@ def test_a_message_that_can_never_be_processed_is_not_counted(sent: Workbench, w
     lost = 2 if entity == "a" else 1  # "a" was replayed twice
     assert (predicted.set_aside, predicted.messages, predicted.exact) == (lost, 15, True)
     assert {one.inputs for one in predicted.versions if one.entity_id == entity} == {4}
-    assert f"{lost} message{'s' * (lost > 1)} set aside" in predicted.sentence
+    assert f"{lost} message{'s' * (lost > 1)} moved to the dead-letter queue" in predicted.sentence
 
 
 def test_a_duplicate_that_was_sent_too_is_a_message_and_no_input(

@@ -190,7 +190,7 @@ def test_when_cloudformation_cannot_move_nothing_is_consumed_and_the_next_step_i
     assert "--resources-to-skip ReplayApi" in stuck.value.next_step
     assert "again, nothing is lost meanwhile:\npik rollback --env local" in stuck.value.next_step
     assert stuck.value.reason == "a resource is stuck"
-    assert aws.recorded[0].startswith("rollback: did not get there: ")
+    assert aws.recorded[0].startswith("rollback: not completed: ")
 
 
 def test_when_the_update_fails_nothing_is_consumed_and_it_can_be_done_again(prepared: Prepare) -> None:
@@ -198,7 +198,7 @@ def test_when_the_update_fails_nothing_is_consumed_and_it_can_be_done_again(prep
     aws.update_fails = True
     env = prepared(aws)
     with pytest.raises(
-        AwsError, match="did not get there; the stack is UPDATE_ROLLBACK_COMPLETE; the queue is no longer"
+        AwsError, match="did not complete the update; the stack is UPDATE_ROLLBACK_COMPLETE; the queue is no longer"
     ) as failed:
         rollback(env)
     assert failed.value.next_step == "again, nothing is lost meanwhile:\npik rollback --env local"

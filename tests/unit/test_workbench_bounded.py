@@ -127,7 +127,7 @@ def test_what_was_set_aside_is_found_within_the_hour_after_it_was_sent(
 
     told = counted.wb.explain(row["event_id"])
 
-    assert "set aside for rp-1" in told.to_text()
+    assert "moved to the dead-letter queue for rp-1" in told.to_text()
     assert counted.logs.requests <= 16
 
 

@@ -1,4 +1,4 @@
-"""Queue and dead-letter queue: what waits, what was set aside, why, and may it go back?"""
+"""Queue and dead-letter queue: which messages wait, which are dead letters, why, and may they go back?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pik.notebooks.investigations.base import Investigation, plural
 from pik.notebooks.tables import Table
 from pik.results import Verdict
 
-WAITING, SET_ASIDE = "does something wait that nobody takes?", "was a message set aside?"
+WAITING, SET_ASIDE = "does something wait that nobody takes?", "is a message in the dead-letter queue?"
 _SHOWN = ["message_id", "replay_id", "event_id", "entity_id", "event_time", "sent", "receive_count", "basis"]
 _DEAD = ["code", "reason", "original_message_id", "replay_id", "event_id", "entity_id", "sent", "mended", "fault_now"]
 
@@ -54,22 +54,22 @@ class QueueAndDlq(Investigation):
         return Table(self.waiting[_SHOWN], "nothing waits", self.waiting.attrs["sentence"])
 
     def dead_letters(self) -> Table:
-        """What was set aside, and why?"""
-        return Table(self.dead[_DEAD], "nothing was set aside", self.dead.attrs["sentence"])
+        """Which messages went to the dead-letter queue, and why?"""
+        return Table(self.dead[_DEAD], "no message went to the dead-letter queue", self.dead.attrs["sentence"])
 
     def chart(self) -> altair.Chart:
-        """Why were messages set aside?"""
+        """Why did messages go to the dead-letter queue?"""
         codes = Counter(str(row["code"] or "unknown") for row in records(self.dead))
         return charts.counts(codes, self._set_aside().sentence, what="reason", unit="messages", bad=codes)
 
     def findings(self) -> list[Finding]:
-        """Say what waits and what was set aside."""
+        """Report the messages that wait and the dead letters."""
         return [self._set_aside(), self._waiting()]
 
     def _set_aside(self) -> Finding:
         count, rows = int(self.dead.attrs["waiting"]), records(self.dead)
         if not count:
-            before = f"; {plural(len(rows), 'message')} set aside earlier went back since" if rows else ""
+            before = f"; {plural(len(rows), 'message')} that were there earlier went back since" if rows else ""
             return Finding(Verdict.PASSED, f"No message is in the dead-letter queue{before}.", question=SET_ASIDE)
         codes = Counter(str(row["code"] or "unknown") for row in rows)
         why = ", ".join(f"{n} {code}" for code, n in codes.most_common(6)) or "the log does not say why"

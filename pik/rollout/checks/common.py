@@ -103,7 +103,7 @@ def _ringing(states: dict[str, str]) -> list[str]:
 
 
 def _our_poison_only(stores: StoreReader) -> bool:
-    """Whether all that was set aside lately was sent by a verification to be set aside."""
+    """Whether every message that went to the dead-letter queue lately is a verification's own poison message."""
     since = clock.now(stores.environment) - POISON_REMEMBERED
     lines = stores.log_lines("ProcessorLogGroup", "set aside", since)
     return bool(lines) and all(POISON_PREFIX in line for line in lines)
@@ -121,7 +121,7 @@ def dead_letters_empty(stores: StoreReader, watched: Steady | None = None) -> Ch
         yes="no message in the dead-letter queue",
         no=f"{count} messages in the dead-letter queue",
         unknown=f"{count} messages in the dead-letter queue, and its count is still moving",
-        remedy="" if lasted else "wait until nothing is set aside any more, then run the step again",
+        remedy="" if lasted else "wait until no more messages go to the dead-letter queue, then run the step again",
         evidence={"queue": stores.outputs["DeadLetterQueueUrl"], "messages": count},
     )
 

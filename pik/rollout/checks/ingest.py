@@ -263,5 +263,5 @@ class IngestChecks:
     def _why_unknown(self, *asked: Exchange) -> str:
         silent = [one.said for one in asked if not one.answered]
         if silent:
-            return f"the API did not deal with what it was asked: {', '.join(silent)}"
+            return f"the API answered only with errors that say nothing (429, 5xx or no answer): {', '.join(silent)}"
         return "the environment is deployed with DRY_RUN: nothing is written, so nothing can be proven"

@@ -92,12 +92,12 @@ class Comparison:
     def sentence(self) -> str:
         """What was found, in a few words."""
         if self.same is False:
-            return "another store than before, or none"
+            return "another store than before, or it is gone"
         if self.problem:
             return f"could not be read: {self.problem}"
         parts = [f"{self.sampled} items sampled"]
         parts += [f"{n} {name}" for name in ("missing", "changed", "expired") if (n := getattr(self, name))]
-        return f"the same one, {', '.join(parts)}" if self.type in _READERS else "the same one"
+        return f"the same store, {', '.join(parts)}" if self.type in _READERS else "the same one"
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as one JSON-able object."""

@@ -49,9 +49,9 @@ def compared(wanted: Policies, found: Policies) -> Iterator[str]:
     """Yield what differs, a sentence each. Pure."""
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
-            yield f"{name} is declared and not there"
+            yield f"{name} is declared in the template, but does not exist"
         elif name not in wanted:
-            yield f"{name} is there and not declared"
+            yield f"{name} exists, but is not declared in the template"
         else:
             for sid in sorted(wanted[name].keys() | found[name].keys()):
                 if wanted[name].get(sid) != found[name].get(sid):

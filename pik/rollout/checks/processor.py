@@ -218,7 +218,7 @@ class ProcessorChecks:
         )
 
     def logs(self) -> Check:
-        """The poison probe is in the log group: it was set aside with a line of its own."""
+        """The poison probe is in the log group: a line of its own says that it went to the dead-letter queue."""
         return common.logs(self.stores, "ProcessorLogGroup", self.trials.poisoned, self.trials.since, self.patience)
 
     def metrics(self) -> Check:

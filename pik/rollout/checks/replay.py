@@ -148,7 +148,8 @@ class ReplayChecks:
             every(seen),
             yes="every replay request is answered, an unsigned one is refused",
             no=f"not as it must be: {missing(seen)}",
-            unknown=f"{len(failed)} of {len(asked)} requests were not dealt with; an unsigned one: {unsigned.said}"
+            unknown=f"{len(failed)} of {len(asked)} requests were answered 429, 5xx or not at all; "
+            f"an unsigned one: {unsigned.said}"
             if asked
             else "there was no replay",
             evidence={
@@ -296,7 +297,7 @@ class ReplayChecks:
             statuses == [events.ACCEPTED, events.DUPLICATE, events.ACCEPTED] if up else up,
             yes="new events were ACCEPTED, a repeat was a DUPLICATE",
             no=f"the probe was answered {', '.join(asked.said for asked in self.ingested)}",
-            unknown="not every probe was dealt with, though the API answers",
+            unknown="not every probe was answered, although the API answers",
             evidence={"POST": self.stores.outputs["IngestUrl"], "answers": statuses},
         )
 

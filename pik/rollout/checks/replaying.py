@@ -306,7 +306,7 @@ def _compare(row: Row, raw: RawObject | None) -> tuple[Event | None, str]:
     except (ValueError, KeyError) as error:
         return None, f"the bytes are not an event: {error}"
     if (event.event_id, event.payload_sha256) != (row["event_id"], row["payload_sha256"]):
-        return None, "another event than the row says"
+        return None, "the raw object holds another event than its row names"
     return event, ""
 
 

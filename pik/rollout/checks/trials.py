@@ -23,8 +23,8 @@ from pik.rollout.checks.verdicts import check, every, later, missing, patience
 
 SAMPLE = 20  # messages that are sent, or asked about, again
 SENDS = 4  # of a batch of which SQS does not take all ("Failed")
-MOST_DEAD_LETTERS = 100  # are held, for seconds, to find the one that was sent to be set aside
-POISON_PREFIX = "poison-"  # of the replay ids of what is sent to be set aside
+MOST_DEAD_LETTERS = 100  # are held, for seconds, to find the poison message
+POISON_PREFIX = "poison-"  # of the replay ids of poison messages
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Trials:
     def __init__(self, environment: Environment, asked: float) -> None:
         self.environment = environment
         self.asked = asked
-        self.poisoned = ""  # the message that was sent to be set aside
+        self.poisoned = ""  # the id of the poison message
         self.since = datetime.now(UTC)  # when that was, by AWS's clock
 
     @property
@@ -185,10 +185,10 @@ class Trials:
         return check(
             name,
             every(seen),
-            yes=f"set aside as {attributes.get(CODE_ATTRIBUTE)}; the probe is removed from the dead-letter queue again",
+            yes=f"moved to the dead-letter queue as {attributes.get(CODE_ATTRIBUTE)}; the probe was then removed",
             no=f"not as it must be: {missing(seen)}",
-            unknown=f"the log says of it: {logged}; and it is not among the dead letters looked at",
-            remedy="mend or redrive what is in the dead-letter queue; what failed comes back after the queue's "
+            unknown=f"the log says of the probe: {logged}; it is not among the dead letters that were received",
+            remedy="redrive or remove the dead letters; a failed message returns to the queue after its "
             "visibility timeout; then run the step again"
             if logged
             else "",
@@ -196,7 +196,8 @@ class Trials:
         )
 
     def _copies(self, predicted: TrialPrediction) -> list[str]:
-        """The messages of some events of these replays, once more; not of those that the processor must set aside."""
+        """The messages of some events of these replays again, without those that the processor must move to the
+        dead-letter queue."""
         bucket = self.stores.outputs["RawBucket"]
         return [
             queue.dumps(queue.message(row, replay_id=replay_id, entity_id=selection.entity_id, bucket=bucket))

@@ -85,10 +85,10 @@ def run(name: str, look: Callable[[], Check], env: str) -> Check:
             None,
             yes="",
             no="",
-            unknown="could not be looked at",
+            unknown="AWS did not answer",
             evidence={type(error).__name__: error, "reason": getattr(error, "reason", "")},
             remedy=getattr(error, "next_step", "")
-            or "see that AWS answers and the role may read, then run the step again",
+            or "check that AWS answers and that your role may read, then run the step again",
         )
     return completed(found, env)
 

@@ -1,7 +1,7 @@
-"""The processor is watched while it is new: two at work at once, and back it goes by itself when something is wrong.
+"""The canary: a new processor is limited to two at once and watched, and rolled back when something is wrong.
 
-A canary always has something to look at: a probe event is ingested and replayed first, so that no empty queue passes
-for a processor that works. What is seen comes from where it shows first: failures from the log lines (metrics come
+A canary always has an event to process: a probe event is ingested and replayed first, so that an empty queue is not
+taken for a working processor. Each fact is read where it appears first: failures from the log lines (metrics come
 minutes later), counts and states from the aggregates table, messages from the queues' attributes.
 """
 
@@ -74,7 +74,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Sample:
-    """One look: what waits, what was set aside since the start, what was counted, what failed, what is wrong."""
+    """One look: messages that wait, new dead letters since the start, counted events, failures, wrong aggregates."""
 
     seconds: float
     waiting: int
@@ -89,7 +89,7 @@ class Sample:
         oldest = f", oldest {self.oldest_seconds:.0f} s" if self.oldest_seconds else ""
         wrong = f", {len(self.wrong)} aggregates WRONG" if self.wrong else ""
         return (
-            f"canary {self.seconds:.0f} s  {self.counted} counted, {self.failed} failed, {self.dead} set aside, "
+            f"canary {self.seconds:.0f} s  {self.counted} counted, {self.failed} failed, {self.dead} dead letters, "
             f"{self.waiting + self.in_flight} in the queue{oldest}{wrong}"
         )
 
@@ -154,7 +154,7 @@ def _fault(last: Sample, limits: Limits) -> str:
     if last.wrong:
         return f"{len(last.wrong)} aggregates are not as predicted: {last.wrong[0]}"
     if last.dead:
-        return f"{_messages(last.dead)} set aside"
+        return f"{_messages(last.dead)} moved to the dead-letter queue"
     handled = last.counted + last.failed
     if last.failed >= limits.fewest and last.failed > limits.failing * handled:
         return f"{last.failed} of {_messages(handled)} failed"
@@ -270,7 +270,7 @@ def _wrong(prediction: TrialPrediction, found: dict[Group, Row | None]) -> Itera
 
 
 def _set_aside(lines: Iterable[str]) -> Iterator[str]:
-    """The messages that log lines say were set aside."""
+    """The messages that log lines name as moved to the dead-letter queue."""
     for line in lines:
         with suppress(ValueError):
             said = json.loads(line)

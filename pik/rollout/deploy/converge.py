@@ -66,7 +66,7 @@ def converge(
     if not there or not now.healthy or now.status == "UPDATE_ROLLBACK_COMPLETE":
         failure = follow.failure()
         raise AwsError(
-            f"{environment.name}: CloudFormation did not get there; the stack is {now.status}",
+            f"{environment.name}: CloudFormation did not complete the update; the stack is {now.status}",
             reason=f"{failure.resource}: {failure.reason}" if failure else now.reason,
             next_step=f"pik status --env {environment.name}",
         )

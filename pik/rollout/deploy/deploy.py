@@ -156,7 +156,7 @@ def as_seen(environment: Environment, place: Place, given: Plan, on_progress: Sa
     )
     if now.digest != given.digest:
         raise Refused(
-            "this is not the plan that was seen: nothing was done",
+            "what a deploy would do has changed since the plan was made: nothing was changed",
             reason=f"different now: {', '.join(given.differences(now))}\n"
             f"  given  {given.digest}  ({given.made})\n  now    {now.digest}",
             next_step=f"look at it again:\npik plan --env {given.environment} --phase {given.phase} --out FILE",
@@ -168,7 +168,7 @@ def _admit(environment: Environment, place: Place, plan: Plan, override: str, sa
     """Refuse what would cost a data store its data, whoever asks; and what the environment before has not proven."""
     if plan.refusals:
         raise Refused(
-            f"{environment.name}: this cannot be deployed, nothing was done",
+            f"{environment.name}: this cannot be deployed; nothing was changed",
             reason="\n".join(plan.refusals),
             next_step="put it back in the template; docs/plan.md says how data is moved on purpose",
         )
@@ -185,7 +185,7 @@ def _refuse_elsewhere(environment: Environment, place: Place, given: Plan) -> No
     there = (given.environment, given.account, given.region, given.stack)
     if here != there:
         raise Refused(
-            "the plan is of another environment: nothing was done",
+            "the plan was made for another environment: nothing was changed",
             reason=f"the plan: {' · '.join(there)}; here: {' · '.join(here)}",
             next_step=f"pik plan --env {environment.name} --out FILE",
         )
@@ -219,10 +219,10 @@ def _execute(
         plan=plan.digest,
     )
     if changed or begun or unrecorded:
-        said = {"phase": plan.phase, "plan": plan.digest, "changed": changed, "state": "done", **begun}
+        facts = {"phase": plan.phase, "plan": plan.digest, "changed": changed, "state": "done", **begun}
         files = [] if begun else [("plan.json", _json(plan.as_dict()), "application/json")]
         with undisturbed():
-            entry = record(environment, Kind.DEPLOY, deployment.sentence, evidence=files, **said)
+            entry = record(environment, Kind.DEPLOY, deployment.sentence, evidence=files, **facts)
         say(str(entry))
         deployment = replace(deployment, recorded=str(entry))
     records.write(log, environment, "deploy", asdict(deployment))
@@ -247,9 +247,9 @@ def _protect(environment: Environment, found: Stack, say: Say) -> None:
 
 
 def _begin(environment: Environment, found: Stack, plan: Plan, say: Say) -> dict[str, Any]:
-    """Record what is going to be deployed, and what one would go back to; return what its end says of the beginning.
+    """Record what will be deployed and the state to roll back to; return what the record of the outcome repeats of it.
 
-    Whoever deploys may be killed: then this is what the next command goes by, and what can be taken back.
+    If the deploy is killed, the next command reads this record, and ``pik rollback --deploy`` reverts the deploy.
     """
     before = capture(environment, found, deployed(environment, found))
     files = [
@@ -272,14 +272,14 @@ def _begin(environment: Environment, found: Stack, plan: Plan, say: Say) -> dict
 
 
 def _fell_short(environment: Environment, plan: Plan, begun: dict[str, Any], error: BaseException, say: Say) -> None:
-    """Record how a deploy ended that did not get there; nothing of a first one, which has no ledger yet."""
+    """Record the outcome of a deploy that failed; nothing for a first deploy, which has no ledger yet."""
     if not begun:
         return
     why = getattr(error, "message", "") or ("interrupted" if isinstance(error, KeyboardInterrupt) else str(error))
     with undisturbed():
         changed = moved(environment, begun["before"])
-        said = {"phase": plan.phase, "plan": plan.digest, "state": "failed", "changed": changed, **begun}
-        say(str(record(environment, Kind.DEPLOY, f"did not get there: {why}", **said)))
+        facts = {"phase": plan.phase, "plan": plan.digest, "state": "failed", "changed": changed, **begun}
+        say(str(record(environment, Kind.DEPLOY, f"not completed: {why}", **facts)))
 
 
 def _json(value: Any) -> bytes:
@@ -287,7 +287,7 @@ def _json(value: Any) -> bytes:
 
 
 def _change(environment: Environment, plan: Plan, before: Stack | None, log: Path, say: Say) -> bool:
-    """Do what the plan says to the stack; return whether it changed."""
+    """Apply the plan to the stack; return whether the stack changed."""
     if plan.base == plan.target:
         return False
     if plan.kind == "deployed" and before:
@@ -300,7 +300,7 @@ def _deploy_sources(environment: Environment, plan: Plan, before: Stack | None, 
     digests = built.digests()
     if (digests.template, digests.code) != (plan.target.template, plan.target.code):
         raise Refused(
-            "the sources were changed after the plan was made: nothing was done",
+            "the sources were changed after the plan was made: nothing was changed",
             reason=f"planned: template {plan.target.template[:16]}…, code {plan.target.code[:16]}…; "
             f"built: template {digests.template[:16]}…, code {digests.code[:16]}…",
             next_step="the same command again",
@@ -338,10 +338,10 @@ def _interrupted(environment: Environment) -> str:
     try:
         found = stack.read(environment)
     except AwsError as error:
-        return f"interrupted; what CloudFormation has begun goes on by itself ({error.message})"
+        return f"interrupted; CloudFormation continues what it has begun ({error.message})"
     if found and found.in_progress:
         return (
-            f"interrupted; CloudFormation goes on by itself: {found.status}. "
+            f"interrupted; CloudFormation continues by itself: {found.status}. "
             f"`pik status --env {environment.name}` says how it ended"
         )
     return f"interrupted; the stack is {found.status if found else 'not there'}, CloudFormation is not at work"

@@ -1,4 +1,4 @@
-"""Is everything where it belongs? Every environment against ``pik.toml`` and against every other one. Reads only."""
+"""The doctor: compare every environment with ``pik.toml`` and with every other one. Reads only."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _machine() -> Iterator[Check]:
         True if file.exists() else None,
         yes=f"{file.name} is in order",
         no="",
-        unknown=f"there is no {file.name}: every environment is as by default",
+        unknown=f"there is no {file.name}: every environment has its defaults",
         blocking=False,
     )
 
@@ -119,17 +119,17 @@ def _environment(found: Environment, place: Place, differences: Sequence[Mismatc
         remedy=f'if {place.account} is right: account = "{place.account}" below [environments.{found.name}]',
     )
     yield check(
-        "everything belongs to it",
+        "every resource belongs to this environment",
         not differences,
         yes=f"stack {place.stack.name}: id, tag, parameter and every output" if place.stack else "nothing is deployed",
         no="; ".join(map(str, differences)),
         remedy=hint(found, differences) if differences else "",
     )
     if place.stack and not differences:
-        yield _tap(found, place)
+        yield _consumption(found, place)
 
 
-def _tap(found: Environment, place: Place) -> Check:
+def _consumption(found: Environment, place: Place) -> Check:
     """Whether what reads the queue is what the phase says."""
     assert place.stack  # noqa: S101 - asked only where there is one
     phase, dry = place.stack.phase, place.stack.parameters.get("DryRun") == "true"

@@ -84,7 +84,7 @@ def _run(name: str, look: Callable[[Subject], Check], subject: Subject) -> Check
             yes="",
             no="",
             unknown=f"could not be asked: {reason}",
-            remedy=getattr(error, "next_step", "") or "ask somebody who may: the answer above names the right",
+            remedy=getattr(error, "next_step", "") or "ask somebody who has the right that the answer above names",
             blocking=False,
         )
 
@@ -138,7 +138,7 @@ def _region(subject: Subject) -> Check:
         None if unknown or (not missing and not seen) else not missing,
         yes=f"{region} has every service that the stack uses",
         no=f"{region} has no {', '.join(missing)}",
-        unknown=f"nobody has seen the stack in {region} ({where.name}): it is not known here whether it has "
+        unknown=f"the stack was never deployed in {region} ({where.name}): it is not known here whether it has "
         "Python 3.14 on arm64 and Athena's managed query results",
         remedy="choose another region in pik.toml"
         if missing

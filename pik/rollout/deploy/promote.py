@@ -1,7 +1,7 @@
 """Raise the phase of what is deployed, on evidence: gate, plan, capture, move, watch, record.
 
 A promotion sets the toggles and nothing else: template and code stay those that were verified. The processor comes as a
-canary, which takes itself back when something is wrong. Every step is in the ledger, refusals too.
+canary, which is rolled back automatically when something is wrong. The ledger records every step, refusals too.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def promote(
     Raises:
         Refused: the gate is closed, or the phase is not the next one; nothing was changed, and that is recorded.
         CheckFailed: the canary failed; the environment is back where it was, by itself.
-        AwsError: CloudFormation did not get there.
+        AwsError: CloudFormation did not complete the update.
 
     >>> promote(environment("staging"), "processor").sentence          # doctest: +SKIP
     'staging is at phase 3 processor, before: replay; canary: 120 of 120 messages counted as predicted, 0 failed …'
@@ -159,8 +159,8 @@ def _begun(environment: Environment, found: Stack, now: Deployed, book: Ledger |
     if same or environment.config.protection == "open":
         return entry if same else None
     raise Refused(
-        f"{environment.name} has the processor on as a canary, and no promotion of what is deployed led there",
-        reason="its gate was never passed" if entry is None else "template or code are others than then",
+        f"{environment.name} runs the processor as a canary that no promotion of the deployed code started",
+        reason="it passed no gate" if entry is None else "template or code have changed since that promotion began",
         next_step=f"pik rollback --env {environment.name}",
     )
 
@@ -213,10 +213,10 @@ class _Move:
         return self._done(outcome, self.found.phase)
 
     def finish(self) -> Promotion:
-        """Watch a canary to its end that an interrupted promotion left, and let it go on, or take it back."""
+        """Watch the canary of an interrupted promotion to its end; then complete the promotion, or roll it back."""
         self.before = dict(self.begun.predicate.get("before") or {}) if self.begun else {}
         came = f" of ledger entry {self.begun.number}" if self.begun else ""
-        self.say(f"finishing the promotion{came}: the processor is on as a canary, and is watched to its end")
+        self.say(f"finishing the promotion{came}: the processor runs as a canary, and is watched to its end")
         with self._ending():
             try:
                 canary = Canary(self.environment, foresee(self.environment, self.say), self.limits)
@@ -229,7 +229,7 @@ class _Move:
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
-        """Record how far it got when it does not get there, and whether that changed anything."""
+        """When the promotion fails, record the last step that completed and whether the stack changed."""
         try:
             yield
         except BaseException as error:
@@ -265,7 +265,7 @@ class _Move:
         return self.target.processor and self.found.parameters.get("DryRun") != "true"
 
     def _begin(self) -> None:
-        """Record what is going to be done, from which state: that is what one would go back to."""
+        """Record the promotion before the change, with the state to roll back to."""
         now = deployed(self.environment, self.found)
         before = capture(self.environment, self.found, now)
         sentence = f"phase {self.found.phase.label} -> {self.target.label} begins"
@@ -300,7 +300,7 @@ class _Move:
         return None
 
     def _with_canary(self) -> CanaryOutcome:
-        """Switch the processor on for two at once, watch it, then let it go on; or take it back."""
+        """Enable the processor with a concurrency of two and watch it; then lift the limit, or roll it back."""
         canary = Canary(self.environment, foresee(self.environment, self.say), self.limits)
         self._begin()
         self.say(f"{self.target.label} as a canary: {canary.expected} messages are predicted to be counted")
@@ -312,9 +312,9 @@ class _Move:
         return self._watch(canary, now)
 
     def _since_it_began(self, canary: Canary) -> None:
-        """Have a canary count what happened while nobody watched: failures, dead letters, what is counted already.
+        """Have the canary include what happened while nobody watched it: failures, dead letters, counted events.
 
-        Log lines are read for the last :data:`UNWATCHED` at most; dead letters and aggregates tell of all the time.
+        Log lines are read for at most the last :data:`UNWATCHED`; dead letters and aggregates cover the whole time.
         """
         if self.begun:
             canary.since = max(parse_time(self.begun.time), canary.since - UNWATCHED)
@@ -334,35 +334,35 @@ class _Move:
             self._note(record(self.environment, Kind.CANARY, sentence, phase=self.target.name, **seen))
         if not outcome.passed:
             raise self._failed(outcome, self._back(outcome.sentence))
-        self.say("the canary passed; more processors may work at once")
+        self.say("the canary passed; the limit of two concurrent processors is lifted")
         try:
             converge(self.environment, now, {"Canary": "false"}, self.say)
         except PikError as error:
             env = self.environment.name
             raise AwsError(
-                f"the canary passed, and stays limited to two processors at once: {error.message}",
+                f"the canary passed, but the limit of two concurrent processors could not be lifted: {error.message}",
                 reason=error.reason,
                 next_step=f"finish it:\npik promote --env {env} --to {self.target.name}\n"
-                f"or take it back:\npik rollback --env {env}",
+                f"or roll it back:\npik rollback --env {env}",
             ) from error
         return outcome
 
     def _back(self, why: str) -> str:
-        """Take the processor back, whatever happened; return what came of it."""
+        """Roll the processor back, whatever happened; return the outcome as a sentence."""
         self.say(f"rolling back: {why}")
         back = self.before.get("phase") or phases.REPLAY.name
         try:
             with undisturbed():
                 return rollback(self.environment, str(back), on_progress=self.say).sentence
         except PikError as error:
-            self.say(f"the rollback did not get there: {error.message}; {error.next_step}")
+            self.say(f"the rollback failed: {error.message}; {error.next_step}")
             return f"{error.message}; {error.next_step}"
 
     def _failed(self, outcome: CanaryOutcome, came: str) -> CheckFailed:
         env, back = self.environment.name, str(self.before.get("phase") or phases.REPLAY.name)
         return CheckFailed(
             f"the canary failed: {outcome.sentence}",
-            reason=f"rolled back by itself: {came}",
-            next_step=f"pik run queue-and-dlq --env {env}\nmend the processor, then:\n"
-            f"pik deploy --env {env} --phase {back}\npik run verify-{back} --env {env}\nand promote again",
+            reason=f"rolled back automatically: {came}",
+            next_step=f"pik run queue-and-dlq --env {env}\nfix the processor, then:\n"
+            f"pik deploy --env {env} --phase {back}\npik run verify-{back} --env {env}\nthen promote again",
         )

@@ -1,7 +1,7 @@
-"""Take a deploy back: the template, code and parameters that were there before it, from the ledger's own evidence.
+"""Revert a deploy: restore the template, code and parameters from before it, as the ledger's evidence has them.
 
-The phase is never raised by it, and nothing is built: what is restored is the template that was deployed then, as it
-was kept beside the record of the deploy, with the code that it names (``sam`` keeps what it uploaded).
+A revert never raises the phase and builds nothing. It restores the template that was deployed then, which is kept
+beside the record of the deploy, with the code that this template names (``sam`` keeps what it uploaded).
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from pik.signals import ended_in_order, undisturbed, unfailing
 
 
 @dataclass(frozen=True)
-class TakenBack:
-    """What was taken back: the deploy's ledger entry, the digests that are deployed now, and how long it took."""
+class Reverted:
+    """What a revert did: the ledger entry of the reverted deploy, the digests that are deployed now, and the seconds it
+    took."""
 
     environment: str
     entry: int
@@ -53,7 +54,7 @@ class TakenBack:
         )
 
 
-def take_back(environment: Environment, number: int = 0, *, on_progress: Say | None = None) -> TakenBack:
+def revert(environment: Environment, number: int = 0, *, on_progress: Say | None = None) -> Reverted:
     """Restore what was deployed before a deploy; by default before the last one.
 
     Consumption is stopped meanwhile. Parameters are restored as well, but for the phase, which stays or goes down to
@@ -62,16 +63,16 @@ def take_back(environment: Environment, number: int = 0, *, on_progress: Say | N
     Raises:
         UsageError: there is no such deploy in the ledger, or it was the first.
         Refused: a data store that the deploy brought would be removed; or CloudFormation is at work.
-        AwsError: the ledger or its evidence cannot be read, or CloudFormation did not get there.
+        AwsError: the ledger or its evidence cannot be read, or CloudFormation did not complete the update.
 
     >>> take_back(environment("staging")).sentence                    # doctest: +SKIP
     'staging has the template and code from before ledger entry 17 again …'
     """
     with ended_in_order():
-        return _take_back(environment, number, unfailing(on_progress))
+        return _revert(environment, number, unfailing(on_progress))
 
 
-def _take_back(environment: Environment, number: int, say: Say) -> TakenBack:
+def _revert(environment: Environment, number: int, say: Say) -> Reverted:
     began = time.monotonic()
     place = patiently(environment, lambda: guard(environment), say=say, silence=FIRST)
     found = place.stack or stack.require(environment)
@@ -82,23 +83,23 @@ def _take_back(environment: Environment, number: int, say: Say) -> TakenBack:
     _refuse_losses(environment, found, body, parameters, place.account)
     consumption = Consumption(environment, say)
     consumption.stop(found)
-    say(f"CloudFormation takes {environment.stack} back to before ledger entry {entry.number}")
+    say(f"CloudFormation restores {environment.stack} to the state before ledger entry {entry.number}")
     try:
         now = converge(environment, found, parameters, say, template=url)
     except (PikError, KeyboardInterrupt) as error:
-        why = getattr(error, "message", "interrupted; CloudFormation goes on by itself")
-        failed, phase = f"did not take back ledger entry {entry.number}: {why}", found.phase.name
+        why = getattr(error, "message", "interrupted; CloudFormation continues by itself")
+        failed, phase = f"the deploy of ledger entry {entry.number} was not reverted: {why}", found.phase.name
         with undisturbed():
             say(str(record(environment, Kind.ROLLBACK, failed, phase=phase, state="failed", deploy=entry.number)))
-        say(f"{consumption.state}; nothing is lost. The same command again takes it back")
+        say(f"{consumption.state}; nothing is lost. To revert the deploy, run the same command again")
         raise
     event_source_mapping.as_declared(environment, now, say)
     there = deployed(environment)
-    sentence = f"taken back: the deploy of ledger entry {entry.number}"
-    told = record(environment, Kind.ROLLBACK, sentence, phase=there.phase.name, state="done", deploy=entry.number)
-    say(str(told))
+    sentence = f"reverted: the deploy of ledger entry {entry.number}"
+    receipt = record(environment, Kind.ROLLBACK, sentence, phase=there.phase.name, state="done", deploy=entry.number)
+    say(str(receipt))
     seconds = round(time.monotonic() - began, 2)
-    return TakenBack(environment.name, entry.number, there.phase.name, there.template, there.code, seconds, str(told))
+    return Reverted(environment.name, entry.number, there.phase.name, there.template, there.code, seconds, str(receipt))
 
 
 def _deploy(book: Ledger, number: int) -> Entry:
@@ -150,7 +151,7 @@ def _refuse_losses(
     lost = [change.id for change in changes(was, will) if change.refused]
     if lost:
         raise Refused(
-            f"taking it back would cost {', '.join(lost)} its data: nothing was done",
+            f"reverting this deploy would cost {', '.join(lost)} its data: nothing was done",
             reason="the deploy brought, or changed, a data store",
             next_step="keep the store in the template, change the rest, and deploy forward",
         )

@@ -121,11 +121,13 @@ def _recorded(environment: Environment, to: str, say: Say, after_stop: Callable[
     try:
         done = _roll_back(environment, found, phases.phase(to), consumption, after_stop)
     except (PikError, KeyboardInterrupt) as error:
-        why = getattr(error, "message", f"interrupted; pik rollback --env {environment.name} again finishes it")
+        why = getattr(
+            error, "message", f"interrupted; to finish the rollback, run pik rollback --env {environment.name} again"
+        )
         with undisturbed():
-            say(str(record(environment, Kind.ROLLBACK, f"did not get there: {why}", phase=to, state="failed")))
+            say(str(record(environment, Kind.ROLLBACK, f"not completed: {why}", phase=to, state="failed")))
         if isinstance(error, KeyboardInterrupt):
-            say(f"{why}. {consumption.said}")
+            say(f"{why}. {consumption.report}")
         raise
     if not done.changed and not done.stopped_after:
         return done  # nothing was done; a record would only make evidence look older than it is
@@ -192,7 +194,7 @@ def _messages(environment: Environment, found: Stack, output: str) -> int | None
 
 
 class Consumption:
-    """Disables what reads the queue, as often as a mapping turns up, and knows when the last message was consumed.
+    """Disables each event source mapping of the queue when it appears, and knows when the last message was consumed.
 
     ``problem`` says why a mapping could not be disabled; the rollback goes on then, because CloudFormation removes it.
     """
@@ -205,10 +207,10 @@ class Consumption:
         self.problem = ""
 
     @property
-    def said(self) -> str:
-        """What an interrupted rollback leaves, for a person."""
+    def report(self) -> str:
+        """The state of consumption after an interrupted rollback, as a sentence."""
         if not self.stopped_after:
-            return "Whether the queue is consumed was not looked at to the end"
+            return "It is not known whether the queue is still consumed"
         return f"{self.state[0].upper()}{self.state[1:]}; nothing is lost meanwhile"
 
     @property
@@ -242,7 +244,7 @@ class Consumption:
     def _wait(self, found: Stack) -> None:
         """Wait until the last invocation that began before the mapping was disabled has ended, or timed out."""
         seconds = self._timeout(found)
-        self.say(f"waiting {seconds:.0f} s, the function's timeout: what is being processed ends until then")
+        self.say(f"waiting {seconds:.0f} s (the function's timeout) until the messages in progress are processed")
         time.sleep(seconds)
         self.stopped_after = self._elapsed()
 
@@ -292,7 +294,7 @@ def _settle(environment: Environment, found: Stack, consumption: Consumption) ->
         raise _stuck(environment, now, consumption)
     raise Refused(
         f"{environment.name}: there is nothing to roll back, the stack is {now.status}",
-        reason=now.reason or "it was never completely made; nothing consumes a queue",
+        reason=now.reason or "the stack was never completely created, so nothing consumes a queue",
         next_step=f"{way_out(environment, now)}\nthen:\npik deploy --env {environment.name} --phase ingest",
     )
 
@@ -317,14 +319,14 @@ def _set_going(environment: Environment, found: Stack, consumption: Consumption)
         return ""
     doing, ask = asks[status]
     say(doing)
-    with aws_errors(environment, f"have CloudFormation go back ({consumption.state})"):
+    with aws_errors(environment, f"have CloudFormation cancel or roll back its update ({consumption.state})"):
         try:
             patiently(environment, ask, say=say)
         except ClientError as error:
             # It has moved meanwhile, also because an answer was lost: what becomes of it is waited for.
             if error.response.get("Error", {}).get("Code") != "ValidationError":
                 raise
-            say(f"CloudFormation goes its own way, waiting for its end: {error}")
+            say(f"CloudFormation did not accept the request; waiting until its own operation ends: {error}")
     return "" if status == "UPDATE_IN_PROGRESS" else status
 
 

@@ -101,7 +101,7 @@ class RollbackChecks:
             "the queue's messages are kept",
             verdict,
             yes=f"it is the same queue, nothing reads it, and {after} messages are in it",
-            no="it is not the queue that it was" if lost else "an event source mapping still reads the queue",
+            no="it is another queue than before" if lost else "an event source mapping still reads the queue",
             unknown=self._fewer(wanted, after) if had else "the queue was empty",
             evidence={
                 "sent after the stop": self.sent,
@@ -133,8 +133,8 @@ class RollbackChecks:
         return check(
             "every store is untouched",
             done.stores_intact,
-            yes=f"{len(done.stores)} stores are the same ones, and {sum(one.sampled for one in done.stores)} sampled "
-            "items are in them as before",
+            yes=f"all {len(done.stores)} stores are the same as before, and "
+            f"{sum(one.sampled for one in done.stores)} sampled items in them are unchanged",
             no=f"changed: {', '.join(one.store for one in done.stores if one.intact is False)}",
             unknown=f"could not be read: {', '.join(unread)}" if unread else "the stores were not compared",
             evidence={one.store: one.sentence for one in done.stores},

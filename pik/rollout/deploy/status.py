@@ -213,7 +213,7 @@ def _next(
         steps.append(f"pik run queue-and-dlq --env {env}\nwhy the DLQ holds {dead} messages")
     closed = found.phase.processor and any(m.state == "Disabled" for m in mappings)
     if closed and found.parameters.get("DryRun") != "true":
-        steps.append(f"pik rollback --env {env} --to replay\nthe mapping is closed: finish the rollback (or deploy)")
+        steps.append(f"pik rollback --env {env} --to replay\nthe event source mapping is disabled: finish the rollback")
     steps.append(f"pik run verify-{found.phase.name} --env {env}\nevidence for phase {found.phase.label}")
     if found.phase.next:
         ahead = found.phase.next.name

@@ -1,7 +1,7 @@
-"""A change that was begun and whose end nobody recorded: what is the case, and what finishes or undoes it.
+"""A change whose outcome nobody recorded: what its state is, and which commands finish or undo it.
 
-Whoever makes a change may be killed at any moment. The ledger has its beginning, the stack what came of it, and the
-next command puts the two together.
+A command may be killed at any moment. The ledger then holds the beginning of its change, and the stack the outcome; the
+next command compares the two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pik.rollout.gates.recording import moved, record
 
 @dataclass(frozen=True)
 class Unfinished:
-    """What was left in the middle: a sentence, and the commands that finish it and that undo it."""
+    """An unfinished change: a sentence, the command that finishes it, and the command that undoes it."""
 
     sentence: str
     finish: str
@@ -28,13 +28,13 @@ class Unfinished:
 
 
 def look(environment: Environment, found: Stack, book: Ledger | None) -> Unfinished | None:
-    """Return what was left in the middle in an environment, or None. Pure, from its stack and its ledger."""
+    """Return an environment's unfinished change, or None. Pure: decided from the stack and the ledger."""
     entry = book.unfinished if book else None
     name, since = environment.name, _since(entry)
     if found.canary:
         return Unfinished(
-            f"a promotion is not finished: the processor is on as a canary{since}; unless that command still runs, "
-            "nobody watches it",
+            f"a promotion is not finished: the processor runs as a canary{since}, and nobody watches it unless that "
+            "command is still running",
             f"pik promote --env {name} --to {phases.PROCESSOR.name}",
             f"pik rollback --env {name}",
         )
@@ -44,7 +44,7 @@ def look(environment: Environment, found: Stack, book: Ledger | None) -> Unfinis
     to = f"--to {entry.phase}" if entry.kind is Kind.PROMOTION else f"--phase {entry.phase}"
     undo = f"pik rollback --env {name}" + ("" if entry.kind is Kind.PROMOTION else f" --deploy {entry.number}")
     return Unfinished(
-        f"a {entry.kind} has no recorded end{since}; unless that command still runs, the next one records it",
+        f"a {entry.kind} has no recorded outcome{since}; unless that command is still running, the next one records it",
         f"pik {command} --env {name} {to}",
         undo,
     )
@@ -83,8 +83,10 @@ def close(environment: Environment, found: Stack, now: Deployed, say: Callable[[
         return book
     number = last.predicate.get("begun", last.number)
     changed = reached or moved(environment, last.predicate.get("before") or {})
-    end = "got there" if reached else ("did not get there" if changed else "changed nothing")
-    sentence = f"the {last.kind} of ledger entry {number} {end}: it was interrupted, and this is recorded afterwards"
+    end = "was completed" if reached else ("was not completed" if changed else "changed nothing")
+    sentence = (
+        f"the {last.kind} of ledger entry {number} {end}. The command was interrupted; a later command recorded this"
+    )
     state = "done" if reached else "failed"
     say(sentence)
     say(str(record(environment, last.kind, sentence, phase=last.phase, state=state, begun=number, changed=changed)))
@@ -92,7 +94,7 @@ def close(environment: Environment, found: Stack, now: Deployed, say: Callable[[
 
 
 def _fell_short(last: Entry) -> bool:
-    """Whether a promotion says that it did not get there, as one does that was interrupted in its last step."""
+    """Whether a promotion is recorded as failed; one that was interrupted in its last step is."""
     return last.kind is Kind.PROMOTION and last.predicate.get("state") == "failed"
 
 

@@ -1,8 +1,7 @@
-"""Say yes, on the record, to what is deployed (or planned) going to a phase.
+"""Approve a promotion: an approver agrees that what is deployed, or planned, goes to a phase. Recorded in the ledger.
 
-Who may operate may also write into the ledger, under whatever name. So an approval is a file below ``approvals/`` of
-the evidence bucket as well, where only the approvers' policy lets anybody write; without it the entry counts for
-nothing.
+Every operator can write into the ledger, under any name. Therefore an approval is also a file below ``approvals/`` of
+the evidence bucket, where only the approvers' policy allows writing. An entry without this file is not an approval.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ def approve(environment: Environment, to: str, *, comment: str = "", plan: Plan 
     if not may_approve(environment.config, place.caller):
         patterns = ", ".join(environment.config.approvers) or "nobody"
         raise Refused(
-            f"you are no approver of {environment.name}",
-            reason=f"you are {place.caller}; pik.toml names {patterns}",
-            next_step="ask one of them, or have pik.toml changed in a review",
+            f"{place.caller} is not listed in `approvers` of {environment.name}",
+            reason=f"pik.toml lists {patterns}",
+            next_step="ask one of the approvers, or have pik.toml changed in a review",
         )
     there = deployed(environment, place.stack or stack.require(environment))
     if plan:
@@ -61,17 +60,17 @@ def approve(environment: Environment, to: str, *, comment: str = "", plan: Plan 
 
 
 def vouched(environment: Environment, entries: Iterable[Entry]) -> frozenset[int]:
-    """Return the numbers of the approvals among ``entries`` whose file is there and says the same."""
+    """Return the numbers of the approvals among ``entries`` whose file exists and is the same."""
     where = ledger.locate(environment)
     return frozenset(
         entry.number
         for entry in entries
-        if entry.kind is Kind.APPROVAL and _says(where.get(str(entry.predicate.get("approval", ""))), entry)
+        if entry.kind is Kind.APPROVAL and _is_approval(where.get(str(entry.predicate.get("approval", ""))), entry)
     )
 
 
-def _says(body: bytes | None, entry: Entry) -> bool:
-    """Whether a file is the approval that the entry tells of: its name is its hash, so it is as it was written."""
+def _is_approval(body: bytes | None, entry: Entry) -> bool:
+    """Whether a file is the approval of this entry: its name is its hash, so it is unchanged since it was written."""
     key = str(entry.predicate.get("approval", ""))
     if body is None or key != f"{FOLDER}{hashlib.sha256(body).hexdigest()}.json":
         return False

@@ -4,18 +4,18 @@ A gate never looks at AWS itself: it is given what is deployed and the ledgers, 
 What it asks depends on the environment's protection (:mod:`pik.config`):
 
 ========================================  =======  =========  ===========
-asked                                     open     guarded    protected
+requirement                               open     guarded    protected
 ========================================  =======  =========  ===========
-the ledger is intact                      told     required   required
-this phase has fresh, passing evidence    told     required   required
+the ledger is intact                      warning  required   required
+this phase has fresh, passing evidence    warning  required   required
 for exactly what is deployed
 ``after`` has it for the same template                        required
 and code, for the phase that comes
-somebody approved it                               where ``approvers`` are named,
+an approver approved it                            where ``approvers`` are named,
                                                    but for the first deploy
 ========================================  =======  =========  ===========
 
-"Told": it is said, and nothing is refused.
+``warning``: the command prints it and goes on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pik.units import duration
 
 @dataclass(frozen=True)
 class Requirement:
-    """One thing that is asked for: whether it is there, what was found, and the command that supplies it.
+    """One requirement: whether it is met, what was found, and the command that supplies it.
 
     ``sides``: what is compared, as (name, value) pairs, shown below one another.
     """
@@ -50,7 +50,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Gate:
-    """What is asked of an environment before it may go to a phase; ``enforced`` is false where it is only told."""
+    """The requirements before an environment may go to a phase; ``enforced`` is false where they are only warnings."""
 
     environment: str
     target: Phase
@@ -179,10 +179,12 @@ def evidence(wanted: Wanted, found: Deployed, own: Book) -> Requirement:
         change = own.ledger.change if own.ledger else None
         since = f" since {change.kind} (ledger entry {change.number})" if change else ""
         return missing(f"phase {phase.label} of {env} has no evidence{since}", deployed)
-    verified = ("verified", f"{_told(entry)}  ({_age(wanted, entry)}; ledger entry {entry.number})")
+    verified = ("verified", f"{_digests(entry)}  ({_age(wanted, entry)}; ledger entry {entry.number})")
     if any(entry.digest(what) != getattr(found, what) for what in ("template", "code", "parameters")):
         return missing(
-            f"the evidence of phase {phase.label} is of something else than what is deployed", deployed, verified
+            f"the evidence of phase {phase.label} is not about the template, code and parameters that are deployed",
+            deployed,
+            verified,
         )
     if entry.verdict != "passed":
         return missing(f"phase {phase.label} of {env} did not pass: {entry.sentence}", verified)
@@ -201,11 +203,11 @@ def proven_before(wanted: Wanted, after: Book) -> Requirement:
     found = after.ledger.select(kind=Kind.VERIFICATION, phase=phase.name) if after.ledger else ()
     same = [entry for entry in found if entry.is_about(wanted.template, wanted.code)]
     if not same:
-        last = (("verified", f"{_told(found[-1])}  ({_age(wanted, found[-1])})"),) if found else ()
+        last = (("verified", f"{_digests(found[-1])}  ({_age(wanted, found[-1])})"),) if found else ()
         sentence = f"{proven} was never verified for this template and code"
         return Requirement(name, False, sentence, command, (this, *last))
     entry = same[-1]
-    verified = ("verified", f"{_told(entry)}  ({_age(wanted, entry)}; ledger entry {entry.number} of {env})")
+    verified = ("verified", f"{_digests(entry)}  ({_age(wanted, entry)}; ledger entry {entry.number} of {env})")
     if entry.verdict != "passed":
         return Requirement(name, False, f"{proven} did not pass: {entry.sentence}", command, (verified,))
     if _stale(wanted, entry):
@@ -223,12 +225,12 @@ def approval(wanted: Wanted, own: Book) -> Requirement:
     command = f"pik approve --env {env} --to {wanted.target.name}   (by {' or '.join(wanted.config.approvers)})"
     this = ("this", f"template {wanted.template[:8]}…  code {wanted.code[:8]}…")
     change = own.ledger.change if own.ledger else None
-    said = (
+    approvals = (
         own.ledger.select(kind=Kind.APPROVAL, phase=wanted.target.name, after=change.number if change else 0)
         if own.ledger
         else ()
     )
-    for entry in reversed(said):
+    for entry in reversed(approvals):
         if not entry.is_about(wanted.template, wanted.code):
             continue
         counts = entry.number in own.vouched and surely_two(entry.by, wanted.caller)
@@ -236,11 +238,13 @@ def approval(wanted: Wanted, own: Book) -> Requirement:
             return Requirement(
                 name, True, f"approved by {entry.by} {_age(wanted, entry)} (ledger entry {entry.number})"
             )
-    nobody = f"nobody but you approved phase {wanted.target.label}" if said else f"nobody approved it for {env}"
-    if unnamed := next((arn for arn in (wanted.caller, *(entry.by for entry in said)) if not person(arn)), ""):
-        nobody += (
-            f"; who {unnamed} is cannot be told: assume the role with your name as its session's (role_session_name)"
-        )
+    nobody = (
+        f"nobody but you approved phase {wanted.target.label}"
+        if approvals
+        else f"nobody approved phase {wanted.target.label} for {env}"
+    )
+    if unnamed := next((arn for arn in (wanted.caller, *(entry.by for entry in approvals)) if not person(arn)), ""):
+        nobody += f"; {unnamed} names no person: assume the role with your name as the session name (role_session_name)"
     return Requirement(name, False, nobody, command, (this,))
 
 
@@ -254,7 +258,7 @@ def may_approve(config: EnvironmentConfig, arn: str) -> bool:
     return any(fnmatchcase(arn, pattern) for pattern in config.approvers)
 
 
-def _told(entry: Entry) -> str:
+def _digests(entry: Entry) -> str:
     names = ("template", "code", "parameters")
     return "  ".join(f"{name} {entry.digest(name)[:8]}…" for name in names if entry.digest(name))
 

@@ -1,4 +1,4 @@
-"""How an environment stands: what is deployed, its ledger, and whether that has fresh, passing evidence. Reads only."""
+"""The evidence status of an environment: what is deployed, and whether it has fresh, passing evidence. Reads only."""
 
 from __future__ import annotations
 

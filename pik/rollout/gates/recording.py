@@ -34,7 +34,7 @@ def about(now: Deployed) -> dict[str, dict[str, str]]:
 
 
 def capture(environment: Environment, found: Stack, now: Deployed) -> dict[str, Any]:
-    """Return the state that a change starts from: what one would go back to.
+    """Return the state before a change: the state to roll back to.
 
     Parameters, digests, the code that each function really runs (as Lambda has it), what reads the queue, and what
     waits in it.
@@ -63,7 +63,7 @@ def capture(environment: Environment, found: Stack, now: Deployed) -> dict[str, 
 
 
 def moved(environment: Environment, before: Mapping[str, Any]) -> bool:
-    """Return whether CloudFormation touched the stack since :func:`capture`; true when that cannot be told."""
+    """Return whether CloudFormation touched the stack since :func:`capture`; true when that is not known."""
     try:
         now = stack.require(environment)
     except Exception:  # what is recorded of a failure must not fail itself
@@ -74,7 +74,7 @@ def moved(environment: Environment, before: Mapping[str, Any]) -> bool:
 def record(
     environment: Environment, kind: Kind, sentence: str, *, evidence: Iterable[File] = (), **predicate: Any
 ) -> Entry | NotRecorded:
-    """Record something about what is deployed now; never raises, and its text is what to tell a person."""
+    """Record something about what is deployed now; never raises. The text of the answer is for a person."""
     try:
         subjects: Mapping[str, Mapping[str, str]] = about(deployed(environment))
     except Exception as error:  # what happened must go on, and be told, whatever becomes of its record
@@ -84,13 +84,13 @@ def record(
 
 
 def enter(environment: Environment, gate: Gate, override: str, say: Say) -> None:
-    """Go through a gate, refuse, or go on for a person's reason, which is recorded first."""
+    """Pass a gate, refuse, or override the gate for a person's reason, which is recorded first."""
     if not gate.unmet:
         for one in gate.requirements:
             say(f"✓ {one.sentence}")
         return
     if not gate.enforced:
-        say(f"{environment.name} is open; elsewhere this would be refused: {gate.message}")
+        say(f"{environment.name} is open; a guarded or protected environment would refuse this: {gate.message}")
         return
     if not override:
         raise Refused(gate.message, reason=gate.reason, next_step=";  ".join(gate.commands))
@@ -105,7 +105,7 @@ def enter(environment: Environment, gate: Gate, override: str, say: Say) -> None
 def refusals(environment: Environment, place: Place, asked: str, phase: str) -> Iterator[None]:
     """Record what is refused, and say that nothing was changed.
 
-    Only for environments that are not open: where everybody may do as they like, a refusal is a slip, not an event.
+    Only for guarded and protected environments; an open environment records no refusals.
     """
     try:
         yield

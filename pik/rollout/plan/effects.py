@@ -18,12 +18,12 @@ SHORT = 8  # of a digest
 class Situation:
     """What the deployed environment is like, beside its template.
 
-    ``waiting``: messages in the queue, None when not known; ``tap_closed``: the processor's event source mapping is
-    disabled although the phase wants it open (an interrupted rollback), and a deploy opens it again.
+    ``waiting``: messages in the queue, None when not known; ``mapping_disabled``: the processor's event source mapping
+    is disabled although the phase wants it enabled (an interrupted rollback), and a deploy enables it again.
     """
 
     waiting: int | None = None
-    tap_closed: bool = False
+    mapping_disabled: bool = False
 
     @property
     def consumed(self) -> str:
@@ -56,7 +56,7 @@ def consumes(parameters: Mapping[str, str] | None) -> bool:
 def starts(before: Evaluated | None, after: Evaluated, situation: Situation) -> bool:
     """Whether messages are taken from the queue afterwards, and were not before."""
     was = consumes(before.parameters) if before else False
-    return consumes(after.parameters) and (situation.tap_closed or not was)
+    return consumes(after.parameters) and (situation.mapping_disabled or not was)
 
 
 def effects(
@@ -95,7 +95,7 @@ def _switched(before: Evaluated | None, after: Evaluated, situation: Situation) 
     if old.replay and not new.replay:
         yield f"replay is switched off: its API disappears; {situation.kept}"
     if starts(before, after, situation):
-        again = "the event source mapping is enabled again: " if situation.tap_closed and old.processor else ""
+        again = "the event source mapping is enabled again: " if situation.mapping_disabled and old.processor else ""
         yield f"{again}the processor starts consuming{situation.consumed}"
     elif was and not consumes(after.parameters):
         yield f"the processor stops consuming; {situation.kept}"

@@ -129,7 +129,7 @@ def _built(environment: Environment, say: Say) -> tuple[Mapping[str, Any], Path]
 def _nothing_deployed(environment: Environment) -> NotDeployed:
     return NotDeployed(
         f"{environment.name}: no stack {environment.stack} in {environment.region}",
-        reason="a plan of what is deployed needs something that is deployed",
+        reason="--deployed plans with the deployed template and code, and nothing is deployed",
         next_step=f"pik plan --env {environment.name} --phase ingest",
     )
 

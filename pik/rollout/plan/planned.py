@@ -158,32 +158,36 @@ class Plan:
         return planresult.result(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as one JSON-able object; :meth:`from_dict` takes it back."""
-        told: dict[str, Any] = {"version": VERSION, "digest": self.digest, "empty": self.empty}
-        data: dict[str, Any] = json.loads(json.dumps(told | asdict(self) | {"command": self.command}))
+        """Return it as one JSON-able object, which :meth:`from_dict` reads."""
+        head: dict[str, Any] = {"version": VERSION, "digest": self.digest, "empty": self.empty}
+        data: dict[str, Any] = json.loads(json.dumps(head | asdict(self) | {"command": self.command}))
         if self.prediction:
             data["prediction"] |= {"exact": self.prediction.exact, "sentence": self.prediction.sentence}
         return data
 
     @classmethod
     def from_dict(cls, data: Any) -> Plan:
-        """Return the plan that :meth:`as_dict` made the object of.
+        """Return the plan of an object that :meth:`as_dict` made.
 
         Raises:
-            UsageError: it is none, of another version, or was edited.
+            UsageError: the object is no plan, has another version, or was edited.
         """
         from pydantic import TypeAdapter, ValidationError
 
         version = data.get("version") if isinstance(data, Mapping) else None
         if version != VERSION:
-            told = f"its version is {version}" if version else "it has no version"
-            raise UsageError("this is no plan that can be read", reason=f"{told}; {VERSION} is known", next_step=_AGAIN)
+            found_version = f"its version is {version}" if version else "it has no version"
+            raise UsageError(
+                "this plan file cannot be read",
+                reason=f"{found_version}; this pik reads version {VERSION}",
+                next_step=_AGAIN,
+            )
         try:
             found = TypeAdapter(cls).validate_python(data)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
-            raise UsageError("this is no plan", reason=f"{where}: {first['msg']}", next_step=_AGAIN) from None
+            raise UsageError("this file is not a plan", reason=f"{where}: {first['msg']}", next_step=_AGAIN) from None
         if found.digest != data.get("digest"):
             raise UsageError(
                 "the plan was edited after it was made",

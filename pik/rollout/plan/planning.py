@@ -37,7 +37,7 @@ class Template:
 
     @cached_property
     def side(self) -> Side:
-        """What it is, in digests."""
+        """Its digests."""
         digests = artifact.digests(self.given.document, self.folder)
         return Side(digests.template, digests.code, self.evaluated.parameters)
 
@@ -75,7 +75,7 @@ def compare(
         changes=found,
         parameters=values(was.parameters if was else {}, will.parameters),
         outputs=outputs(was, will, found),
-        opens_tap=situation.tap_closed and consumes(will.parameters),
+        opens_tap=situation.mapping_disabled and consumes(will.parameters),
         effects=(*effects(was, will, found, situation), *_dormant(before, after, found)),
         refusals=tuple(_refusals(environment, place.stack, target, after, found, promotes=same)),
         made=events.format_time(datetime.now(UTC)),
@@ -153,7 +153,7 @@ def _of_store(change: Change) -> Iterator[str]:
         yield f"{name} would be removed from the stack, which would go on without its data"
     elif change.action == "replace":
         causes = ", ".join(one.path for one in change.properties if one.replacement != "no")
-        would = "would be replaced" if change.certain else "may be replaced, nobody can say that it is not"
+        would = "would be replaced" if change.certain else "may be replaced (it is not known that it is not)"
         yield f"{name} {would}: {causes} changes, and the stack would go on with an empty one"
     for policy in change.unretained:
         when = "the stack is deleted" if policy == "DeletionPolicy" else "it is replaced"

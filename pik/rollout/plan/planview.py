@@ -32,7 +32,7 @@ def text(plan: Plan) -> str:
     """Return the plan as a terminal shows it."""
     lines = [*_head(plan), ""]
     if plan.empty:
-        lines.append("nothing changes: what is deployed is what is intended")
+        lines.append("nothing changes: what is deployed is already what is intended")
     for change in plan.changes:
         lines += _resource(change)
     for title, parts in (("parameters", plan.parameters), ("outputs", plan.outputs)):

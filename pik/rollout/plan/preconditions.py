@@ -54,7 +54,7 @@ def refuse_unless_forward(
             f"a promotion of {name} is not finished: the processor is on as a canary",
             reason="a deploy does not watch it",
             next_step=f"watch it to its end:\npik promote --env {name} --to {now.name}\n"
-            f"or take it back:\npik rollback --env {name}",
+            f"or roll it back:\npik rollback --env {name}",
         )
     if before and not promotes and target.number > now.number and environment.config.protection != "open":
         raise Refused(

@@ -64,7 +64,8 @@ class Prediction:
         inputs = sum(one.inputs for one in self.versions)
         told = f"{_count(len(self.versions), 'aggregate')} written from {_count(inputs, 'event')}"
         if self.set_aside:
-            told += f"; {_count(self.set_aside, 'message')} set aside, whose raw object is not what they say"
+            told += f"; {_count(self.set_aside, 'message')} moved to the dead-letter queue, "
+            told += "because the raw object does not match"
         messages = _count(self.messages, "message")
         if self.exact:
             return f"{told}; {messages} predicted = {self.waiting:,} waiting"
@@ -135,7 +136,7 @@ def predict(stores: StoreReader, say: Say, *, most: int = MOST) -> Prediction:
 
 
 def _faulty(stores: StoreReader, rows: Iterable[Row]) -> list[bool]:
-    """Of each message, whether the processor would set it aside."""
+    """For each message, whether the processor would move it to the dead-letter queue."""
     bucket = stores.outputs["RawBucket"]
 
     def look(row: Row) -> bool:

@@ -174,7 +174,7 @@ def _whereabouts(found: _Found, event_id: str) -> str:
     waiting = [replay_id for replay_id in pending if replay_id not in poisoned]
     told = []
     if poisoned:
-        told.append(f"set aside for {', '.join(poisoned)} (the DLQ holds {found.dead:,} messages)")
+        told.append(f"moved to the dead-letter queue for {', '.join(poisoned)} (the DLQ holds {found.dead:,} messages)")
     if waiting:
         told.append(f"on its way for {', '.join(waiting)} (the queue holds {found.waiting:,} messages)")
     told = told or ["in no queue and no DLQ, as far as the records say"]
