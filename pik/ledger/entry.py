@@ -107,7 +107,7 @@ class Entry:
 
     @property
     def predicate(self) -> dict[str, Any]:
-        """What is said about the subjects."""
+        """The statement about the subjects."""
         found: dict[str, Any] = self.statement["predicate"]
         return found
 

@@ -24,14 +24,14 @@ class Meaningful(StrEnum):
 class Kind(Meaningful):
     """Of an entry. ``meaning`` says what it stands for; :attr:`predicate_type` names the shape of its predicate."""
 
-    VERIFICATION = "verification", "a phase was checked; the verdict says how it came out"
-    APPROVAL = "approval", "somebody said yes to what is deployed, or planned, going further"
+    VERIFICATION = "verification", "a phase was checked; the verdict is the result"
+    APPROVAL = "approval", "an approver approved a promotion of what is deployed, or planned"
     DEPLOY = "deploy", "template, code or parameters were deployed"
     PROMOTION = "promotion", "the phase was raised, on evidence"
-    REFUSAL = "refusal", "something was asked for and refused; nothing was changed"
-    OVERRIDE = "override", "a refusal was overruled by a person, with a reason"
+    REFUSAL = "refusal", "a request was refused; nothing was changed"
+    OVERRIDE = "override", "a person overrode a refusal, with a reason"
     ROLLBACK = "rollback", "a phase was rolled back, or a deploy was reverted"
-    CANARY = "canary", "new code was tried on a part of what comes in, and judged"
+    CANARY = "canary", "the processor was tried on a part of the messages, and judged"
 
     @property
     def predicate_type(self) -> str:

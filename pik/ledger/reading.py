@@ -182,7 +182,7 @@ def fetch(environment: Environment, entry: Entry, folder: Path) -> list[Path]:
             written[-1].write_bytes(body)
     if bad:
         raise CheckFailed(
-            f"entry {entry.number}: {len(bad)} of {len(entry.links)} files cannot be vouched for",
+            f"entry {entry.number}: {len(bad)} of {len(entry.links)} files are missing or changed",
             reason="; ".join(bad),
             next_step=f"pik ledger verify --env {environment.name}",
         )

@@ -140,6 +140,6 @@ def pause(attempt: int) -> None:
 def _contended(store: LedgerStore, what: str) -> AwsError:
     return AwsError(
         f"{store.environment.name}: could not write {what}",
-        reason="others write the same key without end",
-        next_step="run the same again",
+        reason="other writers kept writing the same key",
+        next_step="run the same command again",
     )

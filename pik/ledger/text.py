@@ -38,7 +38,7 @@ def who(by: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return one line that does to a terminal what it says and nothing else: a record may be anybody's.
+    """Return one line without control characters, so that a record cannot command the terminal.
 
     >>> printable("two\\nlines\\x1b[2J")
     'two lines [2J'

@@ -89,14 +89,14 @@ def _appended(where: LedgerStore, kind: Kind, said: dict[str, Any]) -> Entry:
         store.pause(attempt)
     raise AwsError(
         f"{name}: could not append to the ledger",
-        reason=f"{_ATTEMPTS} times another writer was faster",
-        next_step="run the same again",
+        reason=f"{_ATTEMPTS} times another writer appended first",
+        next_step="run the same command again",
     )
 
 
 @dataclass(frozen=True)
 class NotRecorded:
-    """Why something that happened is not in the ledger; as text, the sentence that a person reads."""
+    """Why something is not in the ledger; as text, a sentence for a person."""
 
     reason: str
 
@@ -119,9 +119,9 @@ def record(
     predicate: Mapping[str, Any],
     evidence: Iterable[File] = (),
 ) -> Entry | NotRecorded:
-    """Append as :func:`append` does, and never raise: for what must go on whatever becomes of its record.
+    """Append as :func:`append` does, but never raise: for changes that must continue even without their record.
 
-    The text of what is returned is what to say to a person, whichever it is.
+    The text of the answer, an entry or a reason, is for a person.
 
     Example:
         >>> say(str(record(env, Kind.ROLLBACK, subjects=about, predicate={"phase": "replay"})))      # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Where a notebook is at work, in one line that nobody overlooks; prod is red."""
+"""The banner: where a notebook works, in one line; prod is red."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rollout's charts and frames. Charts say what was found in their title, and are SVG, so they open offline."""
+"""The rollout's charts and frames. A chart's title states the finding; charts are SVG, so they open offline."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _value(state: Mapping[str, Any], measure: str) -> float:
 
 
 def nothing(sentence: str) -> altair.Chart:
-    """Return a chart that only says why there is none."""
+    """Return a chart that only states why there is no data to draw."""
     blank = altair.Chart(pd.DataFrame({"x": [0]})).mark_point(opacity=0).encode()
     return styled(blank, [sentence], height=20)
 

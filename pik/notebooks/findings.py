@@ -22,7 +22,7 @@ FOUND = "found"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing an investigation says.
+    """One finding of an investigation.
 
     Attributes:
         verdict: passed: looked, nothing found; failed: found; inconclusive: nothing to look at.

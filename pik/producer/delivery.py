@@ -49,7 +49,7 @@ class Retries:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one event. ``status`` is an HTTP status as text, or the kind of failure (``timeout``)."""
+    """The outcome of one event. ``status`` is an HTTP status as text, or the kind of failure (``timeout``)."""
 
     result: str
     status: str

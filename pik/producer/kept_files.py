@@ -98,11 +98,11 @@ class Checkpoint:
         return checkpoint
 
     def _load(self, name: str) -> None:
-        again = "send it without --resume: what is stored already answers DUPLICATE"
+        again = "send it without --resume: events that are stored already are answered DUPLICATE"
         try:
             known = json.loads(self._path.read_bytes()) if self._path else {}
         except FileNotFoundError:
-            reason = "an input that was sent to its end, or never begun, has no place to go on from"
+            reason = "the input was sent to its end, or was never begun"
             raise UsageError(f"there is nothing to resume for {name}", reason=reason, next_step=again) from None
         if known.get("identity") != self._identity:
             reason = "the input, how it is read, or the environment's API has changed since"

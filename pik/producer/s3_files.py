@@ -92,7 +92,9 @@ def find(what: str, environment: Environment | None) -> list[S3Object]:
     Raises UsageError when there is none.
     """
     if environment is None:
-        raise UsageError(f"{what}: whose credentials?", next_step="name the environment: --env")
+        raise UsageError(
+            f"{what}: no environment is named, so there are no credentials", next_step="name the environment: --env"
+        )
     bucket, _, key = what.removeprefix(PREFIX).partition("/")
     client = environment.client("s3")
     pattern = any(character in key for character in "*?[")

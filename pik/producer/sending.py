@@ -43,7 +43,7 @@ def send(
     retries: Retries | None = None,
     url: str | None = None,
 ) -> Summary:
-    """Send events to the ingest API of ``env`` and return what became of them.
+    """Send events to the ingest API of ``env`` and return a summary.
 
     Ctrl-C, SIGTERM or a closed terminal stops reading, lets what is in flight finish, and returns with ``interrupted``
     true; a second one does not wait. Sending again is always safe: what is stored already answers DUPLICATE. Little
@@ -118,7 +118,7 @@ def _checkpoint(
 
 
 def _require(where: Environment, url: str | None) -> bool:
-    """See that events for one environment do not go to another; return whether its API may have been made just now."""
+    """Refuse to send events to another environment; return whether its API may have been created just now."""
     found = guard.guard(where, url or "").stack
     return found is not None and not where.embedded and clock.now(where) - found.updated < _NEW
 

@@ -270,7 +270,7 @@ def _torn(file: Input, error: Exception) -> UsageError:
     return UsageError(
         f"{file.name} cannot be read to its end",
         reason=f"{type(error).__name__}: {error}",
-        next_step="mend the file and send it again: what is stored already answers DUPLICATE",
+        next_step="fix the file and send it again: events that are stored already are answered DUPLICATE",
     )
 
 
@@ -306,7 +306,7 @@ def _refuse_others(header: list[str], name: str) -> None:
         near = get_close_matches(foreign[0], known, n=1)
         raise UsageError(
             f"{name}: unknown columns: {', '.join(map(shown, foreign))}",
-            reason="their values would not become part of any event",
+            reason="their values would be lost: no event would have them",
             next_step=f"did you mean {near[0]}?"
             if near
             else "put them into payload, or use a mapping (docs/mappings.md)",

@@ -1,4 +1,4 @@
-"""What is known after sending: counts, latencies, problems, and whether all events are safe."""
+"""The summary of a send: counts, latencies, problems, and whether all events are safe."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ class Summary:
 
     @property
     def undecided(self) -> bool:
-        """Whether the API dealt with some events, and with those that failed not at all: 429, 5xx, or no answer.
+        """Whether the API answered some events, and every failed event got only 429, 5xx, or no answer.
 
-        Such an event may be stored or not: nothing was said of it. Sending it again is safe, and says which.
+        Such an event may be stored or not. Sending it again is safe, and the answer says whether it was stored.
         """
         return 0 < self.failed < self.total and not _DECIDED & self.by_status.keys()
 

@@ -161,7 +161,7 @@ def parquet_rows(file: Any) -> Iterator[Record]:
         raise UsageError(
             f"the Parquet file cannot be read after row {number:,}",
             reason=str(error).partition("\n")[0],
-            next_step="write the file anew and send it again: what is stored already answers DUPLICATE",
+            next_step="write the file again and send it: events that are stored already are answered DUPLICATE",
         ) from error
 
 

@@ -91,14 +91,14 @@ class AggregateDiff:
 
     @property
     def same(self) -> bool:
-        """Whether they count the same events and say the same."""
+        """Whether they count the same events and have the same state."""
         return self.only_in_a.empty and self.only_in_b.empty and self.numbers.empty
 
     @property
     def sentence(self) -> str:
         """What it means, in one sentence."""
         if self.same:
-            return f"{self.a[2]} and {self.b[2]} count the same {self.in_both} events and say the same"
+            return f"{self.a[2]} and {self.b[2]} count the same {self.in_both} events and have the same state"
         return (
             f"{self.in_both} events in both, {len(self.only_in_a)} only in {self.a[2]}, "
             f"{len(self.only_in_b)} only in {self.b[2]}; {len(self.numbers)} values differ"
@@ -129,7 +129,7 @@ def aggregate_diff(aws: Connection, a: Any, b: Any) -> AggregateDiff:
 
 @dataclass(frozen=True)
 class Drift:
-    """A version compared with what its raw objects say now.
+    """A version compared with its raw objects as they are now.
 
     Attributes:
         version: (entity, day, replay).
@@ -160,9 +160,9 @@ class Drift:
         """What it means, in one sentence."""
         name = " · ".join(self.version)
         if not self.drifted:
-            return f"{name} is what its {self.counted} raw objects say, and counts all that was selected"
+            return f"{name} matches its {self.counted} raw objects, and counts every selected event"
         return (
-            f"{name} differs: {len(self.numbers)} values are not what the raw objects say, {len(self.missing)} selected"
+            f"{name} differs: {len(self.numbers)} values do not match the raw objects, {len(self.missing)} selected"
             f" events are not counted, {len(self.extra)} counted events are not selected, {len(self.problems)} raw"
             " objects are missing or altered"
         )

@@ -34,7 +34,8 @@ class Questions(Connection):
         return cast("Workbench", self)
 
     def explain(self, event_id: str, *, logs_since: str | datetime | None = None) -> Explanation:
-        """Say what became of one event, over all stores: a timeline, what is wrong, and one sentence (``became``).
+        """Explain one event: what happened to it, from all stores. A timeline, what is wrong, and one sentence
+        (``became``).
 
         Args:
             event_id: an event's id (64 hexadecimal digits), or a rejected body's (``2026-11-23.0f3a…``).

@@ -132,8 +132,8 @@ class DeadLetters:
     ) -> Redrive:
         """Send dead letters back to the queue: first a preview, then exactly what it showed.
 
-        Only messages whose fault is mended are chosen, unless told otherwise: the rest would only come back. What is
-        done is written to ``.pik/redrives/<environment>.jsonl`` before and after.
+        Only messages whose fault is fixed are chosen, unless ``include_unmended`` is true: the others would come back.
+        The redrive is written to ``.pik/redrives/<environment>.jsonl`` before and after.
 
         Args:
             preview: change nothing, and say what would be done.
@@ -145,9 +145,9 @@ class DeadLetters:
             max_messages: look at so many dead letters at most.
 
         Raises:
-            UsageError: a text where a list belongs.
-            Refused: without ``confirm``, or when it stands for other messages than are chosen now; nothing was changed.
-            AwsError: AWS said no; the record says what was meant, and a message is at no moment in neither queue.
+            UsageError: a text where a list belongs. Refused: without ``confirm``, or when it stands for other messages
+            than are chosen now; nothing was changed. AwsError: AWS refused or did not answer; the record says what was
+            planned. No message is lost: each is always in a queue.
 
         Example:
             >>> plan = wb.dlq.redrive(codes=["raw_missing"])           # doctest: +SKIP

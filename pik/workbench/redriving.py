@@ -1,7 +1,7 @@
 """Redrive: send dead letters back to the queue, the reasons shown first.
 
-A message is sent to the queue, then deleted from the dead-letter queue, so at no moment is it in neither; should the
-second step fail it is in both, and the processor counts an event once however often it comes.
+A message is sent to the queue first, and then deleted from the dead-letter queue, so it is always in at least one of
+them. If the deletion fails, it is in both, and the processor still counts its event once.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Redrive:
             codes = Counter(str(code) for code in self.frame["code"].fillna("no code"))
             why = f" ({', '.join(f'{count} {code}' for code, count in sorted(codes.items()))})" if codes else ""
             ill = chosen - int(self.frame["mended"].sum()) if chosen else 0
-            warning = f", of which {ill} would come back as their fault is not mended" if ill else ""
+            warning = f", of which {ill} would come back, because their fault is not fixed" if ill else ""
             return f"would send {chosen} dead letters back{why}{warning}; {kept} stay; nothing was changed"
         more = f", {len(self.doubled)} are in both queues" if self.doubled else ""
         more += f", {len(self.failed)} were not taken" if self.failed else ""
@@ -112,8 +112,8 @@ def redrive(
 ) -> Redrive:
     """Show which dead letters would go back to the queue, and why they are here; with ``preview=False`` send them.
 
-    Only messages whose fault is mended are chosen, unless the choice says otherwise: the rest would only come back.
-    What is done is written to ``.pik/redrives/<environment>.jsonl`` before and after.
+    Only messages whose fault is fixed are chosen, unless the choice includes the others, which would come back. The
+    redrive is written to ``.pik/redrives/<environment>.jsonl`` before and after.
 
     Args:
         aws: the connection, or a workbench.
@@ -124,13 +124,14 @@ def redrive(
 
     Raises:
         Refused: without ``confirm``, or when it stands for other messages than are chosen now; nothing was changed.
-        AwsError: AWS said no; the record says what was meant, and a message is at no moment in neither queue.
+        AwsError: AWS refused or did not answer; the record says what was planned. No message is lost: each is always in
+        a queue.
     """
     url = aws.outputs["DeadLetterQueueUrl"]
     if not preview and confirm is None:
         raise Refused(
             "a redrive needs the confirmation of its preview",
-            reason="nothing is sent before its reasons were shown",
+            reason="a preview must show the reasons before anything is sent",
             next_step="plan = wb.dlq.redrive(…), then wb.dlq.redrive(False, …, confirm=plan.confirm)",
         )
     hold = looking.HOLD_SECONDS if preview else HOLD_SECONDS
@@ -148,7 +149,7 @@ def redrive(
         if confirm != token:
             raise Refused(
                 f"{confirm} does not stand for the {len(chosen)} dead letters that are chosen now",
-                reason="the selection, the dead-letter queue, or what is mended changed since the preview",
+                reason="the selection, the dead-letter queue, or the fixed faults have changed since the preview",
                 next_step="look at a new preview: wb.dlq.redrive(…)",
             )
         return _move(aws, found, Redrive(show, left, preview=False, confirm=token))

@@ -148,7 +148,7 @@ def test_what_could_not_be_judged_is_never_passed(shops: Streams, monkeypatch: p
     result = page(shops, monkeypatch, start="2013-01-02", end="2013-01-03").result()
 
     assert result.verdict is Verdict.INCONCLUSIVE
-    assert result.checks[-1].sentence.startswith("1 source cannot be judged; the first: Cannot say whether young d has")
+    assert result.checks[-1].sentence.startswith("1 source cannot be judged; the first: Gaps of young d cannot be")
     given = shlex.split(result.checks[-1].remedy)
     assert given[:5] == ["pik", "run", "missing-window", "--env", "dev"]
     assert "source=young d" in given
@@ -177,7 +177,7 @@ def test_nothing_else_is_said_when_every_source_was_silent(shops: Streams, monke
 
 
 def test_a_rate_is_that_of_one_source(shops: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="of which source"):
+    with pytest.raises(UsageError, match="expected needs a source"):
         page(shops, monkeypatch, expected=4.0).result()
 
 

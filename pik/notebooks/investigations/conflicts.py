@@ -16,7 +16,7 @@ from pik.notebooks.investigations.base import ByArrival, plural
 from pik.notebooks.tables import Table
 from pik.results import Verdict
 
-QUESTION = "does a key stand for two payloads?"
+QUESTION = "is an idempotency key used for two payloads?"
 _SHOWN = ["ingest_time", "source", "entity_id", "idempotency_key", "producer", "event_id", "client_request_id"]
 _MOST = 200  # conflicts whose payloads are compared
 
@@ -48,8 +48,8 @@ class ConflictingPayloads(ByArrival):
         return charts.by_time(self.arrivals, self._sentence())
 
     def table(self) -> Table:
-        """Which arrivals claim a key that was taken?"""
-        return Table(self.conflicts[_SHOWN], f"no conflict came {self.span}")
+        """Which arrivals use a key that another payload has?"""
+        return Table(self.conflicts[_SHOWN], f"no conflict arrived {self.span}")
 
     def payloads(self) -> Table:
         """What differs between the first payload of a key and the later one?"""
@@ -69,9 +69,9 @@ class ConflictingPayloads(ByArrival):
                 yield {"event_id": event_id, "field": name, "first": one, "later": other}
 
     def findings(self) -> list[Finding]:
-        """Say which keys stand for two payloads."""
+        """Report which idempotency keys are used for two payloads."""
         if not len(self.arrivals):
-            return [self.nothing_yet(QUESTION, f"nothing came {self.span}")]
+            return [self.nothing_yet(QUESTION, f"no event arrived {self.span}")]
         conflicts = self.conflicts
         if not len(conflicts):
             evidence = {"arrivals looked at": len(self.arrivals)}
@@ -84,7 +84,7 @@ class ConflictingPayloads(ByArrival):
                 Verdict.FAILED,
                 self._sentence(),
                 conflicts[_SHOWN],
-                remedy=f"{self.commands.explain(first)}\nthen tell the producer which payload counts: both are kept",
+                remedy=f"{self.commands.explain(first)}\nboth payloads are kept; tell the producer which is accepted",
                 question=QUESTION,
                 found=found,
             )
@@ -93,7 +93,7 @@ class ConflictingPayloads(ByArrival):
     def _sentence(self) -> str:
         conflicts = self.conflicts
         if not len(conflicts):
-            return f"No key stands for two payloads among {plural(len(self.arrivals), 'arrival')} {self.span}."
+            return f"No key is used for two payloads among {plural(len(self.arrivals), 'arrival')} {self.span}."
         keys = conflicts["event_id"].nunique()
         who = ", ".join(sorted(map(str, conflicts["source"].unique()))[:5])
         verb = "stands" if keys == 1 else "stand"

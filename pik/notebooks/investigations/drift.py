@@ -1,4 +1,4 @@
-"""Aggregate drift: do the aggregates say what the raw objects say, and was all of each replay counted?"""
+"""Aggregate drift: do the aggregates match the raw objects, and is every event of each replay counted?"""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 SENT, COUNTED, SAME = (
     "was every replay sent to its end?",
-    "is all that was sent counted?",
-    "do the aggregates say what the raw objects say?",
+    "is every event that was sent counted?",
+    "do the aggregates match the raw objects?",
 )
 
 
 class AggregateDrift(Investigation):
-    """Which aggregates are not what the raw objects say?"""
+    """Which aggregates do not match the raw objects?"""
 
     title = "Aggregate drift"
     notebook = "investigate/aggregate_drift.ipynb"
@@ -70,7 +70,7 @@ class AggregateDrift(Investigation):
         return Table(shown, "there is no aggregate yet")
 
     def drift(self) -> Table:
-        """What is not as the raw objects say."""
+        """The aggregates that do not match the raw objects."""
         rows = [
             {
                 "entity_id": one.version[0],
@@ -84,7 +84,7 @@ class AggregateDrift(Investigation):
             for one in self.compared
             if one.drifted
         ]
-        return Table(pd.DataFrame(rows), f"{plural(len(self.compared), 'version')} computed again: nothing differs")
+        return Table(pd.DataFrame(rows), f"{plural(len(self.compared), 'version')} computed again: no difference")
 
     def difference(self) -> Table:
         """What differs between the two newest versions of the same entity and day."""
@@ -98,14 +98,14 @@ class AggregateDrift(Investigation):
         return Table(written.head(0), "no entity and day has two versions to compare")
 
     def findings(self) -> list[Finding]:
-        """Say which replays and aggregates are not whole."""
+        """Report which replays and aggregates are not complete."""
         if not len(self.replays) and not len(self.versions):
             name = self.environment.name
             return [
                 Finding(
                     Verdict.INCONCLUSIVE,
-                    "There is nothing yet: nothing was replayed, so there are no aggregates.",
-                    remedy=f"pik run rollout --env {name}\nits second step replays",
+                    "There are no aggregates yet, because nothing was replayed.",
+                    remedy=f"pik run rollout --env {name}\nits second step replays events",
                     question=SENT,
                 )
             ]

@@ -1,4 +1,4 @@
-"""Explain an event: what became of it, over all stores."""
+"""Explain an event: what happened to it, from all stores."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pik.workbench.latest import latest_event
 if TYPE_CHECKING:
     from pik.workbench.consistency.explain import Explanation
 
-QUESTION = "what became of the event?"
+QUESTION = "what happened to the event?"
 _LOOK_BACK_DAYS = 14
 
 
 class ExplainEvent(Investigation):
-    """What became of one event?"""
+    """What happened to one event?"""
 
     title = "Explain an event"
     notebook = "investigate/explain_event.ipynb"
@@ -37,19 +37,19 @@ class ExplainEvent(Investigation):
 
     @property
     def explanation(self) -> Explanation | None:
-        """What became of it; None when there is no event to ask about."""
+        """The explanation; None when there is no event to ask about."""
         event_id = self.event_id
         return self.once("explanation", lambda: self.wb.explain(event_id)) if event_id else None
 
     def story(self) -> Explanation | Table:
-        """What happened to it, each line with the store that tells it."""
-        return self.explanation or Table(pd.DataFrame(), "nothing has come yet")
+        """What happened to it, each line with the store that shows it."""
+        return self.explanation or Table(pd.DataFrame(), "no event has arrived yet")
 
     def chart(self) -> altair.Chart:
         """What happened in which order."""
         told = self.explanation
         if told is None:
-            return charts.timeline([], "There is no story yet")
+            return charts.timeline([], "There is no timeline yet: no event has arrived")
         rows = records(told.frame)
         return charts.timeline(rows, f"Event {self.event_id[:12]}…: {self._says(told)}")
 
@@ -63,7 +63,7 @@ class ExplainEvent(Investigation):
         return Table(pd.DataFrame(pairs, columns=["field", "value"]).astype(str), "there is no raw object")
 
     def findings(self) -> list[Finding]:
-        """Say what became of it, and whether the stores agree."""
+        """Report what happened to the event, and whether the stores agree."""
         told = self.explanation
         if told is None:
             return [self.nothing_yet(QUESTION, f"nothing came in the last {_LOOK_BACK_DAYS} days")]

@@ -31,7 +31,7 @@ _READ = ["source", "status", "entity_id", "event_time", "ingest_time", "lag_ms"]
 
 
 class DailyHealth(Investigation):
-    """Is everything well with the events of a day?"""
+    """Are the events of a day complete and consistent?"""
 
     title = "Daily health"
     notebook = "investigate/daily_health.ipynb"
@@ -68,9 +68,9 @@ class DailyHealth(Investigation):
     def heat_map(self) -> altair.Chart:
         """When did it happen, and when did it come?"""
         if not len(self.arrivals):
-            return charts.lag_heat_map(self.arrivals, f"Nothing came for {self.day}.")
+            return charts.lag_heat_map(self.arrivals, f"No event of {self.day} has arrived.")
         half = duration(self.arrivals["lag_ms"].median() / 1000)
-        return charts.lag_heat_map(self.arrivals, f"Half of what happened {self.span} came within {half}")
+        return charts.lag_heat_map(self.arrivals, f"Half of the events {self.span} arrived within {half}")
 
     def streams(self) -> Table:
         """Each source: how much, how late, how often again."""
@@ -87,7 +87,7 @@ class DailyHealth(Investigation):
             }
             for source, group in self.arrivals.groupby("source", sort=True)
         ]
-        return Table(pd.DataFrame(rows), f"nothing came for {self.day}")
+        return Table(pd.DataFrame(rows), f"no event of {self.day} has arrived")
 
     @property
     def answers(self) -> dict[str, list[Finding]]:
@@ -115,7 +115,7 @@ class DailyHealth(Investigation):
         }
 
     def overview(self) -> Table:
-        """What each investigation said: its worst verdict, and how many findings."""
+        """The result of each investigation: its worst verdict, and the number of its findings."""
         rows = [
             {
                 "investigation": title,
@@ -125,12 +125,12 @@ class DailyHealth(Investigation):
             }
             for title, said in (self.answers if len(self.arrivals) else {}).items()
         ]
-        return Table(pd.DataFrame(rows), "nothing to ask about yet")
+        return Table(pd.DataFrame(rows), "there are no events to investigate yet")
 
     def findings(self) -> list[Finding]:
         """Say everything that was found."""
         if not len(self.arrivals):
-            return [self.nothing_yet("is everything well?", f"no event {self.span}")]
+            return [self.nothing_yet("are the day's events complete and consistent?", f"no event {self.span}")]
         return [finding for said in self.answers.values() for finding in said]
 
     def facts(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def together(word: str, streams: Iterable[Investigation]) -> list[Finding]:
 
 
 def _no_gate(finding: Finding) -> Finding:
-    """What has no data yet, as aggregates before the first replay, does not make a day an unhealthy one."""
+    """An investigation without data, such as aggregates before the first replay, does not make a day unhealthy."""
     return replace(finding, blocking=finding.blocking and finding.verdict is not Verdict.INCONCLUSIVE)
 
 

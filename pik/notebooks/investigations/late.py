@@ -1,4 +1,4 @@
-"""Late data: what came late, or from a clock that is ahead?"""
+"""Late data: which events arrived late, or from a clock that is ahead?"""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pik.results import Verdict
 if TYPE_CHECKING:
     from pik.workbench.detect.lateness import Lateness
 
-QUESTION = "what came late, or too early?"
+QUESTION = "which events arrived late, or too early?"
 _READ = ["producer", "sk"]
 _SHOWN = ["event_time", "ingest_time", "lag_ms", "status", "event_type", "entity_id", "event_id"]
 
 
 class LateData(Investigation):
-    """What came later than is usual for its stream, and whose clock is ahead?"""
+    """Which events arrived later than is usual for their stream, and which clocks are ahead?"""
 
     title = "Late data"
     notebook = "investigate/late_data.ipynb"
@@ -56,24 +56,24 @@ class LateData(Investigation):
         )
 
     def heat_map(self) -> altair.Chart:
-        """When did things happen, and when did they come?"""
+        """When did the events happen, and when did they arrive?"""
         if not len(self.arrivals):
             return charts.lag_heat_map(self.arrivals, f"There are no arrivals of {self.stream} {self.span}.")
         return charts.lag_heat_map(self.arrivals, self.lateness.sentences[0])
 
     def table(self) -> Table:
         """What is out of the ordinary, together."""
-        return Table(self.lateness.frame, f"nothing of {self.stream} came out of the ordinary {self.span}")
+        return Table(self.lateness.frame, f"nothing of {self.stream} arrived later or earlier than usual {self.span}")
 
     def latest(self) -> Table:
-        """The ten arrivals with the longest way, and the ten that came before they happened."""
+        """The ten arrivals with the longest lag, and the ten with the most negative lag."""
         frame = self.arrivals.sort_values(["lag_ms", "event_id"], ascending=[False, True])
         early = frame[frame["lag_ms"] < 0].tail(10)
         shown = pd.concat([frame.head(10), early]).drop_duplicates(subset=["sk"])
         return Table(shown[_SHOWN], f"there are no arrivals of {self.stream} {self.span}")
 
     def findings(self) -> list[Finding]:
-        """Say what came late or too early."""
+        """Report which events arrived late or too early."""
         late = self.lateness
         if not len(self.arrivals):
             return [self.nothing_yet(QUESTION, f"no event of {self.stream} {self.span}")]
@@ -90,7 +90,7 @@ class LateData(Investigation):
                 sentence,
                 {name: value for name, value in item.items() if name != "event_ids"},
                 remedy=f"{self.commands.run('aggregate-drift', day=day)}\n"
-                "says which aggregates were computed without them: replay those",
+                "shows which aggregates were computed without these events: replay those aggregates' windows",
                 question=QUESTION,
                 found=[item],
             )

@@ -1,4 +1,4 @@
-"""The ledger: who changed what, when, on which evidence; is the record still the record, and is the evidence fresh?"""
+"""The ledger: who changed what, when, on which evidence; is the ledger unchanged, and is the evidence fresh?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pik.rollout.gates import evidence_status
 from pik.rollout.gates.decide import Book, Requirement
 from pik.rollout.gates.deployed import Deployed
 
-GENUINE, FRESH = "is the ledger as it was recorded?", "is there fresh evidence for what is deployed?"
+GENUINE, FRESH = "is the ledger unchanged?", "is there fresh evidence for what is deployed?"
 _SHOWN = ["number", "time", "kind", "verdict", "phase", "sentence", "by", "run"]
 
 
@@ -51,7 +51,7 @@ class LedgerHistory(Investigation):
         return [entry for entry in self.ledger.entries if entry.number in wanted]
 
     def chart(self) -> altair.Chart:
-        """What was done when, and how did it come out?"""
+        """What was done when, with which outcome?"""
         rows = [
             {"time": parse_time(e.time), "what": str(e.kind), "verdict": e.verdict, "says": f"{e.number} {e.sentence}"}
             for e in self._entries
@@ -106,7 +106,7 @@ class LedgerHistory(Investigation):
         )
 
     def findings(self) -> list[Finding]:
-        """Say whether the ledger is genuine, and whether what is deployed was proven."""
+        """Report whether the ledger is unchanged, and whether what is deployed has evidence."""
         return [self._genuine(), self._fresh()]
 
     def _genuine(self) -> Finding:
@@ -119,7 +119,7 @@ class LedgerHistory(Investigation):
                 f"The ledger is not what was recorded: {problems[0]}{more}.",
                 {f"{number} {problem.flaw}": problem.seen for number, problem in enumerate(problems[:10], 1)},
                 remedy=f"pik ledger verify --env {book.environment}\n"
-                "the older versions in the evidence bucket say what was there",
+                "the older versions in the evidence bucket hold the original records",
                 question=GENUINE,
                 found=[problem.as_dict() for problem in problems],
             )

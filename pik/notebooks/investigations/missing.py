@@ -54,8 +54,8 @@ class MissingWindow(Investigation):
         expected = float(self.inputs.expected) or None
         if expected is not None and self.everywhere:
             raise UsageError(
-                "expected: of which source?",
-                reason="events an hour are those of one source; every source is searched",
+                "expected needs a source",
+                reason="expected is the number of events an hour of one source, but every source is searched",
                 next_step=f"-p source=NAME -p expected={expected:g}",
             )
         start, end = self.window
@@ -127,7 +127,11 @@ class MissingWindow(Investigation):
     def _fine_or_unknown(self, one: Gaps) -> Finding:
         """The answer about one source in which nothing is missing, or which cannot be judged."""
         if not one.problem:
-            evidence = {"events": one.events, "days": one.days, "shortest silence that would show": one.shortest}
+            evidence = {
+                "events": one.events,
+                "days": one.days,
+                "shortest gap that would be found (events)": one.shortest,
+            }
             return Finding(Verdict.PASSED, one.sentences[0], evidence, question=QUESTION)
         if not one.events:
             return self.nothing_yet(QUESTION, f"no event of {self.stream} {self.span}")
@@ -137,7 +141,7 @@ class MissingWindow(Investigation):
             Verdict.INCONCLUSIVE,
             one.sentences[0],
             {"events": one.events},
-            remedy=f"say how many events an hour to expect, such as 4:\n{self._again(expected='4')}{young}",
+            remedy=f"state how many events an hour to expect, such as 4:\n{self._again(expected='4')}{young}",
             question=QUESTION,
         )
 
@@ -157,7 +161,7 @@ class MissingWindow(Investigation):
                     {
                         "sources": ", ".join(one.source for one in quiet),
                         "events": sum(one.events for one in quiet),
-                        "found by chance, were all healthy": f"{len(judged) / 10**gaps.MIN_SCORE:.2g} sources",
+                        "expected by chance, if all are healthy": f"{len(judged) / 10**gaps.MIN_SCORE:.2g} sources",
                     },
                     question=QUESTION,
                 )
@@ -217,7 +221,7 @@ class MissingWindow(Investigation):
     def _remedy(self, gap: dict[str, Any]) -> str:
         start, end = (gap[name].replace(".000000Z", "Z") for name in ("start", "end"))
         stores = self.commands.run("stores-reconciliation", start=start, end=end)
-        return f"{stores}\nsays whether the events are in one store only; if in none, have the producer send them again"
+        return f"{stores}\nshows whether a store has the events; if none has, have the producer send them again"
 
     def facts(self) -> dict[str, Any]:
         """Figures for the summary."""

@@ -16,7 +16,7 @@ from pik.notebooks.investigations.base import Investigation, plural
 from pik.notebooks.tables import Table
 from pik.results import Verdict
 
-WAITING, SET_ASIDE = "does something wait that nobody takes?", "is a message in the dead-letter queue?"
+WAITING, SET_ASIDE = "do messages wait that nothing consumes?", "is a message in the dead-letter queue?"
 _SHOWN = ["message_id", "replay_id", "event_id", "entity_id", "event_time", "sent", "receive_count", "basis"]
 _DEAD = ["code", "reason", "original_message_id", "replay_id", "event_id", "entity_id", "sent", "mended", "fault_now"]
 
@@ -88,7 +88,7 @@ class QueueAndDlq(Investigation):
             Verdict.FAILED,
             f"{plural(count, 'message')} {verb} in the dead-letter queue: {why}{apart}.",
             self.dead[["code", "reason", "original_message_id", "event_id"]],
-            remedy="mend what the reasons say; then wb.dlq.redrive() shows what would go back and what would fail",
+            remedy="fix the reasons; then wb.dlq.redrive() shows which messages would succeed or fail",
             question=SET_ASIDE,
             found=found,
         )
@@ -107,7 +107,7 @@ class QueueAndDlq(Investigation):
             Verdict.FAILED,
             f"{plural(count, 'message')} {verb} in the queue although the processor is on.",
             evidence,
-            remedy="run this again in a minute; when the number stays, see whether the mapping is on:\n"
+            remedy="run this again in a minute; if the number stays, check the event source mapping:\n"
             f"pik status --env {self.environment.name}",
             question=WAITING,
             blocking=False,  # a queue with work in it is what a queue is for

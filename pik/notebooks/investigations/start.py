@@ -51,7 +51,7 @@ class Start(Investigation):
         return self.wb if self.status.phase != "off" else "nothing is deployed yet"
 
     def findings(self) -> list[Finding]:
-        """Is the environment there, and is there something to ask about?"""
+        """Is the environment there, and are there events?"""
         now, name = self.status, self.environment.name
         if now.phase == "off":
             return [
@@ -60,18 +60,21 @@ class Start(Investigation):
                     f"Nothing is deployed in {name} yet.",
                     {"stack": now.stack},
                     remedy=f"pik run rollout --env {name}",
-                    question="is the pipeline there?",
+                    question="is the pipeline deployed?",
                 )
             ]
         there = Finding(
-            Verdict.PASSED, f"{name} is at phase {now.phase}.", {"stack": now.stack}, question="is the pipeline there?"
+            Verdict.PASSED,
+            f"{name} is at phase {now.phase}.",
+            {"stack": now.stack},
+            question="is the pipeline deployed?",
         )
         # DynamoDB counts its rows every six hours; raw objects tell more, where they are known.
         known = now.raw_objects or now.events
         if not known:
-            return [there, self.nothing_yet("is there something to ask about?", f"{name} holds no event")]
+            return [there, self.nothing_yet("are there events?", f"{name} holds no event")]
         sentence = f"There are {known:,} events and more rows to ask about."
-        return [there, Finding(Verdict.PASSED, sentence, question="is there something to ask about?")]
+        return [there, Finding(Verdict.PASSED, sentence, question="are there events?")]
 
     def facts(self) -> dict[str, Any]:
         """Figures for the summary."""

@@ -29,7 +29,7 @@ class StoresReconciliation(Investigation):
 
     @property
     def reconciliation(self) -> Reconciliation:
-        """What the stores disagree on."""
+        """The disagreements of the stores."""
         return self.once("reconciliation", lambda: self.wb.reconcile(*self.window))
 
     def chart(self) -> altair.Chart:
@@ -52,7 +52,9 @@ class StoresReconciliation(Investigation):
         ]
         if strays := sum(told.counts.get(kind, 0) for kind in HARMLESS):
             sentence = f"{plural(strays, 'raw object')} of an event that is kept twice can stay: {STRAY}."
-            notes.append(Finding(Verdict.PASSED, sentence, question="what lies beside?", blocking=False))
+            notes.append(
+                Finding(Verdict.PASSED, sentence, question="are there second raw objects of an event?", blocking=False)
+            )
         if told.clean:
             return [Finding(Verdict.PASSED, self._headline(), told.compared, question=QUESTION), *notes]
         findings = []

@@ -1,4 +1,4 @@
-"""Duplicate storm: who sends the same again and again, since when, and how often?"""
+"""Duplicate storm: which producer repeats the same events, since when, and how often?"""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pik.workbench.detect.duplicates import COLUMNS
 if TYPE_CHECKING:
     from pik.workbench.detect.duplicates import Duplicates
 
-QUESTION = "does somebody send the same again and again?"
+QUESTION = "is there a duplicate storm?"
 
 
 class DuplicateStorm(ByArrival):
-    """Who sent the same again and again: when, how many, with the same request or by the same producer?"""
+    """Which producer repeated the same events: when, how many, and was it the same request?"""
 
     title = "Duplicate storm"
     notebook = "investigate/duplicate_storm.ipynb"
@@ -45,9 +45,9 @@ class DuplicateStorm(ByArrival):
         )
 
     def chart(self) -> altair.Chart:
-        """What came when, and how much of it had come before?"""
+        """When did events arrive, and how many of them were repeats?"""
         if not len(self.arrivals):
-            return charts.by_time(self.arrivals, f"Nothing came {self.span}.")
+            return charts.by_time(self.arrivals, f"No event arrived {self.span}.")
         return charts.by_time(self.arrivals, self.duplicates.sentences[0])
 
     def table(self) -> Table:
@@ -60,12 +60,12 @@ class DuplicateStorm(ByArrival):
         by = ["source", "entity_id", "event_id"]
         counted = again.groupby(by, dropna=False).size().reset_index(name="duplicates")
         counted = counted.sort_values(["duplicates", "event_id"], ascending=[False, True]).head(25)
-        return Table(counted[["duplicates", *by]], f"nothing came twice {self.span}")
+        return Table(counted[["duplicates", *by]], f"no event arrived twice {self.span}")
 
     def findings(self) -> list[Finding]:
-        """Say who sends the same again and again."""
+        """Report which producer repeats the same events."""
         if not len(self.arrivals):
-            return [self.nothing_yet(QUESTION, f"nothing came {self.span}")]
+            return [self.nothing_yet(QUESTION, f"no event arrived {self.span}")]
         storms = self.duplicates
         if not len(storms.frame):
             evidence = {
@@ -78,7 +78,7 @@ class DuplicateStorm(ByArrival):
                 Verdict.FAILED,
                 sentence,
                 {name: value for name, value in item.items() if name != "event_ids"},
-                remedy="stop or slow the producer named here; nothing is counted twice:\n"
+                remedy="stop or slow down this producer; no event is counted twice, which this shows:\n"
                 + self.commands.run("aggregate-drift"),
                 question=QUESTION,
                 found=[item],

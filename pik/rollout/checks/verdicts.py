@@ -85,7 +85,7 @@ def run(name: str, look: Callable[[], Check], env: str) -> Check:
             None,
             yes="",
             no="",
-            unknown="AWS did not answer",
+            unknown="the check could not read what it needs",
             evidence={type(error).__name__: error, "reason": getattr(error, "reason", "")},
             remedy=getattr(error, "next_step", "")
             or "check that AWS answers and that your role may read, then run the step again",

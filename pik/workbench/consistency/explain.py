@@ -1,4 +1,4 @@
-"""What became of one event: one timeline over all stores. Reads only, and receives no message.
+"""Explain one event: one timeline from all stores. Reads only, and receives no message.
 
 The dedupe row leads to the event's rows and its raw object; the entity and day to its replays and aggregates; the times
 of all of them to its log lines (:mod:`pik.workbench.consistency.log_windows`). Where the dedupe row is gone, a log line
@@ -68,7 +68,7 @@ class _Found:
 
 
 def explain(aws: Connection, event_id: str, *, logs_since: str | datetime | None = None) -> Explanation:
-    """Tell what became of one event, over all stores.
+    """Explain one event: what happened to it, from all stores.
 
     Arguments, errors and an example: :meth:`pik.workbench.Workbench.explain`.
     """

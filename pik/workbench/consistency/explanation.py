@@ -1,4 +1,4 @@
-"""The story of one event, as text, HTML and JSON. Gathered by :mod:`pik.workbench.consistency.explain`."""
+"""The timeline of one event, as text, HTML and JSON. Gathered by :mod:`pik.workbench.consistency.explain`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMNS = ("time (UTC)", "", "what", "detail", "source")
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the story: when (the kit's format, "" for now), what, details, and the store that says so.
+    """One line of the timeline: when (the kit's format, "" for now), what, details, and the store that says so.
 
     ``ok``: true or false where something was verified, else None.
     """
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What became of one event.
+    """The explanation of one event.
 
     Attributes:
         event_id: the id that was asked for.
@@ -70,7 +70,7 @@ class Explanation:
         return asdict(self)
 
     def to_text(self) -> str:
-        """Return the story as text, one line an entry."""
+        """Return the timeline as text, one line an entry."""
         width = max((len(line.what) for line in self.lines), default=0)
         told = [self.headline, *([f"  {self.became}"] if self.became else [])]
         for line in self.lines:
@@ -81,7 +81,7 @@ class Explanation:
         return "\n".join(map(printable, told))
 
     def to_html(self) -> str:
-        """Return the story as an HTML fragment; every value is escaped."""
+        """Return the timeline as an HTML fragment; every value is escaped."""
         return render("timeline.html", told=self, columns=_COLUMNS, mark=_MARKS)
 
     def __repr__(self) -> str:

@@ -20,9 +20,9 @@ aggregate_partial    an aggregate that counts fewer events than its replay sent
 aggregate_excess     an aggregate that counts more
 ===================  ==================================================================================================
 
-A stray is told, and is no disagreement. When a row expires is not compared: the retention may have been changed since.
-Both tables are scanned. The stores are read one after the other, while producers send: whatever looks wrong is read a
-second time, from all three stores, and named only if it looks the same.
+A stray is listed, but is no disagreement. Expiry times of rows are not compared, because the retention may have
+changed. Both tables are scanned. The stores are read one after the other, while producers send: whatever looks wrong is
+read a second time, from all three stores, and reported only if it is still wrong.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ REMEDIES = {
     "row_mismatch": "compare the row with its object; delete the wrong row, then reindex with --apply",
     "conflict_unkept": _VERSIONS,
     "half_replay": "send the same replay again with its replay_id and its cursor; it goes on where it stopped",
-    "aggregate_partial": "look at the dead-letter queue (wb.dlq.peek()), mend the cause, redrive or replay again",
+    "aggregate_partial": "look at the dead-letter queue (wb.dlq.peek()), fix the cause, redrive or replay again",
     "aggregate_excess": "compare the version with another replay of the window (wb.aggregate_diff)",
 }
 _ENCODED = ("client_request_id", "producer")  # as metadata holds them
@@ -156,7 +156,7 @@ def reconcile(
 
 
 def _confirmed(aws: Connection, seen: Snapshot) -> list[Row]:
-    """What the stores disagree on, as far as a second look at all of them says the same."""
+    """The disagreements of the stores that a second read of all of them confirms."""
     told = list(disagreements(seen))
     suspects = {row["event_id"] for row in told}
     if not suspects:

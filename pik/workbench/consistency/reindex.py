@@ -193,7 +193,7 @@ def _write(aws: Connection, one: _Absent, skipped: dict[str, str]) -> int:
     raise AwsError(
         f"{aws.environment.name}: could not write the rows of {one.key}",
         reason=f"the transaction was cancelled {_ATTEMPTS} times: {', '.join(codes)}",
-        next_step="run the same again; what was written until then stays",
+        next_step="run the same command again; the rows that are written stay",
     )
 
 

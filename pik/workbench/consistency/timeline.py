@@ -22,7 +22,7 @@ _NEVER = (
 
 
 def describe(aws: Connection, event_id: str, found: _Found) -> Explanation:
-    """Return the story of the event."""
+    """Return the explanation of the event."""
     if not (found.dedupe or found.rows or found.raw or found.logs):
         return Explanation(event_id, f"event {event_id}: never seen in {aws.environment.name}", False, notes=(_NEVER,))
     lines = [*_arrivals(found), *_replayed(found, event_id), *_logged(found)]
@@ -177,7 +177,7 @@ def _whereabouts(found: _Found, event_id: str) -> str:
         told.append(f"moved to the dead-letter queue for {', '.join(poisoned)} (the DLQ holds {found.dead:,} messages)")
     if waiting:
         told.append(f"on its way for {', '.join(waiting)} (the queue holds {found.waiting:,} messages)")
-    told = told or ["in no queue and no DLQ, as far as the records say"]
+    told = told or ["in no queue and no DLQ, as far as the records show"]
     return "; ".join(told)
 
 
@@ -208,10 +208,10 @@ def _notes(aws: Connection, found: _Found) -> Iterator[str]:
         if found.all_replays:
             yield "no replay selected it: no problem, unless it should be in an aggregate"
         else:
-            yield "no replay that was looked at selected it; of the replays of earlier versions only some were"
+            yield "no replay that was read selected it; of the replays of earlier versions, only some were read"
     if aws.outputs["Phase"] != "processor" and _selecting(found):
         yield "the processor is off, so messages wait: no problem, they are kept for 14 days"
-    yield "the queues were not read, only counted: looking at a message raises its receive count"
+    yield "messages were counted, not received: receiving a message raises its receive count"
 
 
 def _request(row: dict[str, Any]) -> str:

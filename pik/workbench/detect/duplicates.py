@@ -73,7 +73,7 @@ class Duplicates:
     def sentences(self) -> list[str]:
         """What was found, one sentence a storm."""
         if not len(self):
-            return [f"No storm: {self.duplicates:,} of {self.arrivals:,} arrivals are repeats, as retries make them."]
+            return [f"No duplicate storm: {self.duplicates:,} of {self.arrivals:,} arrivals are duplicates, as usual."]
         return [_sentence(row) for row in self.frame.to_dict("records")]
 
     @property
@@ -199,6 +199,6 @@ def _sentence(row: dict[Any, Any]) -> str:
     when = f"{row['start']:%Y-%m-%d %H:%M:%S} to {row['end']:%H:%M:%S} UTC"
     when += local_window(row["start"], row["end"])
     return (
-        f"{row['source']} sent {row['events']:,} events of {row['entities']:,} entities {row['duplicates']:,} times "
-        f"more, {when}: {how}."
+        f"{row['source']} repeated {row['events']:,} events of {row['entities']:,} entities, in {row['duplicates']:,} "
+        f"duplicates, {when}: {how}."
     )

@@ -90,7 +90,7 @@ class Gaps:
     def sentences(self) -> list[str]:
         """What was found, one sentence each."""
         if self.problem:
-            return [f"Cannot say whether {self._stream} has gaps: {self.problem}."]
+            return [f"Gaps of {self._stream} cannot be determined: {self.problem}."]
         if not len(self):
             return [f"{self._stream} has no silence that its baseline does not explain ({self.events:,} events)."]
         return [

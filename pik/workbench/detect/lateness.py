@@ -87,10 +87,10 @@ class Lateness:
     def sentences(self) -> list[str]:
         """What was found, one sentence a row."""
         if self.problem:
-            return [f"Cannot say what is late: {self.problem}."]
+            return [f"Late events cannot be determined: {self.problem}."]
         if not len(self):
             usual, limit = span(self.usual_ms), span(self.limit_ms)
-            return [f"Nothing is late: {self.events:,} events, usually {usual} after they happen, none over {limit}."]
+            return [f"No event is late: {self.events:,} events, the usual lag is {usual}, and none is over {limit}."]
         return [_sentence(row) for row in self.frame.to_dict("records")]
 
     @property
@@ -137,7 +137,7 @@ def judge(arrivals: pd.DataFrame, *, deviations: float = DEVIATIONS) -> Lateness
     firsts = arrivals[arrivals["status"] == events.ACCEPTED]
     lags = np.asarray(firsts["lag_ms"].to_numpy(dtype="int64", na_value=0), dtype=np.int64)
     if len(lags) < FEWEST:
-        problem = f"{len(lags):,} events are too few to have a usual lag; {FEWEST} are enough"
+        problem = f"{len(lags):,} events are too few to know the usual lag; at least {FEWEST} are needed"
         return Lateness(frame(LATENESS, []), (), len(lags), 0, 0, problem)
     usual, limit = _limit(lags, deviations)
     groups = [(LATE, group) for group in _batches(firsts[lags > limit])]

@@ -38,7 +38,7 @@ def run(aws: Connection, query: str, limit: int, say: Callable[[str], None]) -> 
     if "QueryWorkGroup" not in aws.outputs:
         raise AwsError(
             f"{aws.environment.name}: the stack has no workgroup for Athena",
-            reason="it was deployed before there was one",
+            reason="it was deployed with a template that has none",
             next_step=f"pik deploy --env {aws.environment.name}\nor engine='duckdb'",
         )
     wanted = layout.conditions(query)
@@ -63,7 +63,7 @@ def _demand_names(wanted: Conditions) -> None:
         if lacking := [name for name in ("source", "event_type") if name not in given]:
             raise UsageError(
                 f"on Athena the query must say which {lacking[0]} it is about",
-                reason="partitions are worked out from the query; nobody keeps a list of names",
+                reason="Athena works the partitions out from the query; there is no list of names",
                 next_step=f"WHERE {lacking[0]} = '…' or {lacking[0]} IN ('…', …); or engine='duckdb'",
             )
 
@@ -85,7 +85,7 @@ def _demand_dates(wanted: Conditions) -> None:
         if not any(columns == {"event_date"} for columns, _ in read):
             raise UsageError(
                 "on Athena the query must say which days it is about",
-                reason="partitions are worked out from the query: without a date, every hour from 1970 to 2083",
+                reason="Athena works the partitions out from the query: without a date, every hour from 1970 to 2083",
                 next_step="WHERE event_date = '2013-01-01', or BETWEEN '2013-01-01' AND '2013-01-31'",
             )
 
@@ -111,7 +111,8 @@ def _ask(aws: Connection, query: str, parts: list[Part], size: int) -> pd.DataFr
 
 
 def _finished(client: Any, query_id: str) -> dict[str, Any]:
-    """Wait for a query's end. Who stops waiting, with Ctrl-C for instance, stops the query: it would go on, billed."""
+    """Wait until a query ends. When the wait is interrupted (Ctrl-C), stop the query: otherwise it would go on,
+    billed."""
     pause, longest = _POLL
     try:
         while True:
