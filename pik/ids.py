@@ -11,7 +11,7 @@ REJECTED_ID = re.compile(r"\d{4}-\d\d-\d\d\.[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{4,63}")
 
 
-def an_id(asked: str) -> str:
+def an_id(given: str) -> str:
     """Return an event's id (64 hexadecimal digits), or a rejected body's (its day, a dot, and 64 of them), as stored.
 
     Raises:
@@ -20,7 +20,7 @@ def an_id(asked: str) -> str:
     >>> an_id(" " + "AB" * 32) == "ab" * 32
     True
     """
-    found = asked.strip().lower()
+    found = given.strip().lower()
     if EVENT_ID.fullmatch(found) or REJECTED_ID.fullmatch(found):
         return found
     part = f"it has {len(found)} of 64 digits, and no table can be asked for a part of an id"

@@ -57,7 +57,7 @@ def switch(environment: Environment, outputs: dict[str, str], *, on: bool, patie
             if not waiting:
                 return time.monotonic() - started
             state = waiting[0].state
-            gone |= {one.uuid for one in waiting if one.state == other and not _asked(environment, one, on)}
+            gone |= {one.uuid for one in waiting if one.state == other and not _request(environment, one, on)}
         except AwsError as error:
             if not transient(error):
                 raise
@@ -71,7 +71,7 @@ def switch(environment: Environment, outputs: dict[str, str], *, on: bool, patie
         time.sleep(0.1 if environment.embedded else 2.0)
 
 
-def _asked(environment: Environment, one: EventSourceMapping, on: bool) -> bool:
+def _request(environment: Environment, one: EventSourceMapping, on: bool) -> bool:
     """Ask for the other state; return False when the mapping is not there any more, and was to be disabled."""
     with aws_errors(environment, "switch the event source mapping"):
         try:

@@ -94,7 +94,7 @@ class Objects:
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
-            raise self._said_no(f"read {key}", error) from error
+            raise self._refusal(f"read {key}", error) from error
         about = dict(found.attributes)
         return Object(key, body, about.pop("Content-Type", ""), about, str(found.meta["e_tag"] or ""))
 
@@ -107,7 +107,7 @@ class Objects:
         try:
             found = obstore.list_with_delimiter(self._store, prefix)
         except (BaseError, OSError) as error:
-            raise self._said_no(f"list {prefix}", error) from error
+            raise self._refusal(f"list {prefix}", error) from error
         objects = [Listed(o["path"], str(o["e_tag"] or ""), o["size"]) for o in found["objects"]]
         return list(found["common_prefixes"]), objects
 
@@ -116,7 +116,7 @@ class Objects:
         try:
             found = next(iter(obstore.list(self._store, prefix, chunk_size=1)), None)
         except (BaseError, OSError) as error:
-            raise self._said_no(f"list {prefix}", error) from error
+            raise self._refusal(f"list {prefix}", error) from error
         return Listed(found[0]["path"], str(found[0]["e_tag"] or ""), found[0]["size"]) if found else None
 
     def below(self, prefix: str) -> list[Listed]:
@@ -125,9 +125,9 @@ class Objects:
             pages = obstore.list(self._store, prefix, chunk_size=1000)
             return [Listed(o["path"], str(o["e_tag"] or ""), o["size"]) for page in pages for o in page]
         except (BaseError, OSError) as error:
-            raise self._said_no(f"list {prefix}", error) from error
+            raise self._refusal(f"list {prefix}", error) from error
 
-    def _said_no(self, doing: str, error: Exception) -> AwsError:
+    def _refusal(self, doing: str, error: Exception) -> AwsError:
         return AwsError(
             f"{self.environment.name}: could not {doing}",
             reason=str(error).split(", source:")[0],

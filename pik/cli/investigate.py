@@ -38,13 +38,13 @@ def explain(
     """
     from pik.ids import an_id
 
-    asked = an_id(event_id)  # before anything heavy is imported
-    told = _connect(env).explain(asked, logs_since=logs_since or None)
+    identifier = an_id(event_id)  # before anything heavy is imported
+    explanation = _connect(env).explain(identifier, logs_since=logs_since or None)
     if as_json:
-        emit(told.to_dict(), as_json=True, text="")
+        emit(explanation.to_dict(), as_json=True, text="")
     else:
-        say(told.to_text())
-    if not told.exists or told.problems:
+        say(explanation.to_text())
+    if not explanation.exists or explanation.problems:
         raise typer.Exit(4)
 
 
@@ -56,7 +56,7 @@ def reconcile(start: Start, end: End, env: EnvOption = "local", as_json: JsonOpt
     wb = _connect(env)
     from pik.workbench.consistency import reconcile as module
 
-    found = module.reconcile(wb, start, end, progress=None if as_json else _tell)
+    found = module.reconcile(wb, start, end, progress=None if as_json else _print_progress)
     data = {"clean": found.clean, "counts": found.counts, "compared": found.compared, "found": found.found}
     if as_json:
         emit(data | {"notes": list(found.notes)}, as_json=True, text="")
@@ -81,7 +81,7 @@ def reindex(
     wb = _connect(env)
     from pik.workbench.consistency import reindex as module
 
-    done = module.reindex(wb, start, end, apply=apply, progress=None if as_json else _tell)
+    done = module.reindex(wb, start, end, apply=apply, progress=None if as_json else _print_progress)
     if as_json:
         emit(done.to_dict(), as_json=True, text="")
     else:
@@ -98,5 +98,5 @@ def _connect(env: str) -> Workbench:
     return connect(env)
 
 
-def _tell(sentence: str) -> None:
+def _print_progress(sentence: str) -> None:
     console.print(sentence, style="dim")

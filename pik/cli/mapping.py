@@ -166,7 +166,7 @@ def tried(source: Source, *, sample: int, all_of_it: bool) -> tuple[dict[str, An
             shown.append({"line": record.text[:_WIDTH].decode("utf-8", "replace"), "made": made})
     data = {"events": events, "rejected": codes.total(), "by_code": dict(codes), "sample": shown, "problems": problems}
     data["complete"] = complete
-    return data, "\n".join(printable(line) for line in _told(data))
+    return data, "\n".join(printable(line) for line in _lines(data))
 
 
 def _made(item: Item) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _made(item: Item) -> dict[str, Any]:
     return {"place": item.where, "assumed_utc": event.assumed_utc, **{name: getattr(event, name) for name in names}}
 
 
-def _told(data: dict[str, Any]) -> Iterator[str]:
+def _lines(data: dict[str, Any]) -> Iterator[str]:
     for record in data["sample"]:
         yield record["line"]
         for one in record["made"]:

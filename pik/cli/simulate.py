@@ -35,15 +35,15 @@ def simulate(
     """
     from pik.incidents import simulate, truth_path
 
-    told = simulate(env, name, seed, say=console.print)
+    report = simulate(env, name, seed, say=console.print)
     path = truth_path(env, name, seed)
-    look = {field: told[field] for field in ("incident", "seed", "source", "start", "end", "ingested")}
+    look = {field: report[field] for field in ("incident", "seed", "source", "start", "end", "ingested")}
     text = "\n".join(
         [
             f"✓ {name} {seed} has happened in {env}",
-            f"  source   {told['source']}",
-            f"  events   {told['start']} to {told['end']}",
-            f"  ingested {told['ingested'][0]} to {told['ingested'][1]}",
+            f"  source   {report['source']}",
+            f"  events   {report['start']} to {report['end']}",
+            f"  ingested {report['ingested'][0]} to {report['ingested'][1]}",
             f"  truth    {path}   (the solution: read it after you have looked)",
         ]
     )

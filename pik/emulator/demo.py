@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pik import errors
 from pik.emulator.instance import kill, recorded, state_dir
-from pik.emulator.supervisor import DEMO_MARK, LOCK, Info, asked_realism, clear, locked, start_in
+from pik.emulator.supervisor import DEMO_MARK, LOCK, Info, clear, locked, requested_realism, start_in
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def begin(state: Path, *, owner: int) -> Begun:
         Refused: an embedded AWS runs there: the one of another demo, or one that somebody opened.
         AwsError: it did not start.
     """
-    realism = asked_realism()  # a mistake in it is found before anything is deleted
+    realism = requested_realism()  # a mistake in it is found before anything is deleted
     with locked(state):
         running = recorded(state)
         if running and running.alive:

@@ -87,7 +87,7 @@ def up(
         >>> up().endpoint  # doctest: +SKIP
         'http://127.0.0.1:43817'
     """
-    state, realism = state_dir(state), realism or asked_realism()
+    state, realism = state_dir(state), realism or requested_realism()
     with locked(state):
         (state / DEMO_MARK).unlink(missing_ok=True)  # from now on it may hold somebody's work
         old = recorded(state)
@@ -107,7 +107,7 @@ def _with_memory(info: Info) -> Info:
     return replace(info, note="; ".join(filter(None, (info.note, warning))))
 
 
-def asked_realism() -> realism_mode.RealismSettings | None:
+def requested_realism() -> realism_mode.RealismSettings | None:
     """Return what ``$PIK_LOCAL_REALISM`` asks for; None when it is not set."""
     text = os.environ.get(realism_mode.VARIABLE, "").strip()
     try:

@@ -100,14 +100,14 @@ def _replay_half(where: Environment, outputs: Outputs, incident: Incident) -> di
         "replay_id": f"sim-{incident.name}-{incident.seed}",
         "limit": incident.facts["limit"],
     }
-    said = exchange(where, outputs["ReplayUrl"], json.dumps(asked).encode())
-    if said.status != 200 or said["complete"]:
-        raise AwsError("the replay API did not do half of it", reason=f"{said.said} {said.answer}")
+    answer = exchange(where, outputs["ReplayUrl"], json.dumps(asked).encode())
+    if answer.status != 200 or answer["complete"]:
+        raise AwsError("the replay API did not do half of it", reason=f"{answer.summary} {answer.answer}")
     order = sorted(incident.injected, key=lambda arrived: events.event_sk(arrived.parsed))
     ids = [arrived.parsed.event_id for arrived in order]
     return {
         "replay_id": asked["replay_id"],
-        "sent": said["sent"],
+        "sent": answer["sent"],
         "expected": len(ids),
         "event_ids": sorted(ids[incident.facts["limit"] :]),  # those that were never sent
         "replayed": sorted(ids[: incident.facts["limit"]]),

@@ -59,13 +59,13 @@ def simulate(
             next_step=f"pik simulate {name} --env {where.name} --seed {seed + 1}\nor another seed",
         )
     (say or _silent)(f"sending {len(incident.arrivals):,} arrivals of {incident.source}")
-    told = _send(where, incident)
-    told |= faults.ACTS.get(name, faults.nothing)(where, outputs, incident)
+    report = _send(where, incident)
+    report |= faults.ACTS.get(name, faults.nothing)(where, outputs, incident)
     target = path or truth_path(where.name, name, seed)
     project.private_folder(target.parent)
     with project.private_file(target) as file:
-        file.write(json.dumps(told, indent=1) + "\n")
-    return told
+        file.write(json.dumps(report, indent=1) + "\n")
+    return report
 
 
 def _only_local(env: Environment | str) -> Environment:

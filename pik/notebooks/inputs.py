@@ -87,7 +87,7 @@ class Inputs:
             raise AttributeError(name) from None
 
     def __repr__(self) -> str:
-        return ", ".join(f"{name} = {_said(value)}" for name, value in self.values.items())
+        return ", ".join(f"{name} = {_as_text(value)}" for name, value in self.values.items())
 
     def choose(self, name: str, value: Any) -> None:
         """Set one value, as a widget does."""
@@ -98,11 +98,11 @@ class Inputs:
         """Return the values used, as HTML: in a line those that were given, folded all of them with their meanings."""
         pairs = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'><code>{escape(_said(value))}</code></td>"
+            f"<td style='text-align:left'><code>{escape(_as_text(value))}</code></td>"
             f"<td style='text-align:left'>{escape(self._meanings.get(name, ''))}</td></tr>"
             for name, value in self.values.items()
         )
-        given = [f"{name} {_said(value)}" for name, value in self.values.items() if name != "env" and value]
+        given = [f"{name} {_as_text(value)}" for name, value in self.values.items() if name != "env" and value]
         said = escape(" · ".join(given) or "the defaults")
         moved = self._where and self.values.get("env") != self._parameters.get("env")
         banner = self._where(self.values["env"]) if moved and self._where else ""
@@ -201,5 +201,5 @@ def _hint(meaning: str) -> str:
     return default if len(default) <= _FIELD else ""
 
 
-def _said(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return "(default)" if value == "" else f"{value:g}" if isinstance(value, float) else printable(str(value))

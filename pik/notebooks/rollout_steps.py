@@ -76,7 +76,7 @@ class IngestStep(RolloutStep):
         self.checks = IngestChecks(self.environment, self.patience)
         return pd.DataFrame(
             [
-                {"request": name, "bytes": len(sent.sent), "answer": sent.said, "event_id": sent["event_id"] or ""}
+                {"request": name, "bytes": len(sent.sent), "answer": sent.summary, "event_id": sent["event_id"] or ""}
                 for name, sent in self.checks.exchanges.items()
             ]
         )

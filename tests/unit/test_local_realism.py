@@ -28,7 +28,7 @@ from pik.emulator.realism.dice import Bursts, Dice, Tally
 from pik.emulator.realism.lifecycle import Lifecycle
 from pik.emulator.realism.wire import Answer, Call
 from pik.emulator.starting import launch_environment
-from pik.emulator.supervisor import asked_realism
+from pik.emulator.supervisor import requested_realism
 
 Respond = Callable[[Call], Answer]
 
@@ -176,7 +176,7 @@ def test_settings_that_mean_nothing_are_refused(text: str, monkeypatch: pytest.M
         RealismSettings.parse(text)
     monkeypatch.setenv(realism.VARIABLE, text)
     with pytest.raises(errors.UsageError, match=realism.VARIABLE):
-        asked_realism()
+        requested_realism()
 
 
 @pytest.mark.parametrize("words", [["--compress", "10"], ["--realism", "1", "--without", "rain"]])
@@ -189,7 +189,7 @@ def test_the_command_line_refuses_them_as_well(words: list[str]) -> None:
 def test_off_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(realism.VARIABLE, raising=False)
 
-    assert asked_realism() is None
+    assert requested_realism() is None
     plain = launch_environment(tmp_path, "nonce", 0)
     assert not {realism.VARIABLE, realism.SKEW_VARIABLE, "PYTHONPATH", "LAMBDA_ACCOUNT_CONCURRENCY"} & plain.keys()
 

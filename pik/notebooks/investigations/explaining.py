@@ -51,7 +51,7 @@ class ExplainEvent(Investigation):
         if told is None:
             return charts.timeline([], "There is no timeline yet: no event has arrived")
         rows = records(told.frame)
-        return charts.timeline(rows, f"Event {self.event_id[:12]}…: {self._says(told)}")
+        return charts.timeline(rows, f"Event {self.event_id[:12]}…: {self._answer(told)}")
 
     def payload(self) -> Table:
         """The raw object, read and hashed now."""
@@ -79,7 +79,7 @@ class ExplainEvent(Investigation):
             ]
         evidence = {line.what: f"{line.shown_time} {line.detail}" for line in told.lines}
         if not told.problems:
-            return [Finding(Verdict.PASSED, f"{self._says(told)}.", evidence, question=QUESTION)]
+            return [Finding(Verdict.PASSED, f"{self._answer(told)}.", evidence, question=QUESTION)]
         return [
             Finding(
                 Verdict.FAILED,
@@ -99,7 +99,7 @@ class ExplainEvent(Investigation):
         return next((str(row["event_time"].date()) for row in rows), "")
 
     @staticmethod
-    def _says(told: Explanation) -> str:
+    def _answer(told: Explanation) -> str:
         if told.problems:
             return told.problems[0].rstrip(".")
         return (told.became or told.headline).rstrip(".")

@@ -76,7 +76,7 @@ class LedgerHistory(Investigation):
 
     def verified(self) -> Table:
         """What was last verified of each phase, and is it what is deployed?"""
-        now, _ = self._standing
+        now, _ = self._evidence_status
         rows = [
             {
                 "phase": phase.label,
@@ -92,11 +92,11 @@ class LedgerHistory(Investigation):
         return Table(pd.DataFrame(rows))
 
     @property
-    def _standing(self) -> tuple[Deployed, Requirement]:
+    def _evidence_status(self) -> tuple[Deployed, Requirement]:
         """What is deployed, and whether that has fresh, passing evidence."""
         where = self.wb.environment
         return self.once(
-            "standing", lambda: evidence_status.evidence(where, guard(where), Book(where.name, self.ledger))
+            "evidence status", lambda: evidence_status.evidence(where, guard(where), Book(where.name, self.ledger))
         )
 
     @property
@@ -136,7 +136,7 @@ class LedgerHistory(Investigation):
     def _fresh(self) -> Finding:
         if not self.ledger.entries:
             return self._nothing(FRESH)
-        there, found = self._standing
+        there, found = self._evidence_status
         verified = self.ledger.verification(there.phase.name)
         verdict = Verdict.PASSED if found.met else Verdict.FAILED if verified else Verdict.INCONCLUSIVE
         evidence = {"deployed": str(there), **dict(found.sides)}

@@ -180,7 +180,7 @@ def ingest_answers(stores: StoreReader, name: str = "ingest still answers") -> C
         name,
         None if asked.busy else asked.status == 200,
         yes="the ingest API answers at the same address",
-        no=f"the ingest API answered {asked.said}",
-        unknown=f"the ingest API is too busy to answer: {asked.said}",
-        evidence={"POST": f"{stores.outputs['IngestUrl']}?dry_run=true", "answer": asked.said},
+        no=f"the ingest API answered {asked.summary}",
+        unknown=f"the ingest API is too busy to answer: {asked.summary}",
+        evidence={"POST": f"{stores.outputs['IngestUrl']}?dry_run=true", "answer": asked.summary},
     )

@@ -92,8 +92,8 @@ class IngestChecks:
             unknown=self._why_unknown(self.first, self.unsigned),
             evidence={
                 "POST": self.stores.outputs["IngestUrl"],
-                "signed": self.first.said,
-                "unsigned": self.unsigned.said,
+                "signed": self.first.summary,
+                "unsigned": self.unsigned.summary,
             },
         )
 
@@ -112,7 +112,7 @@ class IngestChecks:
             yes="the dry run was answered and is in no store",
             no=f"not as it must be: {missing(seen)}",
             unknown=self._why_unknown(self.dry),
-            evidence={"answer": f"{self.dry.said} dry run: {words(self.dry['dry_run'])}", "found": self.traces},
+            evidence={"answer": f"{self.dry.summary} dry run: {words(self.dry['dry_run'])}", "found": self.traces},
         )
 
     def raw_bytes(self) -> Check:
@@ -167,7 +167,7 @@ class IngestChecks:
             no=f"not as it must be: {missing(seen)}",
             unknown=self._why_unknown(self.first, self.again),
             evidence={
-                "answers": f"{self.first.said}, then {self.again.said}",
+                "answers": f"{self.first.summary}, then {self.again.summary}",
                 "rows": [f"{row['status']} {row['ingest_time']}" for row in rows],
             },
         )
@@ -187,7 +187,7 @@ class IngestChecks:
             no=f"not as it must be: {missing(seen)}",
             unknown=self._why_unknown(self.original, self.conflict),
             evidence={
-                "answers": f"{self.original.said}, then {self.conflict.said}",
+                "answers": f"{self.original.summary}, then {self.conflict.summary}",
                 "objects": [raw.key if raw else None for _, raw in both],
             },
         )
@@ -210,7 +210,7 @@ class IngestChecks:
             unknown=self._why_unknown(self.rejected),
             evidence={
                 "sent": self.rejected.sent,
-                "answer": f"{self.rejected.said}: {self.rejected['error']}",
+                "answer": f"{self.rejected.summary}: {self.rejected['error']}",
                 "object": raw.key if raw else None,
                 "kept reason": raw.metadata.get("reason") if raw else None,
             },
@@ -261,7 +261,7 @@ class IngestChecks:
         return self.first["dry_run"] is True
 
     def _why_unknown(self, *asked: Exchange) -> str:
-        silent = [one.said for one in asked if not one.answered]
+        silent = [one.summary for one in asked if not one.answered]
         if silent:
             return f"the API answered only with errors that say nothing (429, 5xx or no answer): {', '.join(silent)}"
         return "the environment is deployed with DRY_RUN: nothing is written, so nothing can be proven"

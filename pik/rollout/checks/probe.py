@@ -40,7 +40,7 @@ class Exchange:
         return self.status == HTTPStatus.TOO_MANY_REQUESTS
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """The answer in a few words, for evidence."""
         words = [str(self.status), str(self.answer.get("status") or self.answer.get("code") or "")]
         return " ".join(word for word in words if word)

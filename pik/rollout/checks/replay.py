@@ -149,14 +149,14 @@ class ReplayChecks:
             yes="every replay request is answered, an unsigned one is refused",
             no=f"not as it must be: {missing(seen)}",
             unknown=f"{len(failed)} of {len(asked)} requests were answered 429, 5xx or not at all; "
-            f"an unsigned one: {unsigned.said}"
+            f"an unsigned one: {unsigned.summary}"
             if asked
             else "there was no replay",
             evidence={
                 "POST": url,
                 "requests": len(asked),
-                "failed": [page.said for page in failed[:3]],
-                "unsigned": unsigned.said,
+                "failed": [page.summary for page in failed[:3]],
+                "unsigned": unsigned.summary,
             },
         )
 
@@ -296,7 +296,7 @@ class ReplayChecks:
             "ingest still answers",
             statuses == [events.ACCEPTED, events.DUPLICATE, events.ACCEPTED] if up else up,
             yes="new events were ACCEPTED, a repeat was a DUPLICATE",
-            no=f"the probe was answered {', '.join(asked.said for asked in self.ingested)}",
+            no=f"the probe was answered {', '.join(asked.summary for asked in self.ingested)}",
             unknown="not every probe was answered, although the API answers",
             evidence={"POST": self.stores.outputs["IngestUrl"], "answers": statuses},
         )

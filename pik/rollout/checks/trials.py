@@ -175,7 +175,7 @@ class Trials:
         sent = self.environment.client("sqs").send_message(QueueUrl=stores.outputs["QueueUrl"], MessageBody=body)
         self.poisoned = str(sent["MessageId"])
         found = eventually(lambda: self._take(body), bool, wait)
-        logged = "" if found else _said_of(stores.log_lines("ProcessorLogGroup", self.poisoned, self.since))
+        logged = "" if found else _last_message(stores.log_lines("ProcessorLogGroup", self.poisoned, self.since))
         attributes = {key: value["StringValue"] for key, value in (found or {}).get("MessageAttributes", {}).items()}
         seen = {
             "arrived": None if logged and not logged.startswith("counted") else found is not None,
@@ -227,7 +227,7 @@ class Trials:
         return None
 
 
-def _said_of(lines: list[str]) -> str:
+def _last_message(lines: list[str]) -> str:
     """The message of the last log line; empty when there is none."""
     for line in reversed(lines):
         with suppress(ValueError, AttributeError):

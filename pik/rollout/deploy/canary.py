@@ -236,7 +236,7 @@ class Canary:
         if said.status != 200:
             raise AwsError(
                 f"{self.environment.name}: the canary's probe was not accepted",
-                reason=f"ingest answered {said.said}",
+                reason=f"ingest answered {said.summary}",
                 next_step=f"pik run verify-ingest --env {self.environment.name}",
             )
         day = probe.event_time[:10]

@@ -178,6 +178,6 @@ class RollbackChecks:
             None if asked.busy else every(seen),
             yes="the replay API answers",
             no=f"not as it must be: {missing(seen)}",
-            unknown=f"the replay API is too busy to answer: {asked.said}",
-            evidence={"POST": url, "answer": asked.said},
+            unknown=f"the replay API is too busy to answer: {asked.summary}",
+            evidence={"POST": url, "answer": asked.summary},
         )

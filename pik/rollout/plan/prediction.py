@@ -62,14 +62,14 @@ class Prediction:
     def sentence(self) -> str:
         """What is predicted, and how far that can be relied on."""
         inputs = sum(one.inputs for one in self.versions)
-        told = f"{_count(len(self.versions), 'aggregate')} written from {_count(inputs, 'event')}"
+        sentence = f"{_count(len(self.versions), 'aggregate')} written from {_count(inputs, 'event')}"
         if self.set_aside:
-            told += f"; {_count(self.set_aside, 'message')} moved to the dead-letter queue, "
-            told += "because the raw object does not match"
+            sentence += f"; {_count(self.set_aside, 'message')} moved to the dead-letter queue, "
+            sentence += "because the raw object does not match"
         messages = _count(self.messages, "message")
         if self.exact:
-            return f"{told}; {messages} predicted = {self.waiting:,} waiting"
-        return f"{told}; NOT EXACT: {messages} predicted, {self.waiting:,} waiting: {self._why}"
+            return f"{sentence}; {messages} predicted = {self.waiting:,} waiting"
+        return f"{sentence}; NOT EXACT: {messages} predicted, {self.waiting:,} waiting: {self._why}"
 
     @property
     def _why(self) -> str:

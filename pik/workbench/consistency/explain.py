@@ -76,7 +76,11 @@ def explain(aws: Connection, event_id: str, *, logs_since: str | datetime | None
     since = None if logs_since is None else events.parse_time(moment(logs_since, "logs_since"))
     began = time.monotonic()
     with aws_errors(aws.environment, "explain the event"):
-        told = _rejected(aws, asked) if REJECTED_ID.fullmatch(asked) else _tell(aws, asked, _gather(aws, asked, since))
+        told = (
+            _rejected(aws, asked)
+            if REJECTED_ID.fullmatch(asked)
+            else _explanation(aws, asked, _gather(aws, asked, since))
+        )
     return Explanation(**{**vars(told), "seconds": round(time.monotonic() - began, 3)})
 
 
@@ -177,7 +181,7 @@ def _query(aws: Connection, table: str, pk: str, prefix: str) -> list[Row]:
     return [expand(row) if table == "EventsTable" else row for row in rows]
 
 
-def _tell(aws: Connection, event_id: str, found: _Found) -> Explanation:
+def _explanation(aws: Connection, event_id: str, found: _Found) -> Explanation:
     return describe(aws, event_id, found)
 
 

@@ -119,10 +119,10 @@ class Reconciliation:
     def sentences(self) -> list[str]:
         """What was found, one sentence a class."""
         looked = ", ".join(f"{number:,} {name}" for name, number in self.compared.items())
-        told = [f"{number:,} {name}: {REMEDIES[name]}." for name, number in self.counts.items()]
+        rows = [f"{number:,} {name}: {REMEDIES[name]}." for name, number in self.counts.items()]
         if self.clean:
-            told.insert(0, f"All stores agree on {self.start[:19]} to {self.end[:19]} UTC ({looked}).")
-        return [*told, *self.notes]
+            rows.insert(0, f"All stores agree on {self.start[:19]} to {self.end[:19]} UTC ({looked}).")
+        return [*rows, *self.notes]
 
 
 def reconcile(
@@ -139,9 +139,9 @@ def reconcile(
     with aws_errors(aws.environment, "compare replays and aggregates"):
         known = [replay for replay in replays.known(aws).values() if _touches(replay, begin, stop)]
         counted, notes = _aggregates(aws, known, begin, stop)
-    told = [*_confirmed(aws, seen), *_halves(aws, known), *counted]
+    rows = [*_confirmed(aws, seen), *_halves(aws, known), *counted]
     return Reconciliation(
-        frame=frame(DISAGREEMENTS, sorted(told, key=lambda row: (row["class"], row["where"], row["event_id"] or ""))),
+        frame=frame(DISAGREEMENTS, sorted(rows, key=lambda row: (row["class"], row["where"], row["event_id"] or ""))),
         start=begin,
         end=stop,
         compared={
@@ -157,12 +157,12 @@ def reconcile(
 
 def _confirmed(aws: Connection, seen: Snapshot) -> list[Row]:
     """The disagreements of the stores that a second read of all of them confirms."""
-    told = list(disagreements(seen))
-    suspects = {row["event_id"] for row in told}
+    rows = list(disagreements(seen))
+    suspects = {row["event_id"] for row in rows}
     if not suspects:
         return []
     still = {_about(row) for row in disagreements(again(aws, seen, suspects))}
-    return [row for row in told if _about(row) in still]
+    return [row for row in rows if _about(row) in still]
 
 
 def _about(row: Row) -> tuple[str, str, str]:
@@ -182,10 +182,12 @@ def disagreements(seen: Snapshot) -> Iterator[Row]:
         if row["s3_key"] not in seen.raw:
             explained.add(event_id)
             also = " and a dedupe row" if event_id in dedupe else ""
-            yield _told("dangling_metadata", row, row["s3_key"], f"a row{also}, but no raw object")
+            yield _disagreement("dangling_metadata", row, row["s3_key"], f"a row{also}, but no raw object")
     for event_id in dedupe.keys() - explained:
         row = dedupe[event_id]
-        yield _told("dangling_dedupe", row, row["s3_key"], "a dedupe row, but neither raw object nor events row")
+        yield _disagreement(
+            "dangling_dedupe", row, row["s3_key"], "a dedupe row, but neither raw object nor events row"
+        )
         explained.add(event_id)
     yield from _later(seen, explained)
 
@@ -193,33 +195,43 @@ def disagreements(seen: Snapshot) -> Iterator[Row]:
 def _of_object(kept: StoredObject, seen: Snapshot, row: Row | None, dedupe: Row | None) -> Iterator[Row]:
     about = {"event_id": kept.event_id, "entity_id": (row or {}).get("entity_id")}
     if kept.problem:
-        yield _told("hash_mismatch", about, kept.key, kept.problem)
+        yield _disagreement("hash_mismatch", about, kept.key, kept.problem)
         return
     expected_dedupe, expected_row = kept.rows(seen.retention_days)
     if why := seen.strays.get(kept.key):
-        yield _told("stray", expected_row, kept.key, why)
+        yield _disagreement("stray", expected_row, kept.key, why)
         return
     if not row and not dedupe:
         why = kept.unusable
-        yield _told("unusable_raw" if why else "orphan_raw", expected_row, kept.key, why or "a raw object without rows")
+        yield _disagreement(
+            "unusable_raw" if why else "orphan_raw", expected_row, kept.key, why or "a raw object without rows"
+        )
     elif not row:
-        yield _told("missing_metadata", expected_row, kept.key, "a raw object and a dedupe row, but no events row")
+        yield _disagreement(
+            "missing_metadata", expected_row, kept.key, "a raw object and a dedupe row, but no events row"
+        )
     elif not dedupe:
-        yield _told("missing_dedupe", expected_row, kept.key, "a raw object and an events row, but no dedupe row")
+        yield _disagreement(
+            "missing_dedupe", expected_row, kept.key, "a raw object and an events row, but no dedupe row"
+        )
     for name, there, expected in (("events", row, expected_row), ("dedupe", dedupe, expected_dedupe)):
         differs = _differs(there, expected) if there else []
         if differs:
-            yield _told("row_mismatch", expected_row, f"{name} table", f"{', '.join(differs)} differ from the object's")
+            yield _disagreement(
+                "row_mismatch", expected_row, f"{name} table", f"{', '.join(differs)} differ from the object's"
+            )
 
 
 def _differs(there: Row, expected: Row) -> list[str]:
     names = sorted((there.keys() | expected.keys()) - {"expires_at"})
     return [
-        name for name in names if _said(name, there) != _said(name, expected) and not _was_cut(name, there, expected)
+        name
+        for name in names
+        if _stated(name, there) != _stated(name, expected) and not _was_cut(name, there, expected)
     ]
 
 
-def _said(name: str, row: Row) -> Any:
+def _stated(name: str, row: Row) -> Any:
     value = row.get(name)
     # A row of an earlier version of the kit may say the caller's whole ARN.
     return short_caller(value) if name == "producer" and isinstance(value, str) else value
@@ -233,7 +245,7 @@ def _was_cut(name: str, there: Row, expected: Row) -> bool:
     value = there.get(name)
     if name not in _ENCODED or not isinstance(value, str):
         return False
-    return bool(_said(name, {name: unquote(events.encode(value))}) == _said(name, expected))
+    return bool(_stated(name, {name: unquote(events.encode(value))}) == _stated(name, expected))
 
 
 def _later(seen: Snapshot, explained: set[str]) -> Iterator[Row]:
@@ -242,13 +254,15 @@ def _later(seen: Snapshot, explained: set[str]) -> Iterator[Row]:
         if row["status"] == ACCEPTED:
             continue
         if row["event_id"] not in explained:
-            yield _told("orphan_arrival", row, row["s3_key"], f"a {row['status']} arrival without a first one")
+            yield _disagreement("orphan_arrival", row, row["s3_key"], f"a {row['status']} arrival without a first one")
         if row["status"] == CONFLICT:
             kept = seen.conflicts.get(row["s3_key"])
             if kept is None:
-                yield _told("conflict_unkept", row, row["s3_key"], "the body of this conflict is gone")
+                yield _disagreement("conflict_unkept", row, row["s3_key"], "the body of this conflict is gone")
             elif kept.problem or kept.body_sha256 != row["body_sha256"]:
-                yield _told("hash_mismatch", row, row["s3_key"], kept.problem or "not the body that was received")
+                yield _disagreement(
+                    "hash_mismatch", row, row["s3_key"], kept.problem or "not the body that was received"
+                )
 
 
 def _touches(replay: Replay, start: str, end: str) -> bool:
@@ -263,7 +277,7 @@ def _halves(aws: Connection, known: list[Replay]) -> Iterator[Row]:
         if name in later and not later[name].complete and later[name].after == replay.after:
             sent, reach = replay.total("sent"), replay.after or "its start"
             detail = f"stopped at {reach} after {sent} messages, before {replay.head['end_time']}"
-            yield _told("half_replay", replay.head, f"replay {replay.replay_id}", detail)
+            yield _disagreement("half_replay", replay.head, f"replay {replay.replay_id}", detail)
 
 
 def _aggregates(aws: Connection, known: list[Replay], start: str, end: str) -> tuple[list[Row], tuple[str, ...]]:
@@ -281,26 +295,26 @@ def _aggregates(aws: Connection, known: list[Replay], start: str, end: str) -> t
     notes = [] if processing else [f"Aggregates with fewer events than sent are not judged: {why}."]
     recent = events.format_time(datetime.now(UTC) - SETTLED)
     young = {replay.replay_id for replay in known if (replay.row()["finished"] or "") > recent}
-    versions, told = aws.stores.versions(expected), list[Row]()
+    versions, rows = aws.stores.versions(expected), list[Row]()
     late = 0
     for (entity, day, replay_id), number in expected.items():
         version = versions[entity, day, replay_id]
         count = version["input_count"] if version else 0
         about, where = {"entity_id": entity}, f"aggregate {entity} {day} {replay_id}"
         if count > number:
-            told.append(_told("aggregate_excess", about, where, f"counts {count} events of {number} sent"))
+            rows.append(_disagreement("aggregate_excess", about, where, f"counts {count} events of {number} sent"))
         elif count < number and processing and replay_id in young:
             late += 1
         elif count < number and processing:
             detail = f"counts {count} of {number} events, and nothing waits in the queue"
-            told.append(_told("aggregate_partial", about, where, detail))
+            rows.append(_disagreement("aggregate_partial", about, where, detail))
     if late:
         minutes = SETTLED // timedelta(minutes=1)
         notes.append(f"{late:,} aggregates are not judged: their messages were sent in the last {minutes} minutes.")
-    return told, tuple(notes)
+    return rows, tuple(notes)
 
 
-def _told(kind: str, about: Row, where: str, detail: str) -> Row:
+def _disagreement(kind: str, about: Row, where: str, detail: str) -> Row:
     return {
         "class": kind,
         "event_id": about.get("event_id"),
