@@ -332,11 +332,10 @@ class RolloutWorld:
 
 def in_place(world: RolloutWorld, patch: Any) -> None:
     """Put the world where the checks look for one; ``patch`` is pytest's monkeypatch."""
-    from pik.aws import queue_peek, signed
-    from pik.emulator import metrics as extractor
+    from pik.aws import queue_peek, reading, signed
 
     patch.setattr(signed, "request", world.request)
-    patch.setattr(extractor, "extract_metrics", lambda _: None)
+    patch.setattr(reading, "extract_metrics", lambda _: None)
     patch.setattr(queue_peek, "WAIT_SECONDS", 0)
     for name, module in {"ingest": ingest, "replay": replay, "processor": processor}.items():
         patch.setattr(module, "logger", world.logs[name])
