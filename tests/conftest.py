@@ -7,6 +7,7 @@ subprocess. A file's tests share their instance and see what the others did; fil
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ def pytest_configure() -> None:
 
     The tests know nothing of a developer's own AWS configuration, which may name a profile that is missing.
     """
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # the clients of thirty stacks keep more than 1024 open
+    if 0 <= few < 10_240:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (10_240 if most < 0 else min(most, 10_240), most))
     for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
         del os.environ[name]
     signal.signal(signal.SIGINT, signal.default_int_handler)
