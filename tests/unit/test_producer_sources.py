@@ -96,7 +96,7 @@ def test_a_csv_cell_reaches_the_pipeline_character_for_character(tmp_path: Path)
         with pytest.raises(Rejected) as caught:
             parse_event(body, {}, new=True)
         codes.append(caught.value.code)
-    wanted = ["number_out_of_range"] * 2 + ["repeated_name", "bad_unicode"] + ["payload_type"] * 3
+    wanted = ["number_out_of_range"] * 2 + ["repeated_name", "bad_unicode", "payload_type", "too_deep", "payload_type"]
     assert codes == wanted
     assert parse_event(sent[-1], {}, new=True).payload == {"a": 1}
 
