@@ -137,7 +137,7 @@ def test_a_deploy_that_was_killed_is_finished_and_recorded_by_the_next(env: Envi
     command = started("deploy", "--phase", phase, "--set", f"LogLevel={level}", "--env", "local")
     ended(command, at, signal.SIGKILL)
     found = status(env)
-    assert "a deploy has no recorded end" in str(found.unfinished)
+    assert "a deploy has no recorded outcome" in str(found.unfinished)
     again = deployed_when_let(env, phase, level)
     assert again["returncode"] == 0, again
     assert quiet(env).parameters["LogLevel"] == level
