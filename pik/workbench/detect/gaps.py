@@ -255,8 +255,9 @@ def _problem(times: Times, baseline: Learned | Given | None, low: int, high: int
     if isinstance(baseline, Given):
         return ""
     if baseline.days < FEWEST_DAYS:
+        days = "1 day" if baseline.days == 1 else f"{baseline.days} days"
         return (
-            f"its {len(times):,} events span {baseline.days} days, and a baseline needs {FEWEST_DAYS}; "
+            f"its {len(times):,} events span {days}, and a baseline needs {FEWEST_DAYS}; "
             "give expected=, in events an hour"
         )
     if times[-1] <= low or times[0] >= high:  # no pause between two events touches the window
