@@ -25,14 +25,15 @@ EXPIRE_RATE = 20  # rows of each table that expire in a second: what came with 2
 BATCH = 25
 
 
-def _imported(name: str, *modules: str) -> Any:
-    """Return a function from the first of the modules that this checkout has it in."""
+def _imported(names: str | tuple[str, ...], *modules: str) -> Any:
+    """Return a function or class from the first of the modules that has it, under the first of its names."""
     for module in modules:
         with suppress(ImportError):
-            found = getattr(importlib.import_module(module), name, None)
-            if callable(found):
-                return found
-    raise ImportError(f"{name} is in none of {', '.join(modules)}")
+            loaded = importlib.import_module(module)
+            for name in (names,) if isinstance(names, str) else names:
+                if callable(found := getattr(loaded, name, None)):
+                    return found
+    raise ImportError(f"{names} is in none of {', '.join(modules)}")
 
 
 def _module(*names: str) -> Any:
@@ -169,7 +170,7 @@ class Worker:
         """Put the day's events into the queue, ``copies`` times, each time as another replay; return the number."""
         from pik.pipeline import queue
 
-        reader = _imported("Stores", "pik.aws.reading", "pik.rollout.reading")
+        reader = _imported(("StoreReader", "Stores"), "pik.aws.reading", "pik.rollout.reading")
         busiest = _imported("busiest", "pik.rollout.checks.replaying", "pik.rollout.replaying")
 
         stores, bodies = reader(self.env), list[str]()
