@@ -31,6 +31,7 @@ class Questions(Connection):
 
     @property
     def _wb(self) -> Workbench:
+        """The whole facade, for those that ask it for arrivals; the others need no more than the connection."""
         return cast("Workbench", self)
 
     def explain(self, event_id: str, *, logs_since: str | datetime | None = None) -> Explanation:
@@ -51,7 +52,7 @@ class Questions(Connection):
         """
         from pik.workbench.consistency import explain
 
-        return explain.explain(self._wb, event_id, logs_since=logs_since)
+        return explain.explain(self, event_id, logs_since=logs_since)
 
     def gaps(
         self,
@@ -191,7 +192,7 @@ class Questions(Connection):
         """
         from pik.workbench.consistency import reconcile
 
-        return reconcile.reconcile(self._wb, start, end, progress=progress)
+        return reconcile.reconcile(self, start, end, progress=progress)
 
     def metrics(
         self,
@@ -228,7 +229,7 @@ class Questions(Connection):
         from pik.workbench import telemetry
 
         window: dict[str, Any] = {"start": start, "end": end, "period": period, "stat": stat}
-        return telemetry.metrics(self._wb, name, namespace=namespace, dimensions=dimensions, service=service, **window)
+        return telemetry.metrics(self, name, namespace=namespace, dimensions=dimensions, service=service, **window)
 
     def logs(
         self,
@@ -270,4 +271,4 @@ class Questions(Connection):
         from pik.workbench import telemetry
 
         wanted: dict[str, Any] = {"event_id": event_id, "request_id": request_id, "text": text, "function": function}
-        return telemetry.logs(self._wb, **wanted, start=start, end=end, limit=limit, requests=requests)
+        return telemetry.logs(self, **wanted, start=start, end=end, limit=limit, requests=requests)
