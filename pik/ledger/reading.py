@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pik import project
+from pik.aws.guard import Place
 from pik.aws.stack import aws_errors
 from pik.environments import Environment
 from pik.errors import CheckFailed, UsageError
@@ -121,19 +122,25 @@ class Ledger:
         return frames.frame(frames.LEDGER, rows, problems=[str(problem) for problem in self.problems])
 
 
-def read(environment: Environment, *, evidence: bool | Callable[[Ledger], Iterable[Entry]] = False) -> Ledger:
+def read(
+    environment: Environment,
+    *,
+    evidence: bool | Callable[[Ledger], Iterable[Entry]] = False,
+    place: Place | None = None,
+) -> Ledger:
     """Return the environment's ledger, verified.
 
     Args:
         environment: whose.
         evidence: verify the files that the entries stand on as well: each is read. A function: only the files of the
             entries that it returns.
+        place: what the guard found at the beginning of the command; by default the guard is asked.
 
     Raises:
         AwsError: there is no ledger, or AWS said no.
         Refused: what answers is another environment.
     """
-    where = locate(environment)
+    where = locate(environment, place)
     records, stray = _records(where)
     found = tuple(wrong.entries(records))
     said = [*stray, *_protection(where)]

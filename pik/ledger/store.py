@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from pik import events
 from pik.aws import guard
+from pik.aws.guard import Place
 from pik.aws.stack import aws_errors
 from pik.environments import Environment
 from pik.errors import AwsError, NotDeployed
@@ -106,17 +107,17 @@ class LedgerStore:
         raise _contended(self, f"{EVIDENCE}{folder}/{name}")
 
 
-def locate(environment: Environment) -> LedgerStore:
+def locate(environment: Environment, place: Place | None = None) -> LedgerStore:
     """Return where an environment's ledger is.
+
+    ``place``: what the guard found at the beginning of the command, which is then not asked again.
 
     Raises:
         NotDeployed: there is no stack, hence no ledger.
         AwsError: the deployed template has no evidence bucket yet, or AWS said no.
         Refused: what answers is another environment (:mod:`pik.aws.guard`).
     """
-    # Imported here: the rollout records what it does, so it imports the ledger.
-
-    name, place = environment.name, guard.guard(environment)
+    name, place = environment.name, place or guard.guard(environment)
     deploy = f"pik deploy --env {name} --phase {place.stack.phase.name if place.stack else 'ingest'}"
     if place.stack is None:
         raise NotDeployed(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pik import events, provenance
+from pik.aws.guard import Place
 from pik.environments import Environment
 from pik.errors import AwsError, PikError
 from pik.ledger import store
@@ -27,6 +28,7 @@ def append(
     subjects: Subjects,
     predicate: Mapping[str, Any],
     evidence: Iterable[File] = (),
+    place: Place | None = None,
 ) -> Entry:
     """Append an entry to the environment's ledger and return it.
 
@@ -37,6 +39,7 @@ def append(
         predicate: what is said about them. ``sentence``, ``verdict``, ``phase`` and ``run`` are read by lists and
             frames; ``evidence`` is added here. What canonical JSON cannot hold becomes text.
         evidence: files (name, bytes or path, media type) that are stored first, below ``evidence/<run>/``.
+        place: what the guard found at the beginning of the command; by default the guard is asked.
 
     Raises:
         AwsError: there is no ledger (nothing deployed, or a template without an evidence bucket), or AWS said no.
@@ -50,7 +53,7 @@ def append(
     if "evidence" in predicate:
         raise ValueError("evidence is given as files: the links to them are made here")
     said = statement(kind, subjects, predicate)  # what is wrong with it is said before anything is stored
-    where = store.locate(environment)
+    where = store.locate(environment, place)
     links = where.put_evidence(_folder(kind, said), evidence)
     if links:
         said["predicate"]["evidence"] = [link.describe() for link in links]
@@ -118,6 +121,7 @@ def record(
     subjects: Subjects,
     predicate: Mapping[str, Any],
     evidence: Iterable[File] = (),
+    place: Place | None = None,
 ) -> Entry | NotRecorded:
     """Append as :func:`append` does, but never raise: for changes that must continue even without their record.
 
@@ -127,6 +131,6 @@ def record(
         >>> say(str(record(env, Kind.ROLLBACK, subjects=about, predicate={"phase": "replay"})))      # doctest: +SKIP
     """
     try:
-        return append(environment, kind, subjects=subjects, predicate=predicate, evidence=evidence)
+        return append(environment, kind, subjects=subjects, predicate=predicate, evidence=evidence, place=place)
     except Exception as error:  # a bug of ours must not stop a rollback either
         return NotRecorded.because(error)

@@ -171,7 +171,9 @@ class World:
         self.step(f"record {kind} {predicate.get('state', '')}".strip())
         return self.add(kind, **predicate)
 
-    def _record(self, _: Environment, kind: Kind, sentence: str, *, evidence: Any = (), **predicate: Any) -> Entry:
+    def _record(
+        self, _: Environment, kind: Kind, sentence: str, *, evidence: Any = (), place: Any = None, **predicate: Any
+    ) -> Entry:
         return self._write(self.environment, kind, predicate={"sentence": sentence, **predicate})
 
     def _converge(self, _: Environment, __: Stack, values: dict[str, str], *___: Any, **____: Any) -> Stack:
@@ -222,7 +224,7 @@ class World:
         monkeypatch.setattr(promote_module, "Canary", Canary)
         monkeypatch.setattr(promote_module, "foresee", foresee)
         monkeypatch.setattr(evidence_status, "promotion", gate)
-        monkeypatch.setattr(promote_module, "plan", lambda *_, **__: a_plan(phases.REPLAY, phases.PROCESSOR))
+        monkeypatch.setattr(promote_module, "make", lambda *_, **__: a_plan(phases.REPLAY, phases.PROCESSOR))
 
     def _install_deploy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def make(*_: Any, **__: Any) -> Plan:

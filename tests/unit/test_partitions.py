@@ -108,9 +108,9 @@ def test_a_template_from_before_is_fetched_from_the_partitions_s3(
     body = json.dumps({"Resources": {}}).encode()
     link = SimpleNamespace(name=f"{BEFORE}.json", key="evidence/1/before.json", sha256=hashlib.sha256(body).hexdigest())
     where: Any = SimpleNamespace(get=lambda _: body, bucket="pik-evidence")
-    monkeypatch.setattr(ledger, "locate", lambda _: where)
+    monkeypatch.setattr(ledger, "locate", lambda *_: where)
     entry: Any = SimpleNamespace(number=3, links=[link])
-    _, url = revert_deploy._kept(Environment("dev", region=region), entry)
+    _, url = revert_deploy._kept(Environment("dev", region=region), Place(ACCOUNT, "ana", None), entry)
     assert url == f"https://s3.{region}.{suffix}/pik-evidence/evidence/1/before.json"
 
 

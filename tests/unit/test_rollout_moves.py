@@ -49,11 +49,11 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     class Plan:
         refusals = ()
 
-    def plan(*_: Any, **__: Any) -> Plan:
+    def make(*_: Any, **__: Any) -> Plan:
         done.append("planned")
         return Plan()
 
-    monkeypatch.setattr(promoting, "plan", plan)
+    monkeypatch.setattr(promoting, "make", make)
     monkeypatch.setattr(promoting._Move, "go", lambda _: done.append("moved"))
     return done
 

@@ -138,7 +138,7 @@ def _close(environment: Environment, place: Place, say: Say) -> bool:
     """
     if place.stack is None or "EvidenceBucket" not in place.stack.outputs:
         return False
-    book = close(environment, place.stack, deployed(environment, place.stack), say)
+    book = close(environment, place, place.stack, deployed(environment, place.stack), say)
     return book is not None and not book.entries
 
 
@@ -176,7 +176,7 @@ def _admit(environment: Environment, place: Place, plan: Plan, override: str, sa
         return
     target = phases.phase(plan.phase)
     gate = evidence_status.deployment(environment, place, target, plan.target.template, plan.target.code)
-    enter(environment, gate, override, say)
+    enter(environment, place, gate, override, say)
 
 
 def _refuse_elsewhere(environment: Environment, place: Place, given: Plan) -> None:
@@ -195,11 +195,11 @@ def _execute(
     environment: Environment, place: Place, plan: Plan, started: float, say: Say, *, unrecorded: bool = False
 ) -> Deployment:
     log = records.new(environment, "deploy")
-    begun = _begin(environment, place.stack, plan, say) if place.stack and plan.base != plan.target else {}
+    begun = _begin(environment, place, place.stack, plan, say) if place.stack and plan.base != plan.target else {}
     try:
         changed = _change(environment, plan, place.stack, log, say)
     except BaseException as error:
-        _fell_short(environment, plan, begun, error, say)
+        _fell_short(environment, place, plan, begun, error, say)
         raise
     after = patiently(environment, lambda: stack.require(environment), say=say)
     _protect(environment, after, say)
@@ -222,7 +222,8 @@ def _execute(
         facts = {"phase": plan.phase, "plan": plan.digest, "changed": changed, "state": "done", **begun}
         files = [] if begun else [("plan.json", _json(plan.as_dict()), "application/json")]
         with undisturbed():
-            entry = record(environment, Kind.DEPLOY, deployment.sentence, evidence=files, **facts)
+            there = replace(place, stack=after)  # a first deploy makes the ledger
+            entry = record(environment, Kind.DEPLOY, deployment.sentence, evidence=files, place=there, **facts)
         say(str(entry))
         deployment = replace(deployment, recorded=str(entry))
     records.write(log, environment, "deploy", asdict(deployment))
@@ -246,7 +247,7 @@ def _protect(environment: Environment, found: Stack, say: Say) -> None:
     say(f"{environment.stack} is protected against its deletion from now on")
 
 
-def _begin(environment: Environment, found: Stack, plan: Plan, say: Say) -> dict[str, Any]:
+def _begin(environment: Environment, place: Place, found: Stack, plan: Plan, say: Say) -> dict[str, Any]:
     """Record what will be deployed and the state to roll back to; return what the record of the outcome repeats of it.
 
     If the deploy is killed, the next command reads this record, and ``pik rollback --deploy`` reverts the deploy.
@@ -261,6 +262,7 @@ def _begin(environment: Environment, found: Stack, plan: Plan, say: Say) -> dict
         Kind.DEPLOY,
         f"deploy at phase {phases.phase(plan.phase).label} begins",
         evidence=files,
+        place=place,
         phase=plan.phase,
         state="begun",
         before=before,
@@ -271,7 +273,9 @@ def _begin(environment: Environment, found: Stack, plan: Plan, say: Say) -> dict
     return {"begun": entry.number, "before": before} if isinstance(entry, Entry) else {"before": before}
 
 
-def _fell_short(environment: Environment, plan: Plan, begun: dict[str, Any], error: BaseException, say: Say) -> None:
+def _fell_short(
+    environment: Environment, place: Place, plan: Plan, begun: dict[str, Any], error: BaseException, say: Say
+) -> None:
     """Record the outcome of a deploy that failed; nothing for a first deploy, which has no ledger yet."""
     if not begun:
         return
@@ -279,7 +283,7 @@ def _fell_short(environment: Environment, plan: Plan, begun: dict[str, Any], err
     with undisturbed():
         changed = moved(environment, begun["before"])
         facts = {"phase": plan.phase, "plan": plan.digest, "state": "failed", "changed": changed, **begun}
-        say(str(record(environment, Kind.DEPLOY, f"not completed: {why}", **facts)))
+        say(str(record(environment, Kind.DEPLOY, f"not completed: {why}", place=place, **facts)))
 
 
 def _json(value: Any) -> bytes:

@@ -33,7 +33,7 @@ from pik.rollout.gates.decide import Gate
 from pik.rollout.gates.deployed import Deployed, deployed
 from pik.rollout.gates.recording import about, capture, enter, moved, record, refusals
 from pik.rollout.plan import records
-from pik.rollout.plan.plan import Plan, plan
+from pik.rollout.plan.plan import Plan, make
 from pik.rollout.plan.preconditions import refuse_unless_ready
 from pik.signals import ended_in_order, undisturbed, unfailing
 
@@ -122,16 +122,17 @@ def _promote(
     with refusals(environment, place, f"promote --to {target.name}", target.name):
         found = _ready(environment, place, target)
         now = deployed(environment, found)
-        book = close(environment, found, now, say)
+        book = close(environment, place, found, now, say)
         if found.phase is target and not found.canary:
             return Promotion(False, environment.name, target.name, target.name, 0.0)
         if found.phase is target:
-            move = _Move(environment, found, target, None, None, limits, say, _begun(environment, found, now, book))
+            begun = _begun(environment, found, now, book)
+            move = _Move(environment, place, found, target, None, None, limits, say, begun)
         else:
             gate = evidence_status.promotion(environment, place, target)
-            enter(environment, gate, override, say)
+            enter(environment, place, gate, override, say)
             planned = _planned(environment, place, target, seen, say)
-            move = _Move(environment, found, target, gate, planned, limits, say)
+            move = _Move(environment, place, found, target, gate, planned, limits, say)
     return move.go() if move.planned else move.finish()
 
 
@@ -139,7 +140,7 @@ def _planned(environment: Environment, place: Place, target: Phase, seen: Plan |
     if seen:
         planned = as_seen(environment, place, seen, say)
     else:
-        planned = plan(environment, target.name, deployed=True, predict=False, on_progress=say)
+        planned = make(environment, place, target.name, deployed=True, predict=False, on_progress=say)
     if planned.refusals:
         raise Refused(
             f"the plan for {environment.name} is refused",
@@ -195,6 +196,7 @@ class _Move:
     """One promotion that was let through: capture, converge, watch, record; or one whose canary is to be finished."""
 
     environment: Environment
+    place: Place
     found: Stack
     target: Phase
     gate: Gate | None
@@ -281,13 +283,21 @@ class _Move:
         plan_file = json.dumps(self.planned.as_dict() if self.planned else {}, indent=1).encode()
         file = ("plan.json", plan_file, "application/json")
         write = ledger.append if self.gate and self.gate.enforced else ledger.record
-        entry = write(self.environment, Kind.PROMOTION, subjects=about(now), predicate=predicate, evidence=[file])
+        entry = write(
+            self.environment,
+            Kind.PROMOTION,
+            subjects=about(now),
+            predicate=predicate,
+            evidence=[file],
+            place=self.place,
+        )
         self.before, self.begun = before, entry if isinstance(entry, Entry) else None
         self._note(entry)
 
     def _record(self, sentence: str, **more: Any) -> None:
         predicate = more | ({"begun": self.begun.number} if self.begun else {})
-        self._note(record(self.environment, Kind.PROMOTION, sentence, phase=self.target.name, **predicate))
+        predicate |= {"phase": self.target.name}
+        self._note(record(self.environment, Kind.PROMOTION, sentence, place=self.place, **predicate))
 
     def _note(self, entry: object) -> None:
         self.recorded.append(str(entry))
@@ -331,7 +341,8 @@ class _Move:
         seen = {name: value for name, value in outcome.as_dict().items() if name != "sentence"}
         sentence = f"canary: {outcome.sentence}"
         with undisturbed():
-            self._note(record(self.environment, Kind.CANARY, sentence, phase=self.target.name, **seen))
+            seen |= {"phase": self.target.name}
+            self._note(record(self.environment, Kind.CANARY, sentence, place=self.place, **seen))
         if not outcome.passed:
             raise self._failed(outcome, self._back(outcome.sentence))
         self.say("the canary passed; the limit of two concurrent processors is lifted")

@@ -15,7 +15,7 @@ from typing import Any
 from pik import ledger, phases
 from pik.aws import event_source_mapping, stack
 from pik.aws.evaluation import Evaluator, pseudo
-from pik.aws.guard import guard
+from pik.aws.guard import Place, guard
 from pik.aws.retry import FIRST, patiently
 from pik.aws.stack import Say, Stack
 from pik.environments import Environment
@@ -77,8 +77,8 @@ def _revert(environment: Environment, number: int, say: Say) -> Reverted:
     place = patiently(environment, lambda: guard(environment), say=say, silence=FIRST)
     found = place.stack or stack.require(environment)
     refuse_unless_ready(environment, found)
-    entry = _deploy(ledger.read(environment), number)
-    body, url = _kept(environment, entry)
+    entry = _deploy(ledger.read(environment, place=place), number)
+    body, url = _kept(environment, place, entry)
     parameters = _parameters(entry, found, body)
     _refuse_losses(environment, found, body, parameters, place.account)
     consumption = Consumption(environment, say)
@@ -88,15 +88,17 @@ def _revert(environment: Environment, number: int, say: Say) -> Reverted:
         now = converge(environment, found, parameters, say, template=url)
     except (PikError, KeyboardInterrupt) as error:
         why = getattr(error, "message", "interrupted; CloudFormation continues by itself")
-        failed, phase = f"the deploy of ledger entry {entry.number} was not reverted: {why}", found.phase.name
+        failed = f"the deploy of ledger entry {entry.number} was not reverted: {why}"
+        facts = {"phase": found.phase.name, "state": "failed", "deploy": entry.number}
         with undisturbed():
-            say(str(record(environment, Kind.ROLLBACK, failed, phase=phase, state="failed", deploy=entry.number)))
+            say(str(record(environment, Kind.ROLLBACK, failed, place=place, **facts)))
         say(f"{consumption.state}; nothing is lost. To revert the deploy, run the same command again")
         raise
     event_source_mapping.as_declared(environment, now, say)
     there = deployed(environment)
     sentence = f"reverted: the deploy of ledger entry {entry.number}"
-    receipt = record(environment, Kind.ROLLBACK, sentence, phase=there.phase.name, state="done", deploy=entry.number)
+    facts = {"phase": there.phase.name, "state": "done", "deploy": entry.number}
+    receipt = record(environment, Kind.ROLLBACK, sentence, place=place, **facts)
     say(str(receipt))
     seconds = round(time.monotonic() - began, 2)
     return Reverted(environment.name, entry.number, there.phase.name, there.template, there.code, seconds, str(receipt))
@@ -119,9 +121,9 @@ def _deploy(book: Ledger, number: int) -> Entry:
     return entry
 
 
-def _kept(environment: Environment, entry: Entry) -> tuple[dict[str, Any], str]:
+def _kept(environment: Environment, place: Place, entry: Entry) -> tuple[dict[str, Any], str]:
     """Return the template from before a deploy, proven to be the one that was recorded, and its address."""
-    where = ledger.locate(environment)
+    where = ledger.locate(environment, place)
     link = next((link for link in entry.links if link.name.startswith(BEFORE)), None)
     body = where.get(link.key) if link else None
     if link is None or body is None or hashlib.sha256(body).hexdigest() != link.sha256:

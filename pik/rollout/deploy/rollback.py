@@ -115,9 +115,8 @@ def rollback(
 
 def _recorded(environment: Environment, to: str, say: Say, after_stop: Callable[[], None] | None) -> Rollback:
     consumption = Consumption(environment, say)
-    found = patiently(
-        environment, lambda: guard(environment).stack or stack.require(environment), say=say, silence=FIRST
-    )
+    place = patiently(environment, lambda: guard(environment), say=say, silence=FIRST)
+    found = place.stack or stack.require(environment)  # nothing deployed: it says so
     try:
         done = _roll_back(environment, found, phases.phase(to), consumption, after_stop)
     except (PikError, KeyboardInterrupt) as error:
@@ -125,7 +124,8 @@ def _recorded(environment: Environment, to: str, say: Say, after_stop: Callable[
             error, "message", f"interrupted; to finish the rollback, run pik rollback --env {environment.name} again"
         )
         with undisturbed():
-            say(str(record(environment, Kind.ROLLBACK, f"not completed: {why}", phase=to, state="failed")))
+            failed = f"not completed: {why}"
+            say(str(record(environment, Kind.ROLLBACK, failed, place=place, phase=to, state="failed")))
         if isinstance(error, KeyboardInterrupt):
             say(f"{why}. {consumption.report}")
         raise
@@ -133,7 +133,8 @@ def _recorded(environment: Environment, to: str, say: Say, after_stop: Callable[
         return done  # nothing was done; a record would only make evidence look older than it is
     facts = {name: value for name, value in done.as_dict().items() if name not in ("phase", "log", "recorded")}
     with undisturbed():
-        recorded = record(environment, Kind.ROLLBACK, done.sentence, phase=done.phase, state="done", facts=facts)
+        what = {"phase": done.phase, "state": "done", "facts": facts}
+        recorded = record(environment, Kind.ROLLBACK, done.sentence, place=place, **what)
     say(str(recorded))
     return replace(done, recorded=str(recorded))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pik import ledger, phases
+from pik.aws.guard import Place
 from pik.aws.stack import Stack
 from pik.environments import Environment
 from pik.errors import PikError
@@ -66,13 +67,15 @@ def beginning(book: Ledger | None, phase: str) -> Entry | None:
     return None
 
 
-def close(environment: Environment, found: Stack, now: Deployed, say: Callable[[str], None]) -> Ledger | None:
+def close(
+    environment: Environment, place: Place, found: Stack, now: Deployed, say: Callable[[str], None]
+) -> Ledger | None:
     """Record the end of a change that nobody recorded; return the ledger as it is then, None where there is none.
 
     Nothing is recorded while CloudFormation is at work or a canary waits to be watched to its end.
     """
     try:
-        book = ledger.read(environment)
+        book = ledger.read(environment, place=place)
     except PikError:
         return None
     last = book.change
@@ -89,8 +92,9 @@ def close(environment: Environment, found: Stack, now: Deployed, say: Callable[[
     )
     state = "done" if reached else "failed"
     say(sentence)
-    say(str(record(environment, last.kind, sentence, phase=last.phase, state=state, begun=number, changed=changed)))
-    return ledger.read(environment)
+    facts = {"phase": last.phase, "state": state, "begun": number, "changed": changed}
+    say(str(record(environment, last.kind, sentence, place=place, **facts)))
+    return ledger.read(environment, place=place)
 
 
 def _fell_short(last: Entry) -> bool:

@@ -14,7 +14,7 @@ import rfc8785
 
 from pik import events, ledger, phases
 from pik.aws import stack
-from pik.aws.guard import guard
+from pik.aws.guard import Place, guard
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.ledger import Entry, Kind
@@ -54,14 +54,15 @@ def approve(environment: Environment, to: str, *, comment: str = "", plan: Plan 
     said = {"phase": target.name, "template": there.template, "code": there.code, "by": place.caller}
     body = rfc8785.dumps({**said, "time": events.now()})
     key = f"{FOLDER}{hashlib.sha256(body).hexdigest()}.json"
-    ledger.locate(environment).put_if_absent(key, body, "application/json")
+    ledger.locate(environment, place).put_if_absent(key, body, "application/json")
     predicate = {"sentence": sentence, "phase": target.name, "comment": comment, "plan": plan.digest if plan else ""}
-    return ledger.append(environment, Kind.APPROVAL, subjects=about(there), predicate={**predicate, "approval": key})
+    predicate |= {"approval": key}
+    return ledger.append(environment, Kind.APPROVAL, subjects=about(there), predicate=predicate, place=place)
 
 
-def vouched(environment: Environment, entries: Iterable[Entry]) -> frozenset[int]:
+def vouched(environment: Environment, entries: Iterable[Entry], place: Place | None = None) -> frozenset[int]:
     """Return the numbers of the approvals among ``entries`` whose file exists and is the same."""
-    where = ledger.locate(environment)
+    where = ledger.locate(environment, place)
     return frozenset(
         entry.number
         for entry in entries

@@ -17,15 +17,15 @@ from pik.rollout.gates.decide import Book, Gate, Requirement, Wanted
 from pik.rollout.gates.deployed import Deployed, deployed
 
 
-def book(of: Environment, template: str, code: str) -> Book:
+def book(of: Environment, template: str, code: str, place: Place | None = None) -> Book:
     """Return an environment's ledger, or why it cannot be read.
 
     What is wrong with the files that speak for this template and code is among its problems.
     """
     try:
-        found = ledger.read(of, evidence=lambda book: _relied_on(book, template, code))
+        found = ledger.read(of, evidence=lambda book: _relied_on(book, template, code), place=place)
         same = [entry for entry in found.entries if entry.is_about(template, code)]
-        approved = vouched(of, same) if of.config.approvers else frozenset()
+        approved = vouched(of, same, place) if of.config.approvers else frozenset()
         return Book(of.name, found, vouched=approved)
     except PikError as error:
         return Book(of.name, None, f"{error.message}: {error.reason}" if error.reason else error.message)
@@ -64,7 +64,7 @@ def evidence(
     """
     there = there or deployed(of, place.stack)
     question = wanted(of, place, there.phase.next or there.phase, there.template, there.code)
-    return there, decide.evidence(question, there, own or book(of, there.template, there.code))
+    return there, decide.evidence(question, there, own or book(of, there.template, there.code, place))
 
 
 def promotion(of: Environment, place: Place, target: Phase) -> Gate:
@@ -72,11 +72,11 @@ def promotion(of: Environment, place: Place, target: Phase) -> Gate:
     there = deployed(of, place.stack)
     question = wanted(of, place, target, there.template, there.code)
     digests = there.template, there.code
-    return decide.promotion(question, there, book(of, *digests), book_called(of.config.after, *digests))
+    return decide.promotion(question, there, book(of, *digests, place), book_called(of.config.after, *digests))
 
 
 def deployment(of: Environment, place: Place, target: Phase, template: str, code: str) -> Gate:
     """Return what the gate before deploying this template and code at ``target`` asks, and what it found."""
-    own = book(of, template, code) if place.stack else Book(of.name, None, "nothing is deployed", absent=True)
+    own = book(of, template, code, place) if place.stack else Book(of.name, None, "nothing is deployed", absent=True)
     after = book_called(of.config.after, template, code)
     return decide.deployment(wanted(of, place, target, template, code), own, after)

@@ -72,7 +72,13 @@ def moved(environment: Environment, before: Mapping[str, Any]) -> bool:
 
 
 def record(
-    environment: Environment, kind: Kind, sentence: str, *, evidence: Iterable[File] = (), **predicate: Any
+    environment: Environment,
+    kind: Kind,
+    sentence: str,
+    *,
+    evidence: Iterable[File] = (),
+    place: Place | None = None,
+    **predicate: Any,
 ) -> Entry | NotRecorded:
     """Record something about what is deployed now; never raises. The text of the answer is for a person."""
     try:
@@ -80,10 +86,10 @@ def record(
     except Exception as error:  # what happened must go on, and be told, whatever becomes of its record
         return NotRecorded(f"{type(error).__name__}: {error}")
     said = {"sentence": sentence, **predicate}
-    return ledger.record(environment, kind, subjects=subjects, predicate=said, evidence=evidence)
+    return ledger.record(environment, kind, subjects=subjects, predicate=said, evidence=evidence, place=place)
 
 
-def enter(environment: Environment, gate: Gate, override: str, say: Say) -> None:
+def enter(environment: Environment, place: Place, gate: Gate, override: str, say: Say) -> None:
     """Pass a gate, refuse, or override the gate for a person's reason, which is recorded first."""
     if not gate.unmet:
         for one in gate.requirements:
@@ -96,7 +102,8 @@ def enter(environment: Environment, gate: Gate, override: str, say: Say) -> None
         raise Refused(gate.message, reason=gate.reason, next_step=";  ".join(gate.commands))
     missing = [one.sentence for one in gate.unmet]
     sentence = f"OVERRIDE: {override}"
-    entry = record(environment, Kind.OVERRIDE, sentence, phase=gate.target.name, reason=override, missing=missing)
+    facts = {"phase": gate.target.name, "reason": override, "missing": missing}
+    entry = record(environment, Kind.OVERRIDE, sentence, place=place, **facts)
     say(f"!! OVERRIDE by you: {override}  (missing: {'; '.join(missing)})")
     say(f"!! {entry}")
 
@@ -118,6 +125,7 @@ def refusals(environment: Environment, place: Place, asked: str, phase: str) -> 
                 environment,
                 Kind.REFUSAL,
                 f"refused: {refused.message}",
+                place=place,
                 phase=phase,
                 asked=asked,
                 reason=refused.reason,
