@@ -21,7 +21,7 @@ def connect(env: str = "local") -> Workbench:
         pik.errors.UsageError: there is no such environment, or pik.toml is wrong.
         pik.errors.Refused: what answers is not that environment.
         pik.errors.NotDeployed: it has no stack yet.
-        pik.errors.AwsError: there are no credentials, the embedded AWS does not run, or AWS said no.
+        pik.errors.AwsError: there are no credentials, the embedded AWS does not run, or AWS refused or did not answer.
     """
     from pik.workbench import connect as connected
 

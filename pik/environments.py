@@ -239,7 +239,7 @@ def as_aws_error(error: BotoCoreError | ClientError) -> errors.AwsError:
         hint = "aws sts get-caller-identity shows who you are; renew or switch the profile" if denied else ""
         if code in _SKEWED or "Signature expired" in str(error) or "Signature not yet current" in str(error):
             hint = "set this machine's clock: AWS refuses what is signed five minutes off (timedatectl set-ntp true)"
-        return errors.AwsError(f"AWS said no to {error.operation_name}", reason=str(error), next_step=hint)
+        return errors.AwsError(f"AWS refused {error.operation_name}", reason=str(error), next_step=hint)
     name = type(error).__name__
     if "SSL" in name:
         trust = "a proxy that reads TLS? AWS_CA_BUNDLE names the file with your company's certificates"

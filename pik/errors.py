@@ -6,7 +6,7 @@
     ├── UsageError        2      wrong input: an option, a parameter, a file, a name
     ├── Refused           3      allowed in principle, not now; nothing was changed
     ├── CheckFailed       4      a check ran and its answer is no (or not known)
-    └── AwsError          5      AWS, the embedded AWS or the network said no
+    └── AwsError          5      AWS or the network refused or did not answer
         └── NotDeployed   5      the environment has no stack (yet)
 
 Anything else that escapes is a bug of ours: exit code 1, and the only case in which a traceback is shown.
@@ -73,7 +73,7 @@ class CheckFailed(PikError):
 
 
 class AwsError(PikError):
-    """AWS, the embedded AWS or the network said no."""
+    """AWS, the embedded AWS or the network refused, or did not answer."""
 
     exit_code = 5
 

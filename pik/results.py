@@ -161,12 +161,12 @@ def _findings(result: StepResult) -> list[tuple[Check, bool, list[str]]]:
     """The checks, those that stop first: whether the line is said, and what to do, the same advice once."""
     found, before = [], ""
     for check in sorted(result.checks, key=lambda check: _ORDER[check.verdict, check.blocking]):
-        said = len(result.checks) > 1 or check.sentence.rstrip(".") != result.headline  # else the headline says it
+        verbose = len(result.checks) > 1 or check.sentence.rstrip(".") != result.headline  # else the headline says it
         advice = []
         if check.remedy and check.stops and check.remedy != before:
             advice, before = check.remedy.split("\n"), check.remedy
-        if said or advice or check.investigate:
-            found.append((check, said, advice))
+        if verbose or advice or check.investigate:
+            found.append((check, verbose, advice))
     return found
 
 

@@ -73,7 +73,7 @@ def patiently(
         AwsError: there was no answer for ``silence`` seconds.
         Exception: whatever else ``look`` raises, at once.
     """
-    began, pause, said = time.monotonic(), 0.2 if environment.embedded else 1.0, False
+    began, pause, reported = time.monotonic(), 0.2 if environment.embedded else 1.0, False
     while True:
         try:
             return look()
@@ -86,8 +86,8 @@ def patiently(
                     reason=getattr(error, "reason", "") or str(error),
                     next_step=f"pik status --env {environment.name}\nwhat CloudFormation has begun goes on by itself",
                 ) from error
-            if not said:
+            if not reported:
                 say(f"AWS does not answer now, looking again: {getattr(error, 'reason', '') or error}")
-                said = True
+                reported = True
         time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter, not a secret
         pause = min(2 * pause, 20.0)

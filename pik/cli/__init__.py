@@ -43,8 +43,8 @@ app = typer.Typer(
 
     Start here: make demo, or pik local up and then pik deploy --env local --phase ingest.
 
-    Exit codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS or the network said
-    no, 130 interrupted. --json prints one object, also for an error.
+    Exit codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS or the network
+    failed, 130 interrupted. --json prints one object, also for an error.
     """,
 )
 # A command imports much and makes little garbage. Looking for it after every 700 objects, and once more at the end,
@@ -91,8 +91,8 @@ def main() -> NoReturn:
         if type(error).__name__ == "NoArgsIsHelpError":  # and what it says is the help text
             typer.echo(str(error), err=True)
             sys.exit(UsageError.exit_code)
-        said = error.format_message() if hasattr(error, "format_message") else str(error)  # names the option
-        _show(UsageError(said, next_step=f"{_command()} --help"))
+        message = error.format_message() if hasattr(error, "format_message") else str(error)  # names the option
+        _show(UsageError(message, next_step=f"{_command()} --help"))
         sys.exit(UsageError.exit_code)
     except typer.Abort:
         typer.echo("interrupted", err=True)
@@ -131,7 +131,7 @@ def _from_aws(error: Exception) -> AwsError | None:
     if not type(error).__module__.startswith(("botocore", "boto3", "httpx", "httpcore")):
         return None
     return AwsError(
-        f"AWS or the network said no: {type(error).__name__}",
+        f"AWS or the network failed: {type(error).__name__}",
         reason=str(error),
         next_step="check credentials, region and network, then run the same command again",
     )

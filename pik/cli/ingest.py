@@ -259,13 +259,13 @@ def _bar(source: Source) -> Iterator[Callable[[OutcomeCounts], None]]:
 
 @contextmanager
 def _lines(source: Source) -> Iterator[Callable[[OutcomeCounts], None]]:
-    said = time.monotonic()
+    printed = time.monotonic()
     last: OutcomeCounts | None = None
 
     def update(tally: OutcomeCounts) -> None:
-        nonlocal said, last
-        if time.monotonic() - said >= _LINE_EVERY_SECONDS:
-            said, last = time.monotonic(), tally
+        nonlocal printed, last
+        if time.monotonic() - printed >= _LINE_EVERY_SECONDS:
+            printed, last = time.monotonic(), tally
             show(tally)
 
     def show(tally: OutcomeCounts) -> None:

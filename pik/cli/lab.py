@@ -51,8 +51,8 @@ def lab(
     finally:
         if not info.already_running:
             emulator.down(info.state_dir)
-            said = ["✓ embedded AWS stopped, state saved", *describe_realism(emulator.last_realism(info.state_dir))]
-            typer.echo("\n".join(said))
+            lines = ["✓ embedded AWS stopped, state saved", *describe_realism(emulator.last_realism(info.state_dir))]
+            typer.echo("\n".join(lines))
     raise typer.Exit(code if code > 0 else 0)
 
 

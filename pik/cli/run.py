@@ -64,7 +64,7 @@ def run(
 ) -> None:
     """Run a runbook, or go on with a run. Its notebooks in order; it stops at the first check that does not pass.
 
-    Exit codes: 0 passed, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS said no, 130 interrupted.
+    Exit codes: 0 passed, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS failed, 130 interrupted.
     """
     from pik import runbooks
     from pik.errors import UsageError

@@ -181,7 +181,7 @@ def status(state: Path | str | None = None) -> EmulatorStatus:
         note = f"it ended without being stopped; saved state of {saved or 'never'}" if instance else ""
         return EmulatorStatus(False, str(state), _size(state), saved=saved, note=note, realism=last_realism(state))
     space = memory(processes(instance.nonce))
-    said = identity(instance, timeout=2)
+    answer = identity(instance, timeout=2)
     uptime = datetime.now(UTC) - datetime.fromisoformat(instance.started)
     return EmulatorStatus(
         True,
@@ -195,8 +195,8 @@ def status(state: Path | str | None = None) -> EmulatorStatus:
         memory_left_bytes=space.left,
         events_that_fit=space.events,
         saved=saved,
-        note=space.warning if said else "it does not answer",
-        realism=said.get("realism") if said else None,
+        note=space.warning if answer else "it does not answer",
+        realism=answer.get("realism") if answer else None,
     )
 
 

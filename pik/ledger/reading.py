@@ -137,15 +137,15 @@ def read(
         place: what the guard found at the beginning of the command; by default the guard is asked.
 
     Raises:
-        AwsError: there is no ledger, or AWS said no.
+        AwsError: there is no ledger, or AWS refused or did not answer.
         Refused: what answers is another environment.
     """
     where = locate(environment, place)
     records, stray = _records(where)
     found = tuple(wrong.entries(records))
-    said = [*stray, *_protection(where)]
-    said += wrong.problems(LedgerPlace(environment.name, where.stack, where.account), records)
-    book = Ledger(environment.name, found, tuple(said))
+    problems = [*stray, *_protection(where)]
+    problems += wrong.problems(LedgerPlace(environment.name, where.stack, where.account), records)
+    book = Ledger(environment.name, found, tuple(problems))
     if not evidence:
         return book
     chosen = tuple(evidence(book)) if callable(evidence) else found
@@ -173,7 +173,7 @@ def fetch(environment: Environment, entry: Entry, folder: Path) -> list[Path]:
     Raises:
         UsageError: the folder cannot be written to.
         CheckFailed: a file is missing or not the one that was recorded; it is not written, the others are.
-        AwsError: AWS said no.
+        AwsError: AWS refused or did not answer.
     """
     where = locate(environment)
     with _writing(folder):

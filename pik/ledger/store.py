@@ -114,7 +114,7 @@ def locate(environment: Environment, place: Place | None = None) -> LedgerStore:
 
     Raises:
         NotDeployed: there is no stack, hence no ledger.
-        AwsError: the deployed template has no evidence bucket yet, or AWS said no.
+        AwsError: the deployed template has no evidence bucket yet, or AWS refused or did not answer.
         Refused: what answers is another environment (:mod:`pik.aws.guard`).
     """
     name, place = environment.name, place or guard.guard(environment)

@@ -42,7 +42,8 @@ def append(
         place: what the guard found at the beginning of the command; by default the guard is asked.
 
     Raises:
-        AwsError: there is no ledger (nothing deployed, or a template without an evidence bucket), or AWS said no.
+        AwsError: there is no ledger (nothing deployed, or a template without an evidence bucket), or AWS refused or did
+            not answer.
         Refused: what answers is another environment.
         ValueError: no subjects, digests that are none, or a predicate that brings its own ``evidence``.
 
@@ -52,20 +53,20 @@ def append(
     """
     if "evidence" in predicate:
         raise ValueError("evidence is given as files: the links to them are made here")
-    said = statement(kind, subjects, predicate)  # what is wrong with it is said before anything is stored
+    content = statement(kind, subjects, predicate)  # what is wrong with it is said before anything is stored
     where = store.locate(environment, place)
-    links = where.put_evidence(_folder(kind, said), evidence)
+    links = where.put_evidence(_folder(kind, content), evidence)
     if links:
-        said["predicate"]["evidence"] = [link.describe() for link in links]
-    return _appended(where, kind, said)
+        content["predicate"]["evidence"] = [link.describe() for link in links]
+    return _appended(where, kind, content)
 
 
-def _folder(kind: Kind, said: Mapping[str, Any]) -> str:
-    run = str(said["predicate"].get("run", ""))
+def _folder(kind: Kind, content: Mapping[str, Any]) -> str:
+    run = str(content["predicate"].get("run", ""))
     return run or f"{events.now()[:19].replace(':', '-')}Z-{kind}-{secrets.token_hex(3)}"
 
 
-def _appended(where: LedgerStore, kind: Kind, said: dict[str, Any]) -> Entry:
+def _appended(where: LedgerStore, kind: Kind, content: dict[str, Any]) -> Entry:
     last, name, who, machine = 0, where.environment.name, provenance.user(), provenance.host()
     for attempt in range(_ATTEMPTS):
         last, previous = where.tail(last)
@@ -84,7 +85,7 @@ def _appended(where: LedgerStore, kind: Kind, said: dict[str, Any]) -> Entry:
             user=who,
             host=machine,
             previous=previous,
-            statement=said,
+            statement=content,
         )
         entry = replace(entry, hash=entry.computed_hash())
         if where.put_if_absent(entry.key, entry.to_bytes(), _JSON):

@@ -235,8 +235,8 @@ def _number(value: Any, name: str) -> Any:
     except Rejected:
         number = None
     if isinstance(number, bool) or not isinstance(number, int | float):
-        said = f"payload: {shown(name)} is no number: {shown(value)}"
-        raise Failed("not_a_number", said, "take it out of the mapping's numbers; a comma is not a decimal point")
+        reason = f"payload: {shown(name)} is no number: {shown(value)}"
+        raise Failed("not_a_number", reason, "take it out of the mapping's numbers; a comma is not a decimal point")
     return number
 
 

@@ -95,9 +95,9 @@ class Proposal:
 
     def to_toml(self) -> str:
         """Return the mapping as a table of pik.toml that carries what was decided, and what was not, as comments."""
-        said = [*self.why, *(setting for setting in self.unknown if setting not in self.why)]
-        comments = {setting: list[str]() for setting in said}
-        for setting in said:
+        settings = [*self.why, *(setting for setting in self.unknown if setting not in self.why)]
+        comments = {setting: list[str]() for setting in settings}
+        for setting in settings:
             comments[setting] += [f"{setting}: {self.why[setting]}"] if setting in self.why else []
             comments[setting] += [f"not known   {setting}: {self.unknown[setting]}"] if setting in self.unknown else []
             comments[setting] += self.offers.get(setting, [])
@@ -174,8 +174,8 @@ def _proposed(name: str, seen: int, columns: list[_Column], always: list[_Column
     else:
         draft.unknown["entity_id"] = "which member says whom or what it is about? (--entity)"
     kind = next((c for c in others if _KIND.search(c.path) and c.distinct <= max(1, min(50, seen // 2))), None)
-    told = f"{kind.path} has {kind.distinct:,} values" if kind else "no member looks like one; a constant"
-    draft.decide("event_type", (f"{{{kind.path}}}",) if kind else (name,), told)
+    reason = f"{kind.path} has {kind.distinct:,} values" if kind else "no member looks like one; a constant"
+    draft.decide("event_type", (f"{{{kind.path}}}",) if kind else (name,), reason)
     constant = f"{name}, after the file; a constant{_sources(others, seen, (time, key, entity, kind))}"
     draft.decide("source", (name,), constant)
     if table and (numbers := _numbers(columns, {c.path for c in (time, key, entity, kind) if c})):
@@ -247,8 +247,8 @@ def _tells_apart(column: _Column, always: list[_Column]) -> bool:
 def _sources(columns: list[_Column], seen: int, taken: tuple[_Column | None, ...]) -> str:
     """Members of few values, which could be the source: an outage is looked for source by source."""
     few = [c for c in columns if not any(c is one for one in taken) and 2 <= c.distinct <= min(20, seen // 10)]
-    told = ", ".join(f"source = '{{{c.path}}}' ({c.distinct} values)" for c in few if isinstance(c.values[0], str))
-    return f"; to watch each by itself: {told}" if told else ""
+    sources = ", ".join(f"source = '{{{c.path}}}' ({c.distinct} values)" for c in few if isinstance(c.values[0], str))
+    return f"; to watch each by itself: {sources}" if sources else ""
 
 
 def _entity(columns: list[_Column], key: _Column | None) -> _Column | None:

@@ -106,5 +106,5 @@ def live_cell(value: Any, column: str) -> str:
     if column != "event_id":
         return f'<code class="pik-id" title="{text}">{shown}</code>'
     copies = f"navigator.clipboard.writeText('{text}')"
-    told = f"{text}: a click copies it and opens explain_event; or pik explain {text}"
-    return f'<a href="#" class="pik-id" title="{told}" onclick="{copies}" {_OPENS}>{shown}</a>'
+    tooltip = f"{text}: a click copies it and opens explain_event; or pik explain {text}"
+    return f'<a href="#" class="pik-id" title="{tooltip}" onclick="{copies}" {_OPENS}>{shown}</a>'

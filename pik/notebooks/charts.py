@@ -162,9 +162,9 @@ def timeline(rows: Sequence[Mapping[str, Any]], finding: str) -> altair.Chart:
     ]
     frame = pd.DataFrame(points)
     # The words stand beside the axis, where there is room for them; beside its point the last one would be cut.
-    said = [f"{point['when']}  {point['what']}" for point in points]
+    labels = [f"{point['when']}  {point['what']}" for point in points]
     frame["label"] = [
-        f"{text if len(text) <= 80 else text[:79] + '…'} ({number})" for number, text in enumerate(said, 1)
+        f"{text if len(text) <= 80 else text[:79] + '…'} ({number})" for number, text in enumerate(labels, 1)
     ]
     dots = (
         altair.Chart(frame)

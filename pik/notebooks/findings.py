@@ -77,21 +77,21 @@ def result(title: str, findings: Iterable[Finding], facts: Mapping[str, Any] | N
         findings: in the order in which they are shown.
         facts: figures for the summary; ``found`` and ``findings`` are added.
     """
-    told = tuple(findings)
-    bad = [finding for finding in told if finding.verdict is Verdict.FAILED]
-    unknown = [finding for finding in told if finding.verdict is Verdict.INCONCLUSIVE and finding.blocking]
+    shown = tuple(findings)
+    bad = [finding for finding in shown if finding.verdict is Verdict.FAILED]
+    unknown = [finding for finding in shown if finding.verdict is Verdict.INCONCLUSIVE and finding.blocking]
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         headline = f"{bad[0].sentence.rstrip('.')}{more}"
     elif unknown:
         headline = unknown[0].sentence.rstrip(".")
     else:
-        first = next((finding for finding in told if finding.verdict is Verdict.PASSED), None)
+        first = next((finding for finding in shown if finding.verdict is Verdict.PASSED), None)
         headline = first.sentence.rstrip(".") if first else "nothing could be judged"
     return StepResult(
         title=title,
         headline=headline,
-        checks=tuple(finding.check() for finding in told),
+        checks=tuple(finding.check() for finding in shown),
         facts={
             **(facts or {}),
             "findings": len(bad),

@@ -103,13 +103,13 @@ class Inputs:
             for name, value in self.values.items()
         )
         given = [f"{name} {_as_text(value)}" for name, value in self.values.items() if name != "env" and value]
-        said = escape(" · ".join(given) or "the defaults")
+        summary = escape(" · ".join(given) or "the defaults")
         moved = self._where and self.values.get("env") != self._parameters.get("env")
         banner = self._where(self.values["env"]) if moved and self._where else ""
         run = "" if headless() else _RUN
         return (
             f'{banner}<div class="pik-asked">{run}<details><summary>what this notebook looks at: '
-            f"{said}</summary><table><tbody>{pairs}</tbody></table></details></div>"
+            f"{summary}</summary><table><tbody>{pairs}</tbody></table></details></div>"
         )
 
     def _ipython_display_(self) -> None:

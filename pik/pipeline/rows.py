@@ -126,8 +126,8 @@ def first_rows(
 def compact(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return an events row as it is written: a first arrival's without what its keys say."""
     kept = {name: value for name, value in row.items() if name not in _IN_KEYS}
-    said = expand(kept) if row["status"] == events.ACCEPTED else kept
-    return {name: value for name, value in row.items() if name in kept or said.get(name) != value}
+    implied = expand(kept) if row["status"] == events.ACCEPTED else kept
+    return {name: value for name, value in row.items() if name in kept or implied.get(name) != value}
 
 
 def expand(row: Mapping[str, Any]) -> dict[str, Any]:

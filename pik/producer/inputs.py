@@ -101,8 +101,8 @@ def find(what: str, environment: Environment | None = None) -> tuple[list[Input]
         return [Input("standard input", None)], []
     if what.startswith(s3_files.PREFIX):
         objects = s3_files.find(what, environment)
-        told = [f"{what}: {len(objects):,} objects"] if len(objects) > 1 else []
-        return [Input(one.name, None, one.size, one) for one in objects], told
+        notes = [f"{what}: {len(objects):,} objects"] if len(objects) > 1 else []
+        return [Input(one.name, None, one.size, one) for one in objects], notes
     path = Path(what).expanduser()
     if what.strip() and path.is_dir():  # an empty name, as of an unset variable, is not the current folder
         return _folder(what, path)
@@ -130,11 +130,11 @@ def _folder(what: str, path: Path) -> tuple[list[Input], list[str]]:
             reason=f"a folder's files are known by their names: {', '.join(_SUFFIXES)}, plain or packed",
             next_step=f"name the file itself, such as {path / others[0]}" if others else "give another folder",
         )
-    said = f"{what}: {len(taken):,} files"
+    note = f"{what}: {len(taken):,} files"
     if others:
         more = ", …" if len(others) > 3 else ""
-        said += f"; left out because of their names: {len(others):,} ({', '.join(others[:3])}{more})"
-    return taken, [said]
+        note += f"; left out because of their names: {len(others):,} ({', '.join(others[:3])}{more})"
+    return taken, [note]
 
 
 def _file(name: str, path: Path) -> Input:

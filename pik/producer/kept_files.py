@@ -65,12 +65,12 @@ def one_line(body: bytes) -> bytes:
 def reject_line(item: Item, outcome: Outcome) -> bytes:
     """Return what the rejects file says of an item: where it stands, why it is no event, and the original."""
     answer = outcome.answer
-    said = {name: str(answer.get(name) or "") for name in ("code", "error", "do_this", "rejected_id")}
+    reasons = {name: str(answer.get(name) or "") for name in ("code", "error", "do_this", "rejected_id")}
     try:
         original = {"line": item.original.decode()}
     except UnicodeDecodeError:
         original = {"line_hex": item.original.hex()}  # not UTF-8, and kept as it is
-    return json.dumps({"place": item.where, **said, **original}, ensure_ascii=False).encode("utf-8", "replace")
+    return json.dumps({"place": item.where, **reasons, **original}, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class Checkpoint:

@@ -85,8 +85,8 @@ def send(
         with ended_in_order():
             interrupted = crew.run(events)
     except UsageError as error:
-        told = f"sent before: {crew.tally.done} events, {crew.kept.failed.written} not delivered"
-        error.reason = f"{error.reason} ({told})"
+        progress = f"sent before: {crew.tally.done} events, {crew.kept.failed.written} not delivered"
+        error.reason = f"{error.reason} ({progress})"
         raise
     finally:
         delivery.close()
@@ -274,8 +274,8 @@ def _recognise(item: Item, outcome: Outcome) -> None:
 def known_shape(code: str, body: bytes) -> dict[str, str]:
     """Return what to do about a record that was refused with ``code``, and the mapping's name, when one takes it."""
     if code in _OTHER_SHAPE and (mapping := recognise(body)):
-        said = f"{mapping.about}: the same command with --mapping {mapping.name}"
-        return {"do_this": said, "mapping": mapping.name}
+        advice = f"{mapping.about}: the same command with --mapping {mapping.name}"
+        return {"do_this": advice, "mapping": mapping.name}
     return {}
 
 

@@ -205,8 +205,8 @@ def open_source(
     found = [inputs.find(name, environment) for name in names]
     files = [file for several, _ in found for file in several]
     source = Source(names[0] if len(names) == 1 else f"{len(files):,} files", files, reading, mapping=mapping)
-    for _, said in found:
-        source.notes += said
+    for _, notes in found:
+        source.notes += notes
     return source
 
 

@@ -246,13 +246,13 @@ def _stop(manager: _Kernel) -> None:
 
 def _raised(target: Path, error: PapermillExecutionError) -> StepError:
     notebook = read(target)
-    told = list(_outputs(notebook, ERROR_MEDIA_TYPE))
+    errors = list(_outputs(notebook, ERROR_MEDIA_TYPE))
     trace = _ANSI.sub("", "\n".join(error.traceback))
     cell = error.exec_count
-    if not told:  # SystemExit, SyntaxError, KeyboardInterrupt: raised past the kernel's handler
+    if not errors:  # SystemExit, SyntaxError, KeyboardInterrupt: raised past the kernel's handler
         message = f"{error.ename}: {error.evalue}" if error.evalue else str(error.ename)
         return StepError(name=error.ename, message=message, cell=cell, traceback=trace)
-    ours = dict(told[-1])
+    ours = dict(errors[-1])
     return StepError(
         name=str(ours["name"]),
         message=str(ours["error"]),

@@ -176,7 +176,7 @@ def aggregate_drift(aws: Connection, entity: str, day: str, replay: str) -> Drif
 
     Raises:
         UsageError: the version is not written.
-        AwsError: AWS said no.
+        AwsError: AWS refused or did not answer.
 
     Example:
         >>> aggregate_drift(wb, "N14228", "2013-01-01", "rp-7").drifted  # doctest: +SKIP

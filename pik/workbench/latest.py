@@ -23,7 +23,7 @@ def latest_event(aws: Connection, *, days: int = 14) -> str:
     """Return the id of the event that arrived last within some days and is no probe; empty when there is none.
 
     Raises:
-        AwsError: DynamoDB said no.
+        AwsError: DynamoDB refused or did not answer.
     """
     return next((str(row["event_id"]) for row in latest_rows(aws, days=days)), "")
 
@@ -37,7 +37,7 @@ def latest_rows(aws: Connection, *, days: int = 14, each: int = 1) -> list[dict[
         each: rows of each of the day's shards, at most.
 
     Raises:
-        AwsError: DynamoDB said no.
+        AwsError: DynamoDB refused or did not answer.
     """
     today = datetime.now(UTC).date()
     with aws_errors(aws.environment, "find the latest event"), ThreadPoolExecutor(events.INDEX_SHARDS) as pool:

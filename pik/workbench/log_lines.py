@@ -58,14 +58,14 @@ def lines(
 
 def _row(function: str, group: str, event: dict[str, Any]) -> dict[str, Any]:
     line = event["message"].rstrip("\n")
-    said = fields(line)
-    texts = {name: value for name, value in said.items() if isinstance(value, str)}
+    members = fields(line)
+    texts = {name: value for name, value in members.items() if isinstance(value, str)}
     kept = ("level", "event_id", "replay_id", "message_id", "code", "reason", "function_request_id")
     return {
         **{name: texts.get(name) for name in kept},
         "service": texts.get("service", function),
         "time": datetime.fromtimestamp(event["timestamp"] / 1000, UTC),
-        "message": texts.get("message", None if said else line),
+        "message": texts.get("message", None if members else line),
         "request_id": texts.get("correlation_id") or texts.get("request_id") or texts.get("requestId"),
         "log_group": group,
         "log_stream": event.get("logStreamName"),
@@ -76,7 +76,7 @@ def _row(function: str, group: str, event: dict[str, Any]) -> dict[str, Any]:
 def fields(line: str) -> dict[str, Any]:
     """Return what a line in JSON says by its names; nothing for another line."""
     try:
-        said = json.loads(line) if line.startswith("{") else {}
+        members = json.loads(line) if line.startswith("{") else {}
     except (ValueError, RecursionError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return members if isinstance(members, dict) else {}

@@ -289,12 +289,12 @@ def _conform(table: pa.Table, named: Sequence[str] = frames.EVENTS.names) -> pa.
 def _expanded(table: pa.Table) -> pa.Table:
     """Fill in what a first arrival's row leaves to its keys: :func:`pik.pipeline.rows.expand`, for columns."""
     sk = table["SK"]
-    said = {
+    derived = {
         "event_id": pc.utf8_slice_codeunits(sk, keys.SK_EVENT_ID.start, keys.SK_EVENT_ID.stop),
         "event_time": pc.utf8_slice_codeunits(sk, keys.SK_TIME.start, keys.SK_TIME.stop),
         "ingest_time": table["GSI2SK"],
     }
-    whole = {name: pc.coalesce(table[name], column) for name, column in said.items()}
+    whole = {name: pc.coalesce(table[name], column) for name, column in derived.items()}
     if "s3_key" in table.column_names:
         whole["s3_key"] = pc.coalesce(table["s3_key"], _raw_keys(table, whole["event_time"], whole["event_id"]))
     for name, column in whole.items():

@@ -45,7 +45,7 @@ class Questions(Connection):
 
         Raises:
             UsageError: it is no such id, or no time; the stores cannot be searched for a part of an id.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.explain("90fdc0d0…").became                         # doctest: +SKIP
@@ -76,7 +76,7 @@ class Questions(Connection):
 
         Raises:
             UsageError: the window is empty, or ``expected`` is neither a number nor 24 of them.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.gaps("UA", start="2013-01-01", end="2013-01-15").frame  # doctest: +SKIP
@@ -101,7 +101,7 @@ class Questions(Connection):
         Raises:
             UsageError: no time.
             Refused: the only source is too large.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.search_gaps(start="2013-01-01", end="2013-01-15").frame  # doctest: +SKIP
@@ -132,7 +132,7 @@ class Questions(Connection):
 
         Raises:
             UsageError: the window is empty.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.lateness("UA", start="2013-01-01", end="2013-01-02").sentences  # doctest: +SKIP
@@ -161,7 +161,7 @@ class Questions(Connection):
 
         Raises:
             UsageError: the window is empty.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.duplicates(start="2026-11-23", end="2026-11-24").sentences  # doctest: +SKIP
@@ -184,7 +184,7 @@ class Questions(Connection):
 
         Raises:
             UsageError: the window is empty.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.reconcile("2013-01-01", "2013-01-02").clean         # doctest: +SKIP
@@ -220,7 +220,7 @@ class Questions(Connection):
 
         Raises:
             UsageError: no such statistic; not a period; no time.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.metrics("Accepted").set_index("time")["value"].sum()  # doctest: +SKIP
@@ -263,7 +263,7 @@ class Questions(Connection):
 
         Raises:
             UsageError: no such function; no time.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.logs(event_id="90fdc0d0…")[["time", "service", "message"]]  # doctest: +SKIP

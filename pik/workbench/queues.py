@@ -59,7 +59,7 @@ class Queue:
         Raises:
             Refused: a live look at messages that are half way to the dead-letter queue; nothing was received.
             UsageError: ``max_messages`` is not positive.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.queue.peek().attrs["sentence"]                      # doctest: +SKIP
@@ -102,7 +102,7 @@ class DeadLetters:
 
         Raises:
             UsageError: ``max_messages`` is not positive.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.dlq.peek(live=True)[["code", "reason", "mended"]]   # doctest: +SKIP

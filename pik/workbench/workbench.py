@@ -81,7 +81,7 @@ class Workbench(Questions):
         Raises:
             UsageError: a time, a duration or a status that is none.
             Refused: only a scan would answer; or more than ``limit`` rows would.
-            AwsError: DynamoDB said no.
+            AwsError: DynamoDB refused or did not answer.
 
         Example:
             >>> wb.events(source="UA", day="2013-01-01", min_lag="1h")  # doctest: +SKIP
@@ -121,7 +121,7 @@ class Workbench(Questions):
         beyond a thousand of that day.
 
         Raises:
-            AwsError: S3 said no.
+            AwsError: S3 refused or did not answer.
 
         Example:
             >>> wb.sources()[["source", "event_type", "last_day"]]     # doctest: +SKIP
@@ -157,7 +157,7 @@ class Workbench(Questions):
 
         Raises:
             UsageError: a frame without the columns that are needed.
-            AwsError: S3 or DynamoDB said no.
+            AwsError: S3 or DynamoDB refused or did not answer.
 
         Example:
             >>> wb.raw(wb.events(source="UA", day="2013-01-01"), sample=10)  # doctest: +SKIP
@@ -190,7 +190,7 @@ class Workbench(Questions):
         Raises:
             UsageError: not one SELECT; SQL that the engine does not accept; names that Athena needs are not given.
             Refused: more than ``max_bytes``.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.sql("SELECT count(*) n FROM raw WHERE event_date = '2013-01-01' GROUP BY source")  # doctest: +SKIP
@@ -230,7 +230,7 @@ class Workbench(Questions):
             include_probes: also those of the rollout's own probes, which are left out unless they are named.
 
         Raises:
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.replays(entity="N14228")[["replay_id", "sent", "complete"]]  # doctest: +SKIP
@@ -261,7 +261,7 @@ class Workbench(Questions):
         there that the replays table does not explain.
 
         Raises:
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.aggregates("N14228", "2013-01-01")[["replay_id", "input_count"]]  # doctest: +SKIP
@@ -279,7 +279,7 @@ class Workbench(Questions):
 
         Raises:
             UsageError: not a version; or it is not written.
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
 
         Example:
             >>> wb.aggregate_diff(("N1", "2013-01-01", "rp-1"), ("N1", "2013-01-01", "rp-2")).sentence  # doctest: +SKIP
@@ -294,7 +294,7 @@ class Workbench(Questions):
         The records are verified while they are read; ``df.attrs["problems"]`` has a sentence for each that is wrong.
 
         Raises:
-            AwsError: AWS said no.
+            AwsError: AWS refused or did not answer.
         """
         from pik import ledger
 
@@ -311,7 +311,7 @@ def connect(env: str = "local") -> Workbench:
         UsageError: no such environment.
         Refused: what answers is not that environment (:mod:`pik.aws.guard`).
         NotDeployed: it has no stack.
-        AwsError: no credentials, or AWS said no.
+        AwsError: no credentials, or AWS refused or did not answer.
 
     Example:
         >>> wb = connect("local")                                      # doctest: +SKIP

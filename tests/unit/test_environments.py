@@ -295,14 +295,14 @@ def test_environments_are_values() -> None:
         (EndpointConnectionError(endpoint_url="https://x"), "AWS cannot be reached", "network"),
         (
             ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetObject"),
-            "AWS said no to GetObject",
+            "AWS refused GetObject",
             "get-caller-identity",
         ),
         (SSLError(endpoint_url="https://x", error="self-signed"), "AWS's certificate is not trusted", "AWS_CA_BUNDLE"),
         (ProxyConnectionError(proxy_url="http://p"), "AWS cannot be reached through the proxy", "HTTPS_PROXY"),
         (
             ClientError({"Error": {"Code": "SignatureDoesNotMatch", "Message": "Signature expired: …"}}, "GetObject"),
-            "AWS said no to GetObject",
+            "AWS refused GetObject",
             "clock",
         ),
     ],

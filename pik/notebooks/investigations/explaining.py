@@ -47,11 +47,11 @@ class ExplainEvent(Investigation):
 
     def chart(self) -> altair.Chart:
         """What happened in which order."""
-        told = self.explanation
-        if told is None:
+        explanation = self.explanation
+        if explanation is None:
             return charts.timeline([], "There is no timeline yet: no event has arrived")
-        rows = records(told.frame)
-        return charts.timeline(rows, f"Event {self.event_id[:12]}…: {self._answer(told)}")
+        rows = records(explanation.frame)
+        return charts.timeline(rows, f"Event {self.event_id[:12]}…: {self._answer(explanation)}")
 
     def payload(self) -> Table:
         """The raw object, read and hashed now."""
@@ -64,22 +64,22 @@ class ExplainEvent(Investigation):
 
     def findings(self) -> list[Finding]:
         """Report what happened to the event, and whether the stores agree."""
-        told = self.explanation
-        if told is None:
+        explanation = self.explanation
+        if explanation is None:
             return [self.nothing_yet(QUESTION, f"nothing came in the last {_LOOK_BACK_DAYS} days")]
-        if not told.exists:
+        if not explanation.exists:
             return [
                 Finding(
                     Verdict.INCONCLUSIVE,
-                    f"{told.headline}.",
+                    f"{explanation.headline}.",
                     {"asked in": "all stores"},
                     remedy="check the id; wb.events(entity=…, start=…, end=…) lists the events of an entity",
                     question=QUESTION,
                 )
             ]
-        evidence = {line.what: f"{line.shown_time} {line.detail}" for line in told.lines}
-        if not told.problems:
-            return [Finding(Verdict.PASSED, f"{self._answer(told)}.", evidence, question=QUESTION)]
+        evidence = {line.what: f"{line.shown_time} {line.detail}" for line in explanation.lines}
+        if not explanation.problems:
+            return [Finding(Verdict.PASSED, f"{self._answer(explanation)}.", evidence, question=QUESTION)]
         return [
             Finding(
                 Verdict.FAILED,
@@ -87,9 +87,9 @@ class ExplainEvent(Investigation):
                 evidence,
                 remedy=self.commands.run("stores-reconciliation", day=self._day),
                 question=QUESTION,
-                found=[{"event_id": told.event_id, "problem": problem}],
+                found=[{"event_id": explanation.event_id, "problem": problem}],
             )
-            for problem in told.problems
+            for problem in explanation.problems
         ]
 
     @property
@@ -99,12 +99,12 @@ class ExplainEvent(Investigation):
         return next((str(row["event_time"].date()) for row in rows), "")
 
     @staticmethod
-    def _answer(told: Explanation) -> str:
-        if told.problems:
-            return told.problems[0].rstrip(".")
-        return (told.became or told.headline).rstrip(".")
+    def _answer(explanation: Explanation) -> str:
+        if explanation.problems:
+            return explanation.problems[0].rstrip(".")
+        return (explanation.became or explanation.headline).rstrip(".")
 
     def facts(self) -> dict[str, Any]:
         """Figures for the summary."""
-        told = self.explanation
-        return {"event_id": self.event_id or "none", "lines": len(told.lines) if told else 0}
+        explanation = self.explanation
+        return {"event_id": self.event_id or "none", "lines": len(explanation.lines) if explanation else 0}

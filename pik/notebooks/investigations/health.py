@@ -119,11 +119,11 @@ class DailyHealth(Investigation):
         rows = [
             {
                 "investigation": title,
-                "verdict": str(_worst(said)),
-                "found": sum(finding.verdict is Verdict.FAILED for finding in said),
-                "says": next((f.sentence for f in said if f.verdict is _worst(said)), ""),
+                "verdict": str(_worst(findings)),
+                "found": sum(finding.verdict is Verdict.FAILED for finding in findings),
+                "says": next((f.sentence for f in findings if f.verdict is _worst(findings)), ""),
             }
-            for title, said in (self.answers if len(self.arrivals) else {}).items()
+            for title, findings in (self.answers if len(self.arrivals) else {}).items()
         ]
         return Table(pd.DataFrame(rows), "there are no events to investigate yet")
 
@@ -131,7 +131,7 @@ class DailyHealth(Investigation):
         """Say everything that was found."""
         if not len(self.arrivals):
             return [self.nothing_yet("are the day's events complete and consistent?", f"no event {self.span}")]
-        return [finding for said in self.answers.values() for finding in said]
+        return [finding for findings in self.answers.values() for finding in findings]
 
     def facts(self) -> dict[str, Any]:
         """Figures for the summary."""
@@ -142,13 +142,13 @@ class DailyHealth(Investigation):
 def together(word: str, streams: Iterable[Investigation]) -> list[Finding]:
     """Return one investigation's findings of many streams: each thing found, and one sentence for all others."""
     asked = list(streams)
-    said = [finding for one in asked for finding in one.findings()]
-    found = [finding for finding in said if finding.verdict is Verdict.FAILED]
-    open_ = [finding for finding in said if finding.verdict is Verdict.INCONCLUSIVE]
-    fine = len(said) - len(found) - len(open_)
-    if fine or not said:
+    findings = [finding for one in asked for finding in one.findings()]
+    found = [finding for finding in findings if finding.verdict is Verdict.FAILED]
+    open_ = [finding for finding in findings if finding.verdict is Verdict.INCONCLUSIVE]
+    fine = len(findings) - len(found) - len(open_)
+    if fine or not findings:
         sentence = f"{fine} of {plural(len(asked), 'stream')} {'is' if fine == 1 else 'are'} as usual: not {word}."
-        found.append(Finding(Verdict.PASSED, sentence, question=said[0].question if said else word))
+        found.append(Finding(Verdict.PASSED, sentence, question=findings[0].question if findings else word))
     if open_:
         one = open_[0]
         sentence = f"{plural(len(open_), 'stream')} cannot be judged; the first: {one.sentence}"

@@ -151,9 +151,9 @@ class MissingWindow(Investigation):
         judged = [one for one in search.streams if not one.problem]
         quiet = [one for one in judged if not len(one)]
         unknown = [one for one in search.streams if one.problem]
-        said = []
+        answers = []
         if quiet:
-            said.append(
+            answers.append(
                 Finding(
                     Verdict.PASSED,
                     f"{len(quiet)} of {plural(len(search.streams), 'source')} have no silence that their baseline "
@@ -167,7 +167,7 @@ class MissingWindow(Investigation):
                 )
             )
         if unknown:
-            said.append(
+            answers.append(
                 Finding(
                     Verdict.INCONCLUSIVE,
                     f"{plural(len(unknown), 'source')} cannot be judged; the first: {unknown[0].sentences[0]}",
@@ -176,7 +176,7 @@ class MissingWindow(Investigation):
                     question=QUESTION,
                 )
             )
-        return said + self._unsearched()
+        return answers + self._unsearched()
 
     def _unsearched(self) -> list[Finding]:
         left = self.search.unsearched

@@ -43,23 +43,23 @@ class StoresReconciliation(Investigation):
 
     def findings(self) -> list[Finding]:
         """Say what the stores disagree on, one finding for each kind."""
-        told = self.reconciliation
-        if not any(told.compared.values()) and told.clean:
+        compared = self.reconciliation
+        if not any(compared.compared.values()) and compared.clean:
             return [self.nothing_yet(QUESTION, f"no store holds an event {self.span}")]
         notes = [
             Finding(Verdict.INCONCLUSIVE, note, question="what could not be judged?", blocking=False)
-            for note in told.notes
+            for note in compared.notes
         ]
-        if strays := sum(told.counts.get(kind, 0) for kind in HARMLESS):
+        if strays := sum(compared.counts.get(kind, 0) for kind in HARMLESS):
             sentence = f"{plural(strays, 'raw object')} of an event that is kept twice can stay: {STRAY}."
             notes.append(
                 Finding(Verdict.PASSED, sentence, question="are there second raw objects of an event?", blocking=False)
             )
-        if told.clean:
-            return [Finding(Verdict.PASSED, self._headline(), told.compared, question=QUESTION), *notes]
+        if compared.clean:
+            return [Finding(Verdict.PASSED, self._headline(), compared.compared, question=QUESTION), *notes]
         findings = []
         for kind, count in sorted(self._counts.items()):
-            rows = told.frame[told.frame["class"] == kind]
+            rows = compared.frame[compared.frame["class"] == kind]
             first = next((str(row["event_id"]) for row in records(rows) if row["event_id"]), "")
             look = f"\n{self.commands.explain(first)}" if first else ""
             findings.append(
@@ -69,15 +69,15 @@ class StoresReconciliation(Investigation):
                     rows[["event_id", "entity_id", "where", "detail"]],
                     remedy=f"{rows['remedy'].iloc[0]}{look}",
                     question=QUESTION,
-                    found=[item for item in told.found if item["class"] == kind],
+                    found=[item for item in compared.found if item["class"] == kind],
                 )
             )
         return [*findings, *notes]
 
     def _headline(self) -> str:
-        told = self.reconciliation
-        looked = ", ".join(f"{number:,} {name}" for name, number in told.compared.items())
-        if told.clean:
+        compared = self.reconciliation
+        looked = ", ".join(f"{number:,} {name}" for name, number in compared.compared.items())
+        if compared.clean:
             return f"All stores agree {self.span} ({looked})."
         kinds = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in sorted(self._counts.items()))
         return f"The stores disagree {self.span}: {kinds}."

@@ -134,11 +134,11 @@ def normalised(document: Mapping[str, Any]) -> dict[str, Any]:
     statements = document["Statement"]
     found = {}
     for number, statement in enumerate(statements if isinstance(statements, list) else [statements]):
-        said = {
+        shown = {
             key: sorted(map(str, value if isinstance(value, list) else [value]))
             if key in ("Action", "NotAction", "Resource", "NotResource")
             else value
             for key, value in statement.items()
         }
-        found[str(statement.get("Sid", number))] = said
+        found[str(statement.get("Sid", number))] = shown
     return found

@@ -137,9 +137,9 @@ class Trials:
         found: dict[str, str] = {}
         for line in stores.log_lines("ProcessorLogGroup", "counted", since):
             with suppress(ValueError):
-                said = json.loads(line)
-                if isinstance(said, dict) and said.get("message_id") in ids:
-                    found.setdefault(said["message_id"], str(said.get("message")))
+                entry = json.loads(line)
+                if isinstance(entry, dict) and entry.get("message_id") in ids:
+                    found.setdefault(entry["message_id"], str(entry.get("message")))
         return found
 
     def dry_run(self, predicted: TrialPrediction) -> Check:
@@ -148,12 +148,12 @@ class Trials:
         if not bodies:
             return check(name, None, yes="", no="", unknown="no message to ask about")
         before = stores.versions(predicted.aggregates)
-        said = self._ask_dry(stores, bodies)
+        answer = self._ask_dry(stores, bodies)
         seen = {
-            "says dry_run": said.get("dry_run") is True,
-            "predicts the same": _groups(said)
+            "says dry_run": answer.get("dry_run") is True,
+            "predicts the same": _groups(answer)
             == _plain(predict(predicted.aggregator, predicted.raws, predicted.sample())),
-            "hands every message back": len(said.get("batchItemFailures", [])) == len(bodies),
+            "hands every message back": len(answer.get("batchItemFailures", [])) == len(bodies),
             "writes nothing": stores.versions(predicted.aggregates) == before,
         }
         return check(
@@ -161,7 +161,7 @@ class Trials:
             every(seen),
             yes=f"{len(bodies)} messages: predicted as here, none consumed, no aggregate changed",
             no=f"not as it must be: {missing(seen)}",
-            evidence={"messages": len(bodies), "aggregates predicted": len(said.get("predicted", []))},
+            evidence={"messages": len(bodies), "aggregates predicted": len(answer.get("predicted", []))},
         )
 
     def poison(self) -> Check:
@@ -212,8 +212,8 @@ class Trials:
             FunctionName=stores.outputs["ProcessorFunction"],
             Payload=json.dumps({"dry_run": True, "Records": records}).encode(),
         )
-        said = json.loads(answer["Payload"].read())
-        return said if isinstance(said, dict) else {}
+        payload = json.loads(answer["Payload"].read())
+        return payload if isinstance(payload, dict) else {}
 
     def _take(self, body: str) -> Row | None:
         """Remove our own probe from the dead-letter queue and return it; everything else goes back."""
@@ -235,11 +235,11 @@ def _last_message(lines: list[str]) -> str:
     return lines[-1] if lines else ""
 
 
-def _groups(said: dict[str, Any]) -> dict[Group, tuple[Any, int]]:
+def _groups(answer: dict[str, Any]) -> dict[Group, tuple[Any, int]]:
     """What a dry run of the processor predicts."""
     return {
         (str(one["entity_id"]), str(one["day"]), str(one["replay_id"])): (one["state"], int(one["input_count"]))
-        for one in said.get("predicted", [])
+        for one in answer.get("predicted", [])
     }
 
 

@@ -191,13 +191,13 @@ class Canary:
 
     def watch(self, on_progress: Say | None = None) -> CanaryOutcome:
         """Look until it can be judged; call ``on_progress`` with a sentence whenever something moved."""
-        say, began, samples, said = on_progress or silent, time.monotonic(), list[Sample](), ""
+        say, began, samples, reported = on_progress or silent, time.monotonic(), list[Sample](), ""
         while True:
             samples.append(patiently(self.environment, lambda: self.look(time.monotonic() - began), say=say))
-            told = str(samples[-1])
-            if told.partition("s  ")[2] != said:
-                say(told)
-                said = told.partition("s  ")[2]
+            sample = str(samples[-1])
+            if sample.partition("s  ")[2] != reported:
+                say(sample)
+                reported = sample.partition("s  ")[2]
             judged = judge(samples, self.expected, self.limits)
             if judged:
                 return CanaryOutcome(*judged, self.expected, tuple(samples))
@@ -232,11 +232,11 @@ class Canary:
     def _with_probe(self, prediction: TrialPrediction) -> TrialPrediction:
         """Ingest and replay a probe event, and foresee what becomes of it."""
         probe = Probe()
-        said = repeated(lambda: exchange(self.environment, self.stores.outputs["IngestUrl"], probe.body(1)))
-        if said.status != 200:
+        answer = repeated(lambda: exchange(self.environment, self.stores.outputs["IngestUrl"], probe.body(1)))
+        if answer.status != 200:
             raise AwsError(
                 f"{self.environment.name}: the canary's probe was not accepted",
-                reason=f"ingest answered {said.summary}",
+                reason=f"ingest answered {answer.summary}",
                 next_step=f"pik run verify-ingest --env {self.environment.name}",
             )
         day = probe.event_time[:10]
@@ -273,23 +273,23 @@ def _set_aside(lines: Iterable[str]) -> Iterator[str]:
     """The messages that log lines name as moved to the dead-letter queue."""
     for line in lines:
         with suppress(ValueError):
-            said = json.loads(line)
-            if isinstance(said, dict) and said.get("message") == "set aside":
-                yield str(said.get("message_id"))
+            entry = json.loads(line)
+            if isinstance(entry, dict) and entry.get("message") == "set aside":
+                yield str(entry.get("message_id"))
 
 
 def _failed(lines: Iterable[str]) -> Iterator[str]:
     """What failed: the messages that log lines name, and the invocations of lines that name none."""
     for line in lines:
         try:
-            said = json.loads(line)
+            entry = json.loads(line)
         except ValueError:
             # The Lambda runtime's own, of a crash or a timeout: several lines speak of one invocation.
             request = _REQUEST.search(line)
             yield request[0] if request else line
             continue
-        if isinstance(said, dict) and said.get("level") == "ERROR" and said.get("message") != "set aside":
-            yield str(said.get("message_id") or line)
+        if isinstance(entry, dict) and entry.get("level") == "ERROR" and entry.get("message") != "set aside":
+            yield str(entry.get("message_id") or line)
 
 
 def _some(samples: tuple[Sample, ...], most: int = 12) -> tuple[Sample, ...]:

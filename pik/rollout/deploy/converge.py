@@ -98,15 +98,15 @@ def at_rest(
     the stack may go on showing it for a while (:data:`SETTING_OUT` seconds are waited).
     Raises AwsError after ``patience`` seconds, or when AWS has not answered for :data:`pik.aws.retry.SILENCE`.
     """
-    began, said = time.monotonic(), ""
+    began, reported = time.monotonic(), ""
     while True:
         now = patiently(environment, lambda: stack.require(environment), say=say)
         elapsed = time.monotonic() - began
         if not now.in_progress and (now.status != leaving or elapsed > SETTING_OUT):
             return now
-        if now.status != said:
+        if now.status != reported:
             say(f"{environment.stack} is {now.status}")
-            said = now.status
+            reported = now.status
         leaving = leaving if now.status == leaving else ""
         if elapsed > patience:
             raise AwsError(

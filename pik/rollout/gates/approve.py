@@ -51,8 +51,8 @@ def approve(environment: Environment, to: str, *, comment: str = "", plan: Plan 
     if plan:
         there = Deployed(there.phase, plan.target.template, plan.target.code, there.parameters)
     sentence = f"approved: phase {target.label}" + (f" ({comment})" if comment else "")
-    said = {"phase": target.name, "template": there.template, "code": there.code, "by": place.caller}
-    body = rfc8785.dumps({**said, "time": events.now()})
+    approval = {"phase": target.name, "template": there.template, "code": there.code, "by": place.caller}
+    body = rfc8785.dumps({**approval, "time": events.now()})
     key = f"{FOLDER}{hashlib.sha256(body).hexdigest()}.json"
     ledger.locate(environment, place).put_if_absent(key, body, "application/json")
     predicate = {"sentence": sentence, "phase": target.name, "comment": comment, "plan": plan.digest if plan else ""}
@@ -75,6 +75,6 @@ def _is_approval(body: bytes | None, entry: Entry) -> bool:
     key = str(entry.predicate.get("approval", ""))
     if body is None or key != f"{FOLDER}{hashlib.sha256(body).hexdigest()}.json":
         return False
-    said = json.loads(body)
-    told = (entry.phase, entry.digest("template"), entry.digest("code"), entry.by)
-    return told == tuple(said.get(name) for name in ("phase", "template", "code", "by"))
+    approval = json.loads(body)
+    expected = (entry.phase, entry.digest("template"), entry.digest("code"), entry.by)
+    return expected == tuple(approval.get(name) for name in ("phase", "template", "code", "by"))

@@ -85,8 +85,8 @@ def record(
         subjects: Mapping[str, Mapping[str, str]] = about(deployed(environment))
     except Exception as error:  # what happened must go on, and be told, whatever becomes of its record
         return NotRecorded(f"{type(error).__name__}: {error}")
-    said = {"sentence": sentence, **predicate}
-    return ledger.record(environment, kind, subjects=subjects, predicate=said, evidence=evidence, place=place)
+    statement = {"sentence": sentence, **predicate}
+    return ledger.record(environment, kind, subjects=subjects, predicate=statement, evidence=evidence, place=place)
 
 
 def enter(environment: Environment, place: Place, gate: Gate, override: str, say: Say) -> None:
@@ -119,7 +119,7 @@ def refusals(environment: Environment, place: Place, asked: str, phase: str) -> 
     except Refused as refused:
         if environment.config.protection == "open":
             raise
-        told = "nothing was changed"
+        outcome = "nothing was changed"
         if place.stack:
             entry = record(
                 environment,
@@ -130,6 +130,6 @@ def refusals(environment: Environment, place: Place, asked: str, phase: str) -> 
                 asked=asked,
                 reason=refused.reason,
             )
-            told += f"; the refusal is {entry}" if isinstance(entry, Entry) else f"; {entry}"
-        reason = f"{refused.reason}\n{told}" if refused.reason else told
+            outcome += f"; the refusal is {entry}" if isinstance(entry, Entry) else f"; {entry}"
+        reason = f"{refused.reason}\n{outcome}" if refused.reason else outcome
         raise type(refused)(refused.message, reason=reason, next_step=refused.next_step) from refused

@@ -149,7 +149,7 @@ def _stores(found: tuple[Change, ...]) -> Iterator[str]:
     for change in found:
         if change.store and change.action == "change":
             for one in change.properties:
-                yield from (f"{change.id} (data store) {told}" for told in _loses(one))
+                yield from (f"{change.id} (data store) {loss}" for loss in _loses(one))
 
 
 def _loses(one: PropertyChange) -> Iterator[str]:

@@ -60,7 +60,7 @@ def plan(
         Refused: what answers is not that environment (:mod:`pik.aws.guard`).
         UsageError: no such phase or parameter, or the template uses what is not known.
         NotDeployed: ``deployed``, and there is no stack.
-        AwsError: AWS said no, or ``sam build`` failed.
+        AwsError: AWS refused or did not answer, or ``sam build`` failed.
 
     >>> plan(environment("local"), "processor").effects               # doctest: +SKIP
     ('the processor starts consuming 1,243 waiting messages',)

@@ -117,7 +117,7 @@ def predict(stores: StoreReader, say: Say, *, most: int = MOST) -> Prediction:
         most: look at so many messages, those sent last; the sentence says when there are more.
 
     Raises:
-        AwsError: AWS said no.
+        AwsError: AWS refused or did not answer.
     """
     say("reading which messages were sent and not counted yet")
     with aws_errors(stores.environment, "predict what the processor writes"):

@@ -76,12 +76,12 @@ def explain(aws: Connection, event_id: str, *, logs_since: str | datetime | None
     since = None if logs_since is None else events.parse_time(moment(logs_since, "logs_since"))
     began = time.monotonic()
     with aws_errors(aws.environment, "explain the event"):
-        told = (
+        explanation = (
             _rejected(aws, asked)
             if REJECTED_ID.fullmatch(asked)
             else _explanation(aws, asked, _gather(aws, asked, since))
         )
-    return Explanation(**{**vars(told), "seconds": round(time.monotonic() - began, 3)})
+    return Explanation(**{**vars(explanation), "seconds": round(time.monotonic() - began, 3)})
 
 
 def _gather(aws: Connection, event_id: str, since: datetime | None) -> _Found:
@@ -111,8 +111,10 @@ def _by_log(aws: Connection, event_id: str, found: _Found, since: datetime | Non
         found.unread += unread
         if found.logs:
             break
-    said = [fields(line["line"]) for line in found.logs]
-    found.raw_key = next((str(item["s3_key"]) for item in said if item.get("s3_key") and not item.get("dry_run")), "")
+    records = [fields(line["line"]) for line in found.logs]
+    found.raw_key = next(
+        (str(item["s3_key"]) for item in records if item.get("s3_key") and not item.get("dry_run")), ""
+    )
     found.raw = read(aws, found.raw_key) if found.raw_key else None
     if event := found.raw.event if found.raw else None:
         found.rows = _query(aws, "EventsTable", events.entity_pk(event.entity_id), events.event_sk(event))

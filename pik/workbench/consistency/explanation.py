@@ -72,13 +72,13 @@ class Explanation:
     def to_text(self) -> str:
         """Return the timeline as text, one line an entry."""
         width = max((len(line.what) for line in self.lines), default=0)
-        told = [self.headline, *([f"  {self.became}"] if self.became else [])]
+        lines = [self.headline, *([f"  {self.became}"] if self.became else [])]
         for line in self.lines:
             entry = f"  {line.shown_time:<23}  {_MARKS[line.ok]} {line.what:<{width}}  {line.detail}"
-            told.append(f"{entry}  [{line.source}]")
-        told += [f"  problem  {sentence}" for sentence in self.problems]
-        told += [f"  note     {sentence}" for sentence in self.notes]
-        return "\n".join(map(printable, told))
+            lines.append(f"{entry}  [{line.source}]")
+        lines += [f"  problem  {sentence}" for sentence in self.problems]
+        lines += [f"  note     {sentence}" for sentence in self.notes]
+        return "\n".join(map(printable, lines))
 
     def to_html(self) -> str:
         """Return the timeline as an HTML fragment; every value is escaped."""

@@ -107,7 +107,8 @@ def reindex(
         progress: is called with a sentence now and then.
 
     Raises:
-        AwsError: AWS said no; what was written until then stays, and the same call goes on from there.
+        AwsError: AWS refused or did not answer; what was written until then stays, and the same call goes on from
+            there.
 
     Example:
         >>> reindex(connect("local"), "2013-01-01", "2013-01-02").to_text()  # doctest: +SKIP

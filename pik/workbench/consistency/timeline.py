@@ -30,8 +30,8 @@ def describe(aws: Connection, event_id: str, found: _Found) -> Explanation:
     problems = tuple(_problems(found, event_id))
     now = Line("", "now", _whereabouts(found, event_id), "queues, all stores", ok=not problems)
     notes = tuple(_notes(aws, found))
-    told = _headline(event_id, found)
-    return Explanation(event_id, told, True, (*lines, now), notes, problems, became=_became(found, event_id))
+    headline = _headline(event_id, found)
+    return Explanation(event_id, headline, True, (*lines, now), notes, problems, became=_became(found, event_id))
 
 
 def _headline(event_id: str, found: _Found) -> str:
@@ -126,10 +126,10 @@ def _counted(found: _Found, replay: Replay, counted: dict[str, Any]) -> str:
 
 def _logged(found: _Found) -> Iterator[Line]:
     for line in found.logs:
-        said = [line[name] for name in ("message", "replay_id", "message_id", "code", "reason") if _text(line[name])]
+        parts = [line[name] for name in ("message", "replay_id", "message_id", "code", "reason") if _text(line[name])]
         poison = line["message"] == "set aside"
         what = "set aside" if poison else "log line"
-        text = "  ".join(said) or str(line["line"])[:200]
+        text = "  ".join(parts) or str(line["line"])[:200]
         source = f"{line['service']} log"
         yield Line(events.format_time(line["time"]), what, text, source, False if poison else None)
 
@@ -172,13 +172,15 @@ def _whereabouts(found: _Found, event_id: str) -> str:
     pending = _pending(found, event_id)
     poisoned = [replay_id for replay_id in pending if replay_id in _poisoned(found)]
     waiting = [replay_id for replay_id in pending if replay_id not in poisoned]
-    told = []
+    places = []
     if poisoned:
-        told.append(f"moved to the dead-letter queue for {', '.join(poisoned)} (the DLQ holds {found.dead:,} messages)")
+        places.append(
+            f"moved to the dead-letter queue for {', '.join(poisoned)} (the DLQ holds {found.dead:,} messages)"
+        )
     if waiting:
-        told.append(f"on its way for {', '.join(waiting)} (the queue holds {found.waiting:,} messages)")
-    told = told or ["in no queue and no DLQ, as far as the records show"]
-    return "; ".join(told)
+        places.append(f"on its way for {', '.join(waiting)} (the queue holds {found.waiting:,} messages)")
+    places = places or ["in no queue and no DLQ, as far as the records show"]
+    return "; ".join(places)
 
 
 def _problems(found: _Found, event_id: str) -> Iterator[str]:

@@ -94,7 +94,7 @@ def search(
 
     Raises:
         Refused: the only source does not fit into the bounds.
-        AwsError: S3 or DynamoDB said no.
+        AwsError: S3 or DynamoDB refused or did not answer.
     """
     reading = _Reading(wb, event_type, start, end, expected)
     if source is not None:

@@ -200,7 +200,7 @@ def parts(objects: Objects, wanted: Conditions, *, decode: bool = True) -> list[
         by_hour.setdefault(item.key.rpartition("/")[0], []).append(item)
     hours = _matching([(path, _values(path)) for path in by_hour], LEVELS, wanted, names)
     found = [(names.of(path, values), by_hour[path]) for path, values in hours]
-    return [Part(item, said[0], said[1], said[2], int(said[3])) for said, items in found for item in items]
+    return [Part(item, parts[0], parts[1], parts[2], int(parts[3])) for parts, items in found for item in items]
 
 
 def _values(path: str) -> tuple[str, ...]:
