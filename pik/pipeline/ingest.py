@@ -64,7 +64,7 @@ def ingest(request: Request, config: Settings) -> dict[str, Any]:
     except Rejected as reason:
         return _reject(stores, request.body, arrival, reason, dry_run)
     try:
-        status, s3_key, more = _foresee(stores, event) if dry_run else _accept(stores, event, request.body, arrival)
+        status, s3_key, more = _predicted(stores, event) if dry_run else _accept(stores, event, request.body, arrival)
     except Contended:
         logger.warning("contended", event_id=event.event_id)
         return try_again("contended", "the same event arrives many times at once", request_id=arrival.request_id)
@@ -120,7 +120,7 @@ def _compare(event: Event, known: Mapping[str, Any]) -> tuple[str, str, dict[str
     return CONFLICT, known["s3_key"], {**more, "differs": differs}
 
 
-def _foresee(stores: Stores, event: Event) -> tuple[str, str, dict[str, Any]]:
+def _predicted(stores: Stores, event: Event) -> tuple[str, str, dict[str, Any]]:
     """Say what would happen; reads only."""
     known = stores.known(event.event_id)
     return _compare(event, known) if known else (ACCEPTED, events.raw_key(event), {})

@@ -55,7 +55,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.remove_keys(NOT_LOGGED)
     config = settings()
     if config.dry_run or event.get("dry_run") is True:
-        return foresee(event, config)
+        return predict(event, config)
     batch = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
     response = process_partial_response(event, lambda record: process(record, config), batch, context)
     metrics.add_metric("TransientFailures", MetricUnit.Count, len(response["batchItemFailures"]))
@@ -131,7 +131,7 @@ def read_event(message: Mapping[str, Any], config: Settings) -> Event:
     return event
 
 
-def foresee(event: Mapping[str, Any], config: Settings) -> dict[str, Any]:
+def predict(event: Mapping[str, Any], config: Settings) -> dict[str, Any]:
     """Compute everything, write nothing and consume nothing: every message goes back, and the aggregates are answered.
 
     ``predicted``: what would be written, for each replay, entity and day; ``poison``: messages that would go to the

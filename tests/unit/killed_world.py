@@ -217,12 +217,12 @@ class World:
             one = Requirement("evidence", verified is not None, "evidence of the phase before")
             return Gate("dev", target, (one,))
 
-        def foresee(*_: Any) -> str:
+        def predict_trial(*_: Any) -> str:
             world.step("predict")
             return "prediction"
 
         monkeypatch.setattr(promote_module, "Canary", Canary)
-        monkeypatch.setattr(promote_module, "foresee", foresee)
+        monkeypatch.setattr(promote_module, "predict_trial", predict_trial)
         monkeypatch.setattr(evidence_status, "promotion", gate)
         monkeypatch.setattr(promote_module, "make", lambda *_, **__: a_plan(phases.REPLAY, phases.PROCESSOR))
 

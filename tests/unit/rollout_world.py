@@ -165,7 +165,7 @@ class RolloutWorld:
             aws.client(service)
         self.answer: Callable[[str, Request], dict[str, Any]] = self.really
         self.count: Callable[[SQSRecord], None] = lambda record: processor.process(record, self.config)
-        self.asked_dry: Callable[[dict[str, Any]], dict[str, Any]] = lambda said: processor.foresee(said, self.config)
+        self.asked_dry: Callable[[dict[str, Any]], dict[str, Any]] = lambda said: processor.predict(said, self.config)
         self.enter(self.phase)
         self._policies()
 

@@ -99,9 +99,9 @@ def test_a_cloudevents_id_is_its_key(api: Api) -> None:
 
 def test_a_dry_run_says_the_same(api: Api, world: World) -> None:
     assert api.send(BODY, {"Idempotency-Key": "a,b"}, dry_run="true")["code"] == "bad_idempotency_key"
-    foreseen = api.send(BODY, {"Idempotency-Key": "k"}, dry_run="true")
+    predicted = api.send(BODY, {"Idempotency-Key": "k"}, dry_run="true")
     assert not world.objects()
-    assert api.send(BODY, {"Idempotency-Key": "k"})["event_id"] == foreseen["event_id"]
+    assert api.send(BODY, {"Idempotency-Key": "k"})["event_id"] == predicted["event_id"]
 
 
 def test_a_replay_does_not_ignore_the_header(deployed: Settings, request_of: Callable[..., Any]) -> None:

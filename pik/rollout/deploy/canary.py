@@ -18,7 +18,6 @@ from itertools import takewhile
 from typing import Any
 
 from pik import clock
-from pik.aws import stack
 from pik.aws.inventory import SETTLE_SECONDS, queue_counts, settling
 from pik.aws.reading import Row, StoreReader
 from pik.aws.retry import patiently
@@ -230,7 +229,7 @@ class Canary:
         return [line for text in _FAILURES for line in self.stores.log_lines("ProcessorLogGroup", text, self.since)]
 
     def _with_probe(self, prediction: TrialPrediction) -> TrialPrediction:
-        """Ingest and replay a probe event, and foresee what becomes of it."""
+        """Ingest and replay a probe event, and predict its outcome."""
         probe = Probe()
         answer = repeated(lambda: exchange(self.environment, self.stores.outputs["IngestUrl"], probe.body(1)))
         if answer.status != 200:
@@ -301,8 +300,7 @@ def _messages(count: int) -> str:
     return f"{count:,} message" if count == 1 else f"{count:,} messages"
 
 
-def foresee(environment: Environment, on_progress: Say | None = None) -> TrialPrediction:
+def predict_trial(environment: Environment, on_progress: Say | None = None) -> TrialPrediction:
     """Return what the processor must write for the last replays of a rollout, from the raw objects."""
     (on_progress or silent)("predicting the aggregates from the raw objects")
-    stack.require(environment)
     return ProcessorChecks(environment).predict()

@@ -23,7 +23,7 @@ from pik.errors import AwsError, CheckFailed, PikError, Refused
 from pik.events import parse_time
 from pik.ledger import Entry, Kind, Ledger
 from pik.phases import Phase
-from pik.rollout.deploy.canary import Canary, CanaryOutcome, Limits, foresee
+from pik.rollout.deploy.canary import Canary, CanaryOutcome, Limits, predict_trial
 from pik.rollout.deploy.converge import converge
 from pik.rollout.deploy.deploy import as_seen
 from pik.rollout.deploy.rollback import rollback
@@ -221,7 +221,7 @@ class _Move:
         self.say(f"finishing the promotion{came}: the processor runs as a canary, and is watched to its end")
         with self._ending():
             try:
-                canary = Canary(self.environment, foresee(self.environment, self.say), self.limits)
+                canary = Canary(self.environment, predict_trial(self.environment, self.say), self.limits)
                 self._since_it_began(canary)
             except BaseException:
                 self._back("the canary could not be watched to its end")
@@ -311,7 +311,7 @@ class _Move:
 
     def _with_canary(self) -> CanaryOutcome:
         """Enable the processor with a concurrency of two and watch it; then lift the limit, or roll it back."""
-        canary = Canary(self.environment, foresee(self.environment, self.say), self.limits)
+        canary = Canary(self.environment, predict_trial(self.environment, self.say), self.limits)
         self._begin()
         self.say(f"{self.target.label} as a canary: {canary.expected} messages are predicted to be counted")
         try:
