@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pik.errors import AwsError
+from pik.pipeline.backoff import backoff
 
 Item = dict[str, Any]  # as DynamoDB gives it: {"event_id": {"S": "…"}}
 KEYS = 100  # that one request takes
 PARALLEL = 16
-_ATTEMPTS = 12
-_PAUSES = (0.05, 5.0)  # seconds before the first and, at most, before a later attempt
+ATTEMPTS = 12
 
 
 def items(
@@ -23,6 +21,7 @@ def items(
     keys: Sequence[Item],
     *,
     projection: str = "",
+    attempts: int = ATTEMPTS,
     answered: Callable[[int, float], None] | None = None,
 ) -> list[Item]:
     """Return the items of a table that have one of ``keys``, read consistently, in no particular order.
@@ -36,10 +35,11 @@ def items(
         table: the table's name.
         keys: primary keys; one given twice is read once.
         projection: attributes to return, as a projection expression; all by default.
+        attempts: how often a request is made for the keys that DynamoDB leaves undone.
         answered: is called after each request with the number of items and the read capacity units.
 
     Raises:
-        AwsError: DynamoDB answered a part of the keys only, twelve times in a row.
+        AwsError: DynamoDB answered a part of the keys only, ``attempts`` times in a row.
     """
     wanted = list({repr(sorted(key.items())): key for key in keys}.values())
     batches = [wanted[start : start + KEYS] for start in range(0, len(wanted), KEYS)]
@@ -47,15 +47,20 @@ def items(
         return []
     more: Item = {"ProjectionExpression": projection} if projection else {}
     with ThreadPoolExecutor(min(PARALLEL, len(batches))) as pool:
-        found = pool.map(lambda batch: list(_batch(client, table, batch, more, answered)), batches)
+        found = pool.map(lambda batch: list(_batch(client, table, batch, more, attempts, answered)), batches)
         return [item for part in found for item in part]
 
 
 def _batch(
-    client: Any, table: str, keys: list[Item], more: Item, answered: Callable[[int, float], None] | None
+    client: Any,
+    table: str,
+    keys: list[Item],
+    more: Item,
+    attempts: int,
+    answered: Callable[[int, float], None] | None,
 ) -> Iterator[Item]:
     left: Any = {table: {"Keys": keys, "ConsistentRead": True, **more}}
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(attempts):
         answer = client.batch_get_item(RequestItems=left, ReturnConsumedCapacity="TOTAL")
         found = answer["Responses"].get(table, [])
         yield from found
@@ -64,10 +69,9 @@ def _batch(
         left = answer.get("UnprocessedKeys")
         if not left:
             return
-        shortest, longest = _PAUSES
-        time.sleep(random.uniform(0.5, 1) * min(longest, shortest * 2**attempt))  # noqa: S311 - jitter, not a secret
+        backoff(attempt, first=0.1, longest=10.0)
     raise AwsError(
-        f"DynamoDB left keys of {table} unread {_ATTEMPTS} times",
+        f"DynamoDB left keys of {table} unread {attempts} times",
         reason="the table is throttled",
         next_step="run the same again in a minute, or ask for less",
     )

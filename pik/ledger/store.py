@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +17,7 @@ from pik.environments import Environment
 from pik.errors import AwsError, NotDeployed
 from pik.ledger.entry import EVIDENCE, FIRST, FOLDER, Link, key, link_after, number_of
 from pik.pipeline.aws import error_code
+from pik.pipeline.backoff import backoff
 
 _ATTEMPTS = 8
 _NAMES = 50
@@ -55,7 +54,7 @@ class LedgerStore:
                         return self.get(name) == body
                     if error_code(error) != "ConditionalRequestConflict":
                         raise
-                pause(attempt)
+                backoff(attempt, first=0.02, longest=0.5)
         raise _contended(self, name)
 
     def get(self, name: str) -> bytes | None:
@@ -131,11 +130,6 @@ def locate(environment: Environment, place: Place | None = None) -> LedgerStore:
             next_step=f"{deploy} (with this version's template)",
         )
     return LedgerStore(environment, bucket, place.stack.name, place.account, place.caller)
-
-
-def pause(attempt: int) -> None:
-    """Wait a moment, longer each time, so that writers who met do not meet again."""
-    time.sleep(random.uniform(0, min(0.02 * 2**attempt, 0.5)))  # noqa: S311 - jitter, not a secret
 
 
 def _contended(store: LedgerStore, what: str) -> AwsError:

@@ -16,6 +16,7 @@ from pik.ledger.entry import LAST_NUMBER, Entry
 from pik.ledger.kinds import Kind
 from pik.ledger.statement import Subjects, statement
 from pik.ledger.store import File, LedgerStore
+from pik.pipeline.backoff import backoff
 
 _ATTEMPTS = 40  # each means that another writer got the number first
 _JSON = "application/json"
@@ -90,7 +91,7 @@ def _appended(where: LedgerStore, kind: Kind, content: dict[str, Any]) -> Entry:
         entry = replace(entry, hash=entry.computed_hash())
         if where.put_if_absent(entry.key, entry.to_bytes(), _JSON):
             return entry
-        store.pause(attempt)
+        backoff(attempt, first=0.02, longest=0.5)
     raise AwsError(
         f"{name}: could not append to the ledger",
         reason=f"{_ATTEMPTS} times another writer appended first",

@@ -7,8 +7,6 @@ transaction: the contribution only if it is new, the version only if it still ha
 from __future__ import annotations
 
 import json
-import random
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +16,7 @@ from pik import events
 from pik.events import Event
 from pik.pipeline import aws
 from pik.pipeline.aggregators import aggregator
+from pik.pipeline.backoff import backoff
 from pik.pipeline.settings import Settings
 from pik.pipeline.stores import Contended
 
@@ -59,7 +58,7 @@ class Aggregates:
                 if codes[1:] != ["ConditionalCheckFailed"] and not aws.passes(codes):
                     raise
             # Another worker added to the same version first, or writes are throttled: read it again.
-            time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))  # noqa: S311 - jitter, not a secret
+            backoff(attempt, first=0.01, longest=0.5)
         raise Contended(contribution["PK"])
 
     def _combined(self, event: Event, replay_id: str) -> dict[str, Any]:

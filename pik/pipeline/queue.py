@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pik.pipeline import aws
+from pik.pipeline.backoff import backoff
 
 BATCH = 10  # SQS takes at most ten messages a call
 MESSAGE_FIELDS = ("event_id", "entity_id", "source", "event_type", "event_time", "s3_key", "payload_sha256")
@@ -36,7 +35,7 @@ def send(queue_url: str, bodies: Sequence[str]) -> set[int]:
         waiting -= {int(entry["Id"]) for entry in result.get("Successful", [])}
         if not waiting:
             break
-        time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, not a secret
+        backoff(attempt, first=0.05, longest=0.5)
     return waiting
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +10,7 @@ from botocore.exceptions import ClientError
 from pik import events
 from pik.events import Event
 from pik.pipeline import aws, rows
+from pik.pipeline.backoff import backoff
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import Settings
@@ -52,7 +51,7 @@ class Stores:
                     return False
                 if aws.error_code(error) != "ConditionalRequestConflict":
                     raise
-                _pause(attempt)
+                backoff(attempt, first=0.02, longest=5.0)
         raise Contended(key)
 
     def read_raw(self, key: str) -> tuple[Event, Arrival]:
@@ -93,7 +92,7 @@ class Stores:
                 elif not aws.passes(codes) or (attempt == _ATTEMPTS - 1 and aws.CONFLICT not in codes):
                     raise  # not a cancelled transaction, or one that others' writes do not explain
                 else:
-                    _pause(attempt)
+                    backoff(attempt, first=0.02, longest=5.0)
         raise Contended(event.event_id)
 
     def is_over(self, arrival: Arrival) -> bool:
@@ -113,7 +112,3 @@ class Stores:
                 "ExpressionAttributeValues": {":now": {"N": str(events.epoch(events.now()))}},
             }
         }
-
-
-def _pause(attempt: int) -> None:
-    time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, not a secret

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pik.aws import stack
+from pik.aws import batch, stack
 from pik.aws.inventory import messages
 from pik.aws.stack import Stack
 from pik.aws.template import STORES
@@ -167,7 +167,7 @@ def _compared(environment: Environment, first: Comparison, store: SampledStore) 
         if identity != store.identity:
             return replace(first, same=False, after=count)
         digests = reader.again(environment, store) if store.sample else []
-    except (ClientError, BotoCoreError, KeyError) as error:
+    except (ClientError, BotoCoreError, KeyError, PikError) as error:
         gone = isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in _NO_STORE
         return replace(first, same=False) if gone else replace(first, problem=f"{type(error).__name__}: {error}")
     return _judged(replace(first, same=True, after=count), store.sample, digests, time.time())
@@ -207,17 +207,10 @@ def _expires(item: dict[str, Any]) -> float | None:
 
 
 def _table_again(environment: Environment, store: SampledStore) -> list[str]:
-    client, keys, found = environment.client("dynamodb", **_CLIENT), [item.key for item in store.sample], {}
-    wanted: dict[str, Any] = {store.name: {"Keys": keys, "ConsistentRead": True}}
-    for attempt in range(5):  # DynamoDB may leave keys over
-        answer = client.batch_get_item(RequestItems=wanted)
-        for item in answer["Responses"].get(store.name, []):
-            found[_digest({name: item[name] for name in keys[0]})] = _digest(item)
-        wanted = answer.get("UnprocessedKeys") or {}
-        if not wanted:
-            return [found.get(_digest(key), "") for key in keys]
-        time.sleep(0.1 * 2**attempt)
-    raise KeyError("DynamoDB left keys unprocessed five times")
+    keys = [item.key for item in store.sample]
+    items = batch.items(environment.client("dynamodb", **_CLIENT), store.name, keys, attempts=5)
+    found = {_digest({name: item[name] for name in keys[0]}): _digest(item) for item in items}
+    return [found.get(_digest(key), "") for key in keys]
 
 
 def _bucket(environment: Environment, name: str) -> tuple[str, int | None]:

@@ -8,8 +8,6 @@ stray (:mod:`pik.workbench.consistency.reconcile`) gets no rows.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,6 +20,7 @@ from pik.aws.stack import aws_errors
 from pik.errors import AwsError
 from pik.events import CONFLICT, epoch, now
 from pik.pipeline.aws import cancellation_codes, error_code, to_item
+from pik.pipeline.backoff import backoff
 from pik.pipeline.rows import arrival_row, compact
 from pik.rollout.plan import records
 from pik.text import printable
@@ -190,7 +189,7 @@ def _write(aws: Connection, one: _Absent, skipped: dict[str, str]) -> int:
                 return 0
             if not codes:
                 raise
-            time.sleep(random.uniform(0.5, 1) * 0.1 * 2**attempt)  # noqa: S311 - jitter, not a secret
+            backoff(attempt, first=0.2, longest=10.0)
     raise AwsError(
         f"{aws.environment.name}: could not write the rows of {one.key}",
         reason=f"the transaction was cancelled {_ATTEMPTS} times: {', '.join(codes)}",
