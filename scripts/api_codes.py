@@ -1,4 +1,4 @@
-"""Every error code of the HTTP API: which request gets it, with which status. ``tests/unit/test_api_docs.py`` compares
+"""Every error code of the HTTP API: which request gets it, with which status. ``tests/unit/pipeline/test_api_docs.py`` compares
 this with the handlers: none is missing, and each is given as said."""
 
 from __future__ import annotations

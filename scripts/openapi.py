@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document of the HTTP API, made of the handlers' own limits, grammars and fields.
 
-``make docs`` writes it to docs/openapi.json. ``tests/unit/test_api_docs.py`` checks it against the handlers.
+``make docs`` writes it to docs/openapi.json. ``tests/unit/pipeline/test_api_docs.py`` checks it against the handlers.
 """
 
 from __future__ import annotations

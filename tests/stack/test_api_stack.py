@@ -18,7 +18,7 @@ from pik.aws import signed
 from pik.environments import Environment
 from scripts.api_docs import PROGRAMS
 from scripts.api_examples import BINARY, EVENT, examples
-from tests.unit.test_api_docs import check_answer
+from tests.unit.pipeline.test_api_docs import check_answer
 
 Deploy = Callable[[str], dict[str, str]]
 RUN = {"py": [sys.executable], "sh": ["sh"], "mjs": ["node"]}

@@ -1,6 +1,6 @@
 """For each check of a rollout a defect that makes it fail, as data: what is wrong, and how it gets into the world.
 
-``docs/checks.md`` shows them beside the checks; :mod:`tests.unit.test_checks_can_fail` plants each one and asks every
+``docs/checks.md`` shows them beside the checks; :mod:`tests.unit.rollout.checks.test_checks_can_fail` plants each one and asks every
 question of its step.
 """
 

@@ -23,7 +23,7 @@ from pik.workbench.consistency import log_windows, snapshot
 from pik.workbench.consistency.log_windows import Window, merged
 from pik.workbench.latest import latest_event
 from tests.unit.moto_workbench import MotoEnvironment, ingested, replayed, workbench
-from tests.unit.test_workbench_odd import LONG
+from tests.unit.workbench.test_odd import LONG
 
 Ask = Callable[..., dict[str, Any]]
 

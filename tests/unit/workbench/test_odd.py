@@ -30,7 +30,7 @@ from pik.workbench.log_lines import fields
 from pik.workbench.sql import cache, layout
 from pik.workbench.telemetry import LOGS
 from tests.unit.moto_workbench import workbench
-from tests.unit.test_workbench_reconcile import snapshot as made_up
+from tests.unit.workbench.consistency.test_reconcile import snapshot as made_up
 
 Ask = Callable[..., dict[str, Any]]
 HALF = '{"v": 1, "entity_id": "raw\\ud800", "s3_key": "raw/\\ud800", "replay_id": 7, "event_time": []}'

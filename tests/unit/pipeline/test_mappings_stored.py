@@ -30,7 +30,7 @@ from pik.workbench.consistency import reindex
 from pik.workbench.raw import _describe
 from tests.unit.ingest_world import CASES
 from tests.unit.moto_workbench import workbench
-from tests.unit.test_rows import billed_bytes
+from tests.unit.pipeline.test_rows import billed_bytes
 from tests.unit.world import World
 
 BUILT_IN = {

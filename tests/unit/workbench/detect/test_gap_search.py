@@ -19,7 +19,7 @@ from pik.results import Verdict
 from pik.workbench.detect import gap_search, gaps
 from pik.workbench.detect.baseline import DAY_US, HOUR_US, Times
 from pik.workbench.detect.gaps import Gaps
-from tests.unit.test_workbench_gaps import FIRST, WEEKS, made_up
+from tests.unit.workbench.detect.test_gaps import FIRST, WEEKS, made_up
 
 NOON = FIRST + 9 * 24 * HOUR_US + 12 * HOUR_US
 

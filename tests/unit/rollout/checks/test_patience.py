@@ -226,7 +226,7 @@ def test_a_message_that_is_missing_by_a_count_that_moves_is_no_failure(
 
 
 def three_sent() -> SentBatch:
-    from tests.unit.test_rollout_checks import a_replay
+    from tests.unit.rollout.checks.test_checks import a_replay
 
     return a_replay(3, 3, 3)
 
