@@ -1,5 +1,7 @@
-"""Every error code of the HTTP API: which request gets it, with which status. ``tests/unit/pipeline/test_api_docs.py`` compares
-this with the handlers: none is missing, and each is given as said."""
+"""Every error code of the HTTP API: which request gets it, with which status.
+
+``tests/unit/pipeline/test_api_docs.py`` compares this with the handlers: none is missing, and each is given as said.
+"""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ functions work on imitated stores (`tests/unit/planted_defects.py`), and every q
 this check fails, with those named beside it, which ask about the same damage. Without a defect all of them pass. What
 never arrives makes a check *inconclusive*: that closes the gate as well.
 
-The same under AWS's habits (`tests/unit/rollout/checks/test_checks_can_fail_late.py`: the realism mode around the same stores, at
-several times its rates): no check but those named fails, none passes over its defect, and an environment without a
-defect is never accused. `PIK_SEEDS=0,1,2,3,4` asks it for more seeds than one.
+The same under AWS's habits (`tests/unit/rollout/checks/test_checks_can_fail_late.py`: the realism mode around the same
+stores, at several times its rates): no check but those named fails, none passes over its defect, and an environment
+without a defect is never accused. `PIK_SEEDS=0,1,2,3,4` asks it for more seeds than one.
 """
 TITLES = {"ingest": "Phase 1: ingest", "replay": "Phase 2: replay", "processor": "Phase 3: processor"}
 

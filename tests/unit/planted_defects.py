@@ -1,7 +1,7 @@
 """For each check of a rollout a defect that makes it fail, as data: what is wrong, and how it gets into the world.
 
-``docs/checks.md`` shows them beside the checks; :mod:`tests.unit.rollout.checks.test_checks_can_fail` plants each one and asks every
-question of its step.
+``docs/checks.md`` shows them beside the checks; :mod:`tests.unit.rollout.checks.test_checks_can_fail` plants each one
+and asks every question of its step.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ class Limits:
         every: seconds between two looks.
         enough: messages that are enough to go by, when more are waiting.
         failing: share of messages that may fail (and be tried again), such as by a throttle.
-        fewest: failures below which a share says nothing.
+        fewest: invocations with a failure below which a share says nothing: two run at once, and a busy moment of AWS
+            makes every message of both fail.
     """
 
     least: float = 120.0
@@ -59,7 +60,7 @@ class Limits:
     every: float = 10.0
     enough: int = 1000
     failing: float = 0.05
-    fewest: int = 2
+    fewest: int = 3
 
     @classmethod
     def of(cls, environment: Environment) -> Limits:
@@ -73,7 +74,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Sample:
-    """One look: messages that wait, new dead letters since the start, counted events, failures, wrong aggregates."""
+    """One look: messages that wait, new dead letters since the start, counted events, failures, wrong aggregates.
+
+    ``failed``: messages that failed at least once; ``invocations``: those in which they failed.
+    """
 
     seconds: float
     waiting: int
@@ -82,6 +86,7 @@ class Sample:
     dead: int
     counted: int
     failed: int
+    invocations: int
     wrong: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -155,8 +160,8 @@ def _fault(last: Sample, limits: Limits) -> str:
     if last.dead:
         return f"{_messages(last.dead)} moved to the dead-letter queue"
     handled = last.counted + last.failed
-    if last.failed >= limits.fewest and last.failed > limits.failing * handled:
-        return f"{last.failed} of {_messages(handled)} failed"
+    if last.invocations >= limits.fewest and last.failed > limits.failing * handled:
+        return f"{last.failed} of {_messages(handled)} failed, in {last.invocations} invocations"
     return ""
 
 
@@ -208,6 +213,7 @@ class Canary:
         counts = queue_counts(self.environment, outputs["QueueUrl"])
         found = self.stores.versions(self.prediction.aggregates)
         lines = self._lines()
+        failures = list(_failures(lines))
         return Sample(
             seconds=round(seconds, 1),
             waiting=counts["ApproximateNumberOfMessages"],
@@ -216,7 +222,8 @@ class Canary:
             # The log tells at once, the queue's count up to a minute later, but of all the time.
             dead=max(len(set(_set_aside(lines))), self.stores.dead_letters() - self.dead_before),
             counted=sum(self._counts(found).values()) - sum(self.before.values()),
-            failed=len(set(_failed(lines))),
+            failed=len({what for what, _ in failures}),
+            invocations=len({invocation for _, invocation in failures}),
             wrong=tuple(_wrong(self.prediction, found)),
         )
 
@@ -277,18 +284,20 @@ def _set_aside(lines: Iterable[str]) -> Iterator[str]:
                 yield str(entry.get("message_id"))
 
 
-def _failed(lines: Iterable[str]) -> Iterator[str]:
-    """What failed: the messages that log lines name, and the invocations of lines that name none."""
+def _failures(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """What failed and in which invocation: the message that a line names; the invocation itself where it names none."""
     for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
             # The Lambda runtime's own, of a crash or a timeout: several lines speak of one invocation.
             request = _REQUEST.search(line)
-            yield request[0] if request else line
+            invocation = request[0] if request else line
+            yield invocation, invocation
             continue
         if isinstance(entry, dict) and entry.get("level") == "ERROR" and entry.get("message") != "set aside":
-            yield str(entry.get("message_id") or line)
+            invocation = str(entry.get("function_request_id") or line)
+            yield str(entry.get("message_id") or invocation), invocation
 
 
 def _some(samples: tuple[Sample, ...], most: int = 12) -> tuple[Sample, ...]:

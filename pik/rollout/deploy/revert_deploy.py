@@ -89,7 +89,7 @@ def _revert(environment: Environment, number: int, say: Say) -> Reverted:
     except (PikError, KeyboardInterrupt) as error:
         why = getattr(error, "message", "interrupted; CloudFormation continues by itself")
         failed = f"the deploy of ledger entry {entry.number} was not reverted: {why}"
-        facts = {"phase": found.phase.name, "state": "failed", "deploy": entry.number}
+        facts: dict[str, Any] = {"phase": found.phase.name, "state": "failed", "deploy": entry.number}
         with undisturbed():
             say(str(record(environment, Kind.ROLLBACK, failed, place=place, **facts)))
         say(f"{consumption.state}; nothing is lost. To revert the deploy, run the same command again")
@@ -97,8 +97,8 @@ def _revert(environment: Environment, number: int, say: Say) -> Reverted:
     event_source_mapping.as_declared(environment, now, say)
     there = deployed(environment)
     sentence = f"reverted: the deploy of ledger entry {entry.number}"
-    facts = {"phase": there.phase.name, "state": "done", "deploy": entry.number}
-    receipt = record(environment, Kind.ROLLBACK, sentence, place=place, **facts)
+    done: dict[str, Any] = {"phase": there.phase.name, "state": "done", "deploy": entry.number}
+    receipt = record(environment, Kind.ROLLBACK, sentence, place=place, **done)
     say(str(receipt))
     seconds = round(time.monotonic() - began, 2)
     return Reverted(environment.name, entry.number, there.phase.name, there.template, there.code, seconds, str(receipt))

@@ -133,7 +133,7 @@ def _recorded(environment: Environment, to: str, say: Say, after_stop: Callable[
         return done  # nothing was done; a record would only make evidence look older than it is
     facts = {name: value for name, value in done.as_dict().items() if name not in ("phase", "log", "recorded")}
     with undisturbed():
-        what = {"phase": done.phase, "state": "done", "facts": facts}
+        what: dict[str, Any] = {"phase": done.phase, "state": "done", "facts": facts}
         recorded = record(environment, Kind.ROLLBACK, done.sentence, place=place, **what)
     say(str(recorded))
     return replace(done, recorded=str(recorded))

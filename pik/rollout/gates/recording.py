@@ -102,7 +102,7 @@ def enter(environment: Environment, place: Place, gate: Gate, override: str, say
         raise Refused(gate.message, reason=gate.reason, next_step=";  ".join(gate.commands))
     missing = [one.sentence for one in gate.unmet]
     sentence = f"OVERRIDE: {override}"
-    facts = {"phase": gate.target.name, "reason": override, "missing": missing}
+    facts: dict[str, Any] = {"phase": gate.target.name, "reason": override, "missing": missing}
     entry = record(environment, Kind.OVERRIDE, sentence, place=place, **facts)
     say(f"!! OVERRIDE by you: {override}  (missing: {'; '.join(missing)})")
     say(f"!! {entry}")

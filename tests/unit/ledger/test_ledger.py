@@ -194,7 +194,7 @@ def test_a_conflict_is_tried_again_and_a_refusal_is_said(
 
 def test_writers_without_end_are_given_up_on(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LedgerStore, "put_if_absent", lambda *_: False)
-    monkeypatch.setattr(ledger.store, "pause", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
 
     with pytest.raises(AwsError, match="could not append"):
         add(env, Kind.DEPLOY)

@@ -16,7 +16,7 @@ from pik.rollout.deploy.canary import (
     CanaryOutcome,
     Limits,
     Sample,
-    _failed,
+    _failures,
     _set_aside,
     _some,
     _wrong,
@@ -28,6 +28,7 @@ LIMITS = Limits(least=10, settle=5, patience=60, every=1)
 
 def sample(seconds: float = 20, **seen: Any) -> Sample:
     values = {"waiting": 0, "in_flight": 0, "oldest_seconds": None, "dead": 0, "counted": 0, "failed": 0, **seen}
+    values.setdefault("invocations", values["failed"])
     return Sample(seconds=seconds, **values)
 
 
@@ -40,8 +41,10 @@ def sample(seconds: float = 20, **seen: Any) -> Sample:
         (sample(counted=40), Verdict.PASSED, "40 of 100"),  # the queue is empty: no more will come
         (sample(counted=98, failed=2), Verdict.PASSED, "2 failed"),  # a throttle or two
         (sample(counted=30, failed=10, waiting=60), Verdict.FAILED, "10 of 40 messages failed"),
-        (sample(1, counted=6, failed=2, waiting=90), Verdict.FAILED, "2 of 8 messages failed"),
+        (sample(1, counted=6, failed=3, waiting=90), Verdict.FAILED, "3 of 9 messages failed, in 3 invocations"),
         (sample(1, counted=1, failed=1, waiting=98), None, ""),  # one says nothing yet
+        (sample(1, counted=43, failed=5, invocations=2, waiting=90), None, ""),  # two at once: one busy moment
+        (sample(1, counted=43, failed=5, invocations=3, waiting=90), Verdict.FAILED, "5 of 48 messages failed"),
         (sample(dead=1, counted=99), Verdict.FAILED, "1 message moved to the dead-letter queue"),
         (sample(2, wrong=("N1 · day · r has another state",), counted=99), Verdict.FAILED, "not as predicted: N1"),
         (sample(59, waiting=100), None, ""),
@@ -92,17 +95,25 @@ def test_of_many_messages_some_are_enough() -> None:
 
 def test_a_failure_is_a_message_that_went_back_or_a_crash_once_each() -> None:
     lines = [
-        json.dumps({"level": "ERROR", "message": "not processed; back to the queue", "message_id": "m1"}),
-        json.dumps({"level": "ERROR", "message": "not processed; back to the queue", "message_id": "m1"}),
+        json.dumps({"level": "ERROR", "message": BACK, "message_id": "m1", "function_request_id": "i1"}),
+        json.dumps({"level": "ERROR", "message": BACK, "message_id": "m1", "function_request_id": "i2"}),
+        json.dumps({"level": "ERROR", "message": BACK, "message_id": "m4", "function_request_id": "i2"}),
         json.dumps({"level": "ERROR", "message": "set aside", "message_id": "m2"}),  # counted by the queue
         json.dumps({"level": "INFO", "message": "counted ERROR-1", "message_id": "m3"}),
         "[ERROR] Runtime.ImportModuleError: Unable to import module",
         "2026-11-24 Task timed out after 30.00 seconds",
     ]
-    assert set(_failed(iter(lines))) == {"m1", lines[4], lines[5]}
+    assert set(_failures(iter(lines))) == {
+        ("m1", "i1"),
+        ("m1", "i2"),
+        ("m4", "i2"),
+        (lines[5], lines[5]),
+        (lines[6], lines[6]),
+    }
     assert set(_set_aside(iter(lines))) == {"m2"}
 
 
+BACK = "not processed; back to the queue"
 ID = "1c1bd6e8-97e8-4ae1-8f8b-3b3f0e9f5a11"
 
 
@@ -112,7 +123,7 @@ def test_running_out_of_memory_is_a_failure_and_its_lines_speak_of_one_invocatio
         f"REPORT RequestId: {ID}\tMax Memory Used: 128 MB\tStatus: error\tError Type: Runtime.OutOfMemory",
     ]
     assert all(any(text in line for text in _FAILURES) for line in lines)
-    assert set(_failed(iter(lines))) == {ID}
+    assert set(_failures(iter(lines))) == {(ID, ID)}
 
 
 GROUP = ("N1", "2013-01-01", "r")
