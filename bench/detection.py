@@ -276,7 +276,7 @@ def markdown(scores: list[Score], started: str) -> str:
     lines = [
         f"Measured {started}: notebooks with seeds {_span(SEEDS)}, in memory with seeds {_span(UNSEEN)}.",
         "",
-        "| stream | investigation | streams | exact answers | found rightly | found wrongly | missed | precision | recall |",
+        "| stream | investigation | streams | exact | found rightly | found wrongly | missed | precision | recall |",
         "|" + " --- |" * 9,
     ]
     for score in scores:
@@ -290,7 +290,7 @@ def markdown(scores: list[Score], started: str) -> str:
         for seed, what in pairs
     ]
     return (
-        "\n".join([*lines, "", *(["Answers that were not exact:", "", *faults] if faults else ["Every answer was right."])])
+        "\n".join([*lines, "", *(["Not exact:", "", *faults] if faults else ["Every answer was right."])])
         + "\n"
     )
 
