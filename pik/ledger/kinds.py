@@ -25,13 +25,13 @@ class Kind(Meaningful):
     """Of an entry. ``meaning`` says what it stands for; :attr:`predicate_type` names the shape of its predicate."""
 
     VERIFICATION = "verification", "a phase was checked; the verdict is the result"
-    APPROVAL = "approval", "an approver approved a promotion of what is deployed, or planned"
+    APPROVAL = "approval", "an approver approved a promotion of what is deployed, or the deploy of a plan"
     DEPLOY = "deploy", "template, code or parameters were deployed"
     PROMOTION = "promotion", "the phase was raised, on evidence"
     REFUSAL = "refusal", "a request was refused; nothing was changed"
     OVERRIDE = "override", "a person overrode a refusal, with a reason"
     ROLLBACK = "rollback", "a phase was rolled back, or a deploy was reverted"
-    CANARY = "canary", "the processor was tried on a part of the messages, and judged"
+    CANARY = "canary", "the processor, limited to two at once, was watched, and passed or failed"
 
     @property
     def predicate_type(self) -> str:

@@ -211,7 +211,7 @@ def test_altered_evidence_proves_nothing(staging: Environment) -> None:
     files = [("executed.ipynb", b"what was really seen", "application/json")]
     entry = ledger.append(staging, Kind.VERIFICATION, subjects=about(now), predicate=said, evidence=files)
     overwrite(staging, entry.links[0].key, b"what was wished for")
-    assert "a file that it stands on is not the one it was recorded with" in refused(staging, "promote", "replay")
+    assert "a file of the record's evidence is not the file that was recorded" in refused(staging, "promote", "replay")
     verified(staging)  # evidence anew: what is relied on is the newest
     assert [problem.number for problem in ledger.verify(staging)] == [entry.number]
 
