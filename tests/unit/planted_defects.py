@@ -50,8 +50,8 @@ FAILED, INCONCLUSIVE = Verdict.FAILED, Verdict.INCONCLUSIVE
 
 
 _EVERYWHERE = (
-    ("no alarm", "an alarm rings", alarm_rings),
-    ("permissions are as declared", "a policy with one action more than declared", one_action_more),
+    ("no alarm", "an alarm is in state ALARM", alarm_rings),
+    ("permissions are as declared", "a policy allows one action more than declared", one_action_more),
     ("permissions are as declared", "an inline policy that nobody declared", policy_by_hand),
 )
 DEFECTS = (
@@ -71,14 +71,14 @@ DEFECTS = (
     Defect(
         "ingest",
         "dry run writes nothing",
-        "a dry run stores the event all the same",
+        "a dry run stores the event",
         ingest_answers(dry_run_writes),
         also=("duplicates are detected",),
     ),
     Defect(
         "ingest",
         "raw bytes stored are the bytes sent",
-        "the object is the same JSON in other bytes",
+        "the raw object is the same JSON in other bytes",
         ingest_answers(reformatted),
     ),
     Defect(
@@ -88,7 +88,7 @@ DEFECTS = (
         after=dedupe_row_points_elsewhere,
     ),
     Defect(
-        "ingest", "duplicates are detected", "the second arrival left no row of its own", after=second_arrival_is_lost
+        "ingest", "duplicates are detected", "the second arrival has no row of its own", after=second_arrival_is_lost
     ),
     Defect(
         "ingest",
@@ -102,8 +102,8 @@ DEFECTS = (
         "the rejected body was not kept",
         after=object_is_lost(lambda checks: events.rejected_key(str(checks.rejected["rejected_id"]))),
     ),
-    Defect("ingest", "logs exist", "the function's lines never come", no_log_lines("ingest"), verdict=INCONCLUSIVE),
-    Defect("ingest", "metrics arrive", "a metric never comes", no_metrics("ingest"), verdict=INCONCLUSIVE),
+    Defect("ingest", "logs exist", "log lines never arrive", no_log_lines("ingest"), verdict=INCONCLUSIVE),
+    Defect("ingest", "metrics arrive", "a metric never arrives", no_metrics("ingest"), verdict=INCONCLUSIVE),
     Defect(
         "ingest", "only this phase is on", "an event source mapping reads the queue", mapping("Enabled"), common=True
     ),
@@ -116,7 +116,7 @@ DEFECTS = (
         one_event_is_skipped,
     ),
     Defect("replay", "limit and cursor lose nothing", "a page of the replay is not recorded", after=page_is_lost),
-    Defect("replay", "the queue holds what was sent", "somebody else took messages", after=messages_are_stolen),
+    Defect("replay", "the queue holds what was sent", "another consumer took messages", after=messages_are_stolen),
     Defect("replay", "messages resolve to raw objects", "a message names no raw object", after=message_names_nothing),
     Defect(
         "replay",
@@ -127,9 +127,9 @@ DEFECTS = (
     ),
     Defect("replay", "aggregates are predicted", "the prediction leaves an event out", prediction_forgets),
     Defect("replay", "ingest still answers", "ingest accepts the same event twice", ingest_answers(repeats_are_new)),
-    Defect("replay", "dead-letter queue is empty", "a message was set aside", dead_letter),
-    Defect("replay", "logs exist", "the function's lines never come", no_log_lines("replay"), verdict=INCONCLUSIVE),
-    Defect("replay", "metrics arrive", "a metric never comes", no_metrics("replay"), verdict=INCONCLUSIVE),
+    Defect("replay", "dead-letter queue is empty", "a message is in the dead-letter queue", dead_letter),
+    Defect("replay", "logs exist", "log lines never arrive", no_log_lines("replay"), verdict=INCONCLUSIVE),
+    Defect("replay", "metrics arrive", "a metric never arrives", no_metrics("replay"), verdict=INCONCLUSIVE),
     Defect(
         "replay", "only this phase is on", "an event source mapping reads the queue", mapping("Enabled"), common=True
     ),
@@ -137,7 +137,7 @@ DEFECTS = (
     Defect(
         "processor", "the queue drains", "a message fails again and again", message_always_fails, after=patient_again
     ),
-    Defect("processor", "aggregates written = predicted", "a sum is another one", after=sum_is_wrong),
+    Defect("processor", "aggregates written = predicted", "a sum is wrong", after=sum_is_wrong),
     Defect(
         "processor",
         "every input is counted",
@@ -148,7 +148,7 @@ DEFECTS = (
     Defect("processor", "redelivery changes nothing", "the processor counts a redelivered event again", counts_twice),
     Defect(
         "processor",
-        "a poison message is set aside with its reason",
+        "a poison message reaches the dead-letter queue with its reason",
         "the reason is missing",
         no_reason_is_given,
     ),
@@ -161,21 +161,23 @@ DEFECTS = (
     Defect(
         "processor",
         "a processor's dry run predicts the same",
-        "the dry run would have the messages deleted",
+        "the dry run would let the messages be deleted",
         dry_run_consumes,
     ),
     Defect("processor", "ingest still answers", "ingest answers 500", after=ingest_fails),
-    Defect("processor", "dead-letter queue is empty", "a message was set aside", dead_letter),
+    Defect("processor", "dead-letter queue is empty", "a message is in the dead-letter queue", dead_letter),
     Defect(
         "processor",
         "logs exist",
-        "the function's lines never come",
+        "log lines never arrive",
         no_log_lines("processor"),
         verdict=INCONCLUSIVE,
         also=("redelivery changes nothing",),
     ),
-    Defect("processor", "metrics arrive", "a metric never comes", no_metrics("processor"), verdict=INCONCLUSIVE),
-    Defect("processor", "only this phase is on", "the mapping is disabled", mapping("Disabled"), common=True),
+    Defect("processor", "metrics arrive", "a metric never arrives", no_metrics("processor"), verdict=INCONCLUSIVE),
+    Defect(
+        "processor", "only this phase is on", "the event source mapping is disabled", mapping("Disabled"), common=True
+    ),
     # -------------------------------------------------------------------------------------------------------- rollback
     Defect(
         "rollback",
@@ -198,7 +200,10 @@ DEFECTS = (
         rollback_found(stores=(Comparison("Queue", "AWS::SQS::Queue", same=True), a_table(missing=1))),
     ),
     Defect(
-        "rollback", "aggregates are still readable", "an aggregate is listed and not read", aggregate_cannot_be_read
+        "rollback",
+        "aggregates are still readable",
+        "an aggregate is listed and cannot be read",
+        aggregate_cannot_be_read,
     ),
     Defect("rollback", "the replay API is as the phase says", "the replay API answers 500", replay_fails),
     Defect("rollback", "ingest still answers", "ingest answers 500", ingest_fails),

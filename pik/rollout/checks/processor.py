@@ -127,7 +127,7 @@ class ProcessorChecks:
             "dead-letter queue is empty": lambda: common.dead_letters_empty(stores, self.dead),
             **common.questions(stores, self.patience),  # before the trials: a poisoned message may make an alarm ring
             "redelivery changes nothing": lambda: self.trials.redelivery(predicted),
-            "a poison message is set aside with its reason": self.trials.poison,
+            "a poison message reaches the dead-letter queue with its reason": self.trials.poison,
             "a processor's dry run predicts the same": lambda: self.trials.dry_run(predicted),
             "ingest still answers": lambda: common.ingest_answers(stores),
             "logs exist": self.logs,

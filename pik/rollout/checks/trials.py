@@ -166,7 +166,7 @@ class Trials:
 
     def poison(self) -> Check:
         """A message that can never be processed goes to the dead-letter queue with its reason; it is removed again."""
-        name, probe, stores = "a poison message is set aside with its reason", Probe(), self.stores
+        name, probe, stores = "a poison message reaches the dead-letter queue with its reason", Probe(), self.stores
         if self.dry:
             return check(name, None, yes="", no="", unknown="DRY_RUN: nothing is consumed")
         body = queue.dumps(_poison(probe, stores.outputs["RawBucket"]))
