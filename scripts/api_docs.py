@@ -30,7 +30,7 @@ def fields(name: str) -> str:
     """Return the table of a request's fields."""
     schema = openapi.schemas()[name]
     rows = (
-        (f"`{field}`", _type(field, one), "needed" if field in schema["required"] else "", one["description"])
+        (f"`{field}`", _type(field, one), "required" if field in schema["required"] else "", one["description"])
         for field, one in schema["properties"].items()
     )
     return _table(("field", "type", "", "meaning"), rows) + "\n\nAny other field is refused."
@@ -49,7 +49,8 @@ def _type(name: str, field: dict[str, Any]) -> str:
     if isinstance(kinds, list):
         kinds = " or ".join(kind for kind in kinds if kind != "null")
     if kinds == "string":
-        return "text" if name == "original" else f"text, 1 to {parsing.MAX_NAME} characters, none of control"
+        plain = "" if "maxLength" in field else ", no control characters"  # a replay finds what was stored before
+        return "text" if name == "original" else f"text, 1 to {parsing.MAX_NAME} characters{plain}"
     return str(kinds)
 
 

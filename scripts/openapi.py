@@ -21,51 +21,58 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 TITLES = {INGEST: "Take one event", REPLAY: "Send an entity's events of a window to the queue"}
 ABOUT = {
     INGEST: (
-        "Keeps the body byte for byte, once, and then answers. Sending the same again is always safe: it answers"
-        " DUPLICATE and changes nothing. 429, 5xx and a lost answer mean: send it again."
+        "Stores the body byte for byte, once, and then answers. It is always safe to send the same event again: the"
+        " answer is DUPLICATE, and the stored event stays as it is. After 429, 5xx or a lost answer, send it again."
     ),
     REPLAY: (
-        "Sends a reference for each event of an entity in [start_time, end_time). Of a window that is too much for one"
-        " request, or for limit, the answer says complete: false, and a cursor with which the next request goes on."
+        "Sends a reference for each event of an entity in [start_time, end_time). When the window has more events than"
+        " one request or limit can send, the answer says complete: false and has a cursor; the next request continues"
+        " with this cursor."
     ),
 }
 ANSWERS = {
     INGEST: {
-        200: "It is stored: ACCEPTED, it is new; DUPLICATE, it was stored before. Of a dry run: it would be.",
-        400: "It is no event. Its bytes are kept, and `rejected_id` finds them; not those of a dry run, or when it is"
-        " not clear whether it is one.",
-        409: "CONFLICT: its idempotency key is taken by an event with another payload or time. This body is kept too.",
-        413: "It is too large.",
-        500: "A fault of the kit. It is not acknowledged.",
-        503: "Not acknowledged; send it again.",
+        200: "The event is stored. ACCEPTED: it is new. DUPLICATE: it was stored before. In a dry run: what would"
+        " happen.",
+        400: "The body is not a valid event. Its bytes are kept, and `rejected_id` leads to them. They are not kept in"
+        " a dry run, or when `dry_run` itself is wrong.",
+        409: "CONFLICT: another event, with another payload or time, has this idempotency key already. This body is"
+        " kept too.",
+        413: "The body is too large.",
+        500: "An error in the kit. The event is not acknowledged.",
+        503: "The event is not acknowledged; send it again.",
     },
     REPLAY: {
-        200: "How far it came. `complete: false`: the same selection with this replay_id and cursor goes on.",
-        400: "It is no selection. Nothing was sent.",
-        409: "The replay_id stands for another selection. Nothing was sent.",
-        500: "A fault of the kit.",
-        503: "It came as far as the answer says; the same selection with this replay_id and cursor goes on.",
+        200: "The answer says how many events were sent. After `complete: false`, send the same selection with this"
+        " replay_id and cursor.",
+        400: "The request is not a valid selection. Nothing was sent.",
+        409: "The replay_id belongs to another selection. Nothing was sent.",
+        500: "An error in the kit.",
+        503: "Some events may have been sent, as the answer says. Send the same selection again with this"
+        " replay_id and cursor.",
     },
 }
 FIELD_NOTES = {
-    "source": "where it happened",
-    "event_type": "what happened",
-    "entity_id": "to whom or what it happened; replays select by it",
-    "event_time": "when it happened; every digit counts for its identity",
-    "payload": "what else is known: any object or array",
+    "source": "the system that sends the event",
+    "event_type": "the kind of event",
+    "entity_id": "the person or thing that the event is about; replays select by it",
+    "event_time": "when it happened; every digit counts for the event's identity",
+    "payload": "the event's data: any object or array",
     "idempotency_key": (
-        "events of the same names with the same key are the same event; without one, events with the same content are"
+        "events with the same source, event_type, entity_id and key are the same event; without a key, events with the"
+        " same content are"
     ),
-    "mapping": "what made it out of another record, as `name@digest`; no part of its identity",
-    "original": "that record's text; no part of its identity",
+    "mapping": "the mapping that made the event from another record, as `name@digest`; no part of the identity",
+    "original": "the text of that other record; no part of the identity",
     "start_time": "the first time that is selected; at most 6 digits of a second",
-    "end_time": "the first time that is not selected any more",
-    "limit": "most events to send; left out: all of them",
-    "cursor": "of the answer before, with the same selection",
-    "include_duplicates": "also a message for each duplicate arrival",
-    "dry_run": "count, and send nothing",
+    "end_time": "the first time that is no longer selected; at most 6 digits of a second",
+    "limit": "the most events to send; without it, all of them",
+    "cursor": "the cursor of the previous answer to the same selection",
+    "include_duplicates": "send also a message for each duplicate arrival",
+    "dry_run": "count the events, and send nothing",
     "replay_id": (
-        "names this replay, for good; not dots alone; made up when left out. What is sent twice under it counts once"
+        "the name of this replay; it always belongs to this selection; not dots alone; without it, one is made. An"
+        " event that is sent twice under it is counted once"
     ),
 }
 _HEX64 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
@@ -89,7 +96,7 @@ def document() -> dict[str, Any]:
             "description": "Each environment's stack has two APIs; its outputs IngestUrl and ReplayUrl are their"
             " addresses. Requests are signed: Signature Version 4, service execute-api. JSON is read strictly: UTF-8,"
             " no name twice in an object, no number that a double does not hold exactly, at most"
-            f" {strict_json.MAX_DEPTH} deep.",
+            f" {strict_json.MAX_DEPTH} levels deep.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [_server()],
@@ -103,7 +110,7 @@ def _server() -> dict[str, Any]:
     return {
         "url": "https://{api}.execute-api.{region}.{suffix}/{environment}",
         "variables": {
-            "api": {"default": "abcde12345", "description": "another for each of the two; in the stack's outputs"},
+            "api": {"default": "abcde12345", "description": "the API's id: see the stack's outputs; each API has one"},
             "region": {"default": "eu-central-1"},
             "suffix": {"default": "amazonaws.com", "description": "of the AWS partition"},
             "environment": {"default": "dev"},
@@ -137,7 +144,8 @@ def _parameters(operation: str) -> list[dict[str, Any]]:
     dry_run = {
         "name": "dry_run",
         "in": "query",
-        "description": "say what would happen, and write or send nothing; the stack may be set so for every request",
+        "description": "say what would happen, and write or send nothing; the stack's parameter `DryRun` does this for"
+        " every request",
         "schema": {"type": "string", "enum": ["true", "false"]},
     }
     if operation == REPLAY:
@@ -146,14 +154,14 @@ def _parameters(operation: str) -> list[dict[str, Any]]:
         "name": "Idempotency-Key",
         "in": "header",
         "description": "the key of an event whose body has none (draft-ietf-httpapi-idempotency-key-header): text in"
-        " double quotes; without them when it has no space, comma, semicolon, quote or backslash",
+        " double quotes, or the bare key when it has no space, comma, semicolon, quote or backslash",
         "schema": {"type": "string", "pattern": f"^({headers.QUOTED.pattern}|{headers.BARE.pattern})$"},
         "example": '"order-1001-paid"',
     }
     request_id = {
         "name": "X-Request-Id",
         "in": "header",
-        "description": "your own id of the request, the same when it is sent again; kept with each arrival",
+        "description": "your own id of the request; use the same one when you send it again; kept with each arrival",
         "schema": {"type": "string"},
     }
     return [dry_run, key, request_id, *_ce_headers()]
