@@ -19,7 +19,7 @@ WIDTH = 320
 FILES = {
     "bom.jsonl": ("a byte order mark before the first event", ""),
     "UPPER.JSONL": ("a file name in capitals", ""),
-    "gharchive_hour.json.gz": ("GitHub events, gzip; the name ends in `.json`, with one event a line", "github-archive"),
+    "gharchive_hour.json.gz": ("GitHub events, gzip; named `.json`, with one event a line", "github-archive"),
     "github_deliveries.json": ("GitHub webhook deliveries, a JSON array", "github"),
     "stripe.jsonl": ("Stripe events", "stripe"),
     "eventbridge.jsonl": ("Amazon EventBridge events", "eventbridge"),

@@ -163,7 +163,7 @@ _OPTIONS = {
 
 
 def _other_path(part: str) -> str:
-    return f"{_OPTIONS[part]} gives another; given several, the first that leads somewhere counts"
+    return f"{_OPTIONS[part]} names another path; of several paths, the first that finds a value counts"
 
 
 def _of(part: str, value: Callable[[], T]) -> T:

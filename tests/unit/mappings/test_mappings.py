@@ -119,7 +119,7 @@ def test_what_is_empty_is_not_said_to_be_missing(table: dict[str, Any], reason: 
 def test_what_leads_nowhere_names_the_option_that_mends_it() -> None:
     (item,) = items(mapping(entity_id="custmer.id"), RECORD)
     assert item.trouble
-    assert item.trouble.do_this == "--entity gives another; given several, the first that leads somewhere counts"
+    assert item.trouble.do_this == "--entity names another path; of several paths, the first that finds a value counts"
 
 
 @pytest.mark.parametrize(
