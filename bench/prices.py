@@ -122,4 +122,4 @@ SQS_REQUEST = Price(
 
 KEEPING = (TABLE_GB, RECOVERY_GB, S3_GB, LOG_STORED_GB, ALARM, METRIC, DASHBOARD, SQS_REQUEST)
 ALL = (API_REQUEST, LAMBDA_REQUEST, LAMBDA_GB_SECOND, S3_PUT, S3_GET, WRITE_UNIT, READ_UNIT, LOG_GB)
-NOT_INCLUDED = "data transfer out, X-Ray; storage and what an idle stack costs stand below, by caller"
+NOT_INCLUDED = "data transfer out, X-Ray, and (they are in the next section) storage and an idle stack"
