@@ -43,8 +43,8 @@ app = typer.Typer(
 
     Start here: make demo, or pik local up and then pik deploy --env local --phase ingest.
 
-    Exit codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS or the network
-    failed, 130 interrupted. --json prints one object, also for an error.
+    Exit codes: 0 done, 1 a bug in pik, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS or the network refused
+    or failed, 130 interrupted. --json prints one object, also for an error.
     """,
 )
 # A command imports much and makes little garbage. Looking for it after every 700 objects, and once more at the end,

@@ -18,16 +18,16 @@ def register(app: typer.Typer) -> None:
 
 def checks(
     step: Annotated[
-        str, typer.Option("--step", "-s", help="Only those of ingest, replay, processor or rollback.")
+        str, typer.Option("--step", "-s", help="Only the checks of ingest, replay, processor or rollback.")
     ] = "",
     env: Annotated[str, typer.Option("--env", "-e", help="Environment that the commands are written for.")] = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """List the checks of a rollout. What each asks, where, how patiently, what to do when it fails. Asks no AWS.
+    """List the checks of a rollout. For each: its steps, its question, how long it waits, what to do when it fails.
 
-    A check passes, fails, or is inconclusive: no data is never a pass. Blocking ones keep the gate closed unless they
-    pass; advisory ones are only shown. They are run by the runbooks verify-ingest, verify-replay, verify-processor,
-    rollout and rollback.
+    A check passes, fails, or is inconclusive; without data it never passes. A blocking check keeps the gate closed
+    unless it passes; an advisory check is only shown. The runbooks verify-ingest, verify-replay, verify-processor,
+    rollout and rollback run the checks. This command itself does not call AWS.
     """
     from pik.errors import UsageError
     from pik.rollout.checks import catalog as known

@@ -37,11 +37,11 @@ def demo(
 ) -> None:
     """Run the whole rollout on the embedded AWS. Three phases, their checks, and the rollback, on real flights.
 
-    Then it leaves something to find: two weeks of one airline's events, of which some never came.
+    Then it leaves an incident to find: two weeks of one airline's events, with some events missing.
 
-    It starts from nothing, in a state directory of its own (.pik/demo): what you do in `local` is never touched. An
-    earlier demo's data is deleted unless somebody has opened it since; then it is put aside. Its last lines say how to
-    open what it left.
+    It starts empty, in a state directory of its own (.pik/demo), and never touches what you do in `local`. It deletes
+    the data of an earlier demo; if somebody has opened that data since, it moves the data to another directory. Its
+    last lines say how to open what it left.
     """
     from pik import emulator
     from pik.emulator import demo as demos

@@ -47,29 +47,37 @@ def ingest(
     ] = False,
     stop_after: Annotated[
         int | None,
-        typer.Option(min=0, help="Stop when so many are rejected; 0: never [default: 100, while none is stored]."),
+        typer.Option(min=0, help="Stop when this many are rejected; 0: never [default: 100, while none is stored]."),
     ] = None,
     mapping: Annotated[
         str, typer.Option("--mapping", help="How records become events: a name of pik mapping list, or a file.")
     ] = "",
-    source: Annotated[list[str] | None, typer.Option("--source", help="A text, such as shop or {app.name}.")] = None,
-    event_type: Annotated[list[str] | None, typer.Option("--type", help="A text, such as order.{kind}.")] = None,
-    entity: Annotated[list[str] | None, typer.Option("--entity", help="A path, such as customer.id.")] = None,
-    event_time: Annotated[list[str] | None, typer.Option("--time", help="A path, such as created_at.")] = None,
-    key: Annotated[list[str] | None, typer.Option("--key", help="A path to what is another in each record.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", help="The source: a text, such as shop or {app.name}.")
+    ] = None,
+    event_type: Annotated[
+        list[str] | None, typer.Option("--type", help="The event type: a text, such as order.{kind}.")
+    ] = None,
+    entity: Annotated[
+        list[str] | None, typer.Option("--entity", help="The entity: a path, such as customer.id.")
+    ] = None,
+    event_time: Annotated[
+        list[str] | None, typer.Option("--time", help="The event time: a path, such as created_at.")
+    ] = None,
+    key: Annotated[list[str] | None, typer.Option("--key", help="The idempotency key: a path, such as id.")] = None,
     payload: Annotated[
-        list[str] | None, typer.Option("--payload", help="rest, @ (all) or a path [default: rest].")
+        list[str] | None, typer.Option("--payload", help="A path, rest (what is left) or @ (all) [default: rest].")
     ] = None,
     time_format: Annotated[
-        str, typer.Option("--time-format", help="s, ms, us, ns, iso, or such as '%d/%m/%Y %H:%M' [default: found out].")
+        str, typer.Option("--time-format", help="s, ms, us, ns, iso, or such as '%d/%m/%Y %H:%M' [default: detected].")
     ] = "",
     time_zone: Annotated[
-        str, typer.Option("--time-zone", help="What times without an offset are in, such as Europe/Berlin.")
+        str, typer.Option("--time-zone", help="The zone of times without an offset, such as Europe/Berlin.")
     ] = "",
     explode: Annotated[str, typer.Option("--explode", help="The list whose elements are the events.")] = "",
     number: Annotated[list[str] | None, typer.Option("--number", help="A column whose cells are numbers.")] = None,
     sample: Annotated[
-        int, typer.Option(min=0, help="With --dry-run: show the events made of so many records; nothing is sent.")
+        int, typer.Option(min=0, help="With --dry-run: show the events made of this many records; nothing is sent.")
     ] = 0,
     file_format: FormatOption = "",
     delimiter: DelimiterOption = "",
@@ -80,21 +88,22 @@ def ingest(
     ] = None,
     rejects: Annotated[
         Path | None,
-        typer.Option(help="Where to write what is no event, and why [default: .pik/rejects/<time>.jsonl]."),
+        typer.Option(help="Where to write rejected records, and why [default: .pik/rejects/<time>.jsonl]."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send events, and say whether all are safe. Each is sent until it is answered.
 
-    Files are JSON (an event a line, or an array), CSV or Parquet; plain, gzip or zstd. Where the name says nothing,
-    the content decides.
+    Files are JSON (one event a line, or an array), CSV or Parquet; plain, gzip or zstd. If the name does not tell the
+    format, the content does.
 
     Records of another shape: --mapping stripe, or directly --source shop --type 'order.{kind}' --entity customer.id
-    --time created_at --key id. Given again, an option is the next to try where the first leads nowhere. Look first:
-    --dry-run --sample 3. pik mapping infer FILE proposes a mapping.
+    --time created_at --key id. When an option is given several times, the first that finds a value counts. To look
+    first: --dry-run --sample 3. pik mapping infer FILE proposes a mapping.
 
-    Exit code: 0 all stored exactly once (accepted or duplicate); 4 some need a person (conflict or rejected, both kept
-    aside); 5 some could not be delivered (written to a file that can be sent again); 130 interrupted.
+    Exit codes: 0 all are stored exactly once (accepted or duplicate); 4 a person must look at some (conflict or
+    rejected; both are kept); 5 some could not be delivered (they are in a file that can be sent again); 130
+    interrupted.
     """
     from pik import producer
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pik.workbench import Workbench
 
 Start = Annotated[str, typer.Option("--start", help="Event time, included: a day, or an RFC 3339 time.")]
-End = Annotated[str, typer.Option("--end", help="Event time, left out.")]
+End = Annotated[str, typer.Option("--end", help="Event time, not included.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +77,10 @@ def reindex(
     apply: Annotated[bool, typer.Option("--apply", help="Write the absent rows; without it, only show them.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild lost rows from the raw objects. Of the events and dedupe tables; shows first, never overwrites."""
+    """Rebuild lost rows from the raw objects. It rebuilds rows of the events and dedupe tables.
+
+    Without --apply it only shows them. It never overwrites a row.
+    """
     wb = _connect(env)
     from pik.workbench.consistency import reindex as module
 

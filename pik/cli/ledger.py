@@ -17,9 +17,9 @@ ledger = typer.Typer(
     no_args_is_help=True,
     help="""What was verified, approved, deployed and rolled back. Recorded in the environment itself.
 
-    Each entry lies in the stack's evidence bucket, where nobody may write over it or delete it, and holds the hash of
-    the one before. Whenever something is recorded, its receipt is printed: ledger entry 118 · 9f3c2a41d0b7e55c. Keep
-    it, in the change ticket for example: it proves later that nothing up to that entry was changed.
+    Each entry is in the stack's evidence bucket, where nobody may overwrite or delete it, and holds the hash of the
+    entry before. Each command that records something prints a receipt: ledger entry 118 · 9f3c2a41d0b7e55c. Keep the
+    receipt, in the change ticket for example: it proves later that nothing up to that entry was changed.
 
     Typical: pik ledger list, then pik ledger show last, and pik ledger verify --receipt 118:9f3c2a41d0b7e55c.
     """,
@@ -100,10 +100,10 @@ def verify(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether a record was removed, altered or added. Or evidence that it stands on. Reads only, every file.
+    """Say whether a record was removed, altered or added. It checks the evidence too, reads every file, writes nothing.
 
-    Only a receipt shows that entries were removed from the end, or rewritten from some entry on by somebody who could
-    also delete the bucket's old versions. Exit codes: 0 nothing is wrong, 4 something is.
+    Only a receipt can show two things: that entries were removed from the end, and that somebody who could also delete
+    the bucket's old versions rewrote the entries from some entry on. Exit codes: 0 nothing is wrong, 4 something is.
     """
     from rich.text import Text
 
@@ -139,13 +139,13 @@ def verify(
 @ledger.command(no_args_is_help=True)
 def evidence(
     number: Annotated[str, typer.Argument(metavar="NUMBER", help="An entry's number, or last.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to; it is made when it is not there.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to; it is made if it does not exist.")],
     env: EnvOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Download what an entry stands on. Each file verified by its hash first: notebook, page, result, report.
+    """Download the evidence of an entry. It verifies the hash of each file first: notebook, page, result, report.
 
-    Exit codes: 0 all there, 4 a file is missing or not the one that was recorded (it is not written).
+    Exit codes: 0 all files are there, 4 a file is missing or not the one that was recorded (it is not written).
     """
     from rich.text import Text
 

@@ -18,14 +18,14 @@ def register(app: typer.Typer) -> None:
 
 def leftovers(
     env: EnvOption = "dev",
-    remove: Annotated[bool, typer.Option("--remove", help="Remove the empty ones. Asks, at a terminal.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove without a question.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the empty ones. Asks first, at a terminal.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List stores that a failed first create left behind. And what is in them; --remove removes the empty ones.
+    """List stores that a failed first create left behind. It says what is in them; --remove removes the empty ones.
 
-    Only stacks that never were complete are looked at. What holds anything, or cannot be looked at, stays. What was
-    removed is recorded in .pik/deploys.
+    It examines only stacks that were never complete. A store that holds anything, or cannot be read, stays. Removed
+    stores are recorded in .pik/deploys.
 
     Exit codes: 0 done, 3 not confirmed.
     """

@@ -32,8 +32,8 @@ local = typer.Typer(
     no_args_is_help=True,
     help="""The embedded AWS, which is the environment `local`. On this machine, without an account or Docker.
 
-    It runs in the background on a free loopback port with IAM enforced, keeps its state in .pik/local of this
-    checkout, and starts no two of itself. Nothing of your own AWS profile or credentials goes in or out.
+    It runs in the background on a free loopback port with IAM enforced, once for each checkout, and keeps its state in
+    .pik/local of this checkout. It does not use your own AWS profile or credentials.
     Typical: pik local up, then pik deploy --env local --phase ingest; pik local down at the end of the day.
     """,
 )
@@ -49,21 +49,21 @@ def up(
     state: StateOption = None,
     realism: Annotated[
         int | None,
-        typer.Option(help="Give it AWS's habits, by this seed: late, approximate, busy, now and then wrong."),
+        typer.Option(help="Realism mode with this seed: late, approximate, throttled, answers lost."),
     ] = None,
     compress: Annotated[float, typer.Option(help="With --realism: waits are this many times shorter than on AWS.")] = 1,
     without: Annotated[
         list[str] | None, typer.Option(help="With --realism: leave a habit out, such as lost-answers; repeatable.")
     ] = None,
     fail_resource: Annotated[
-        int, typer.Option(help="With --realism: the how manyeth resource that CloudFormation creates fails, once.")
+        int, typer.Option(help="With --realism: CloudFormation fails, once, at the resource of this number.")
     ] = 0,
     region: Annotated[
-        str | None, typer.Option(help="The region it is in, and so its partition: us-gov-west-1, cn-north-1.")
+        str | None, typer.Option(help="Its region, which decides its partition: us-gov-west-1, cn-north-1.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start it, or say where it runs already. State of earlier runs is there again."""
+    """Start it, or say where it runs already. It continues with the state of earlier runs."""
     from pik.emulator import STATE_VARIABLE, state_dir, up
 
     info = up(state, realism=_realism(realism, compress, without or [], fail_resource, region))

@@ -30,9 +30,9 @@ _SHOWN = 5
 _WIDTH = 400  # characters of a line or a payload that are shown
 
 FileArgument = Annotated[list[str], typer.Argument(metavar="FILE", help="Files, folders, patterns, s3://…, or -.")]
-FormatOption = Annotated[str, typer.Option("--format", help="jsonl, json, csv or parquet, where nothing tells.")]
-DelimiterOption = Annotated[str, typer.Option(help="A CSV file's delimiter, where it is not found out.")]
-EncodingOption = Annotated[str, typer.Option(help="A CSV file's encoding, where it is not found out.")]
+FormatOption = Annotated[str, typer.Option("--format", help="jsonl, json, csv or parquet, if it is not detected.")]
+DelimiterOption = Annotated[str, typer.Option(help="A CSV file's delimiter, if it is not detected.")]
+EncodingOption = Annotated[str, typer.Option(help="A CSV file's encoding, if it is not detected.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 @mapping.command("list")
 def list_(as_json: JsonOption = False) -> None:
-    """List the mappings there are: those of pik.toml, and the kit's."""
+    """List the mappings of pik.toml and of the kit."""
     from pik.mappings.catalog import built_in, known
 
     found = known()
@@ -57,10 +57,10 @@ def list_(as_json: JsonOption = False) -> None:
 
 @mapping.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A mapping's name, or a file of one (shop.toml).")],
+    name: Annotated[str, typer.Argument(help="A mapping's name, or a file with a mapping (shop.toml).")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show a mapping as pik.toml has it: a beginning for one of your own."""
+    """Show a mapping in the form of pik.toml, to start one of your own."""
     from pik.mappings.catalog import find
 
     found = find(name)
@@ -74,14 +74,17 @@ def show(
 @mapping.command()
 def infer(
     file: FileArgument,
-    name: Annotated[str, typer.Option(help="Its name [default: the file's].")] = "",
+    name: Annotated[str, typer.Option(help="The mapping's name [default: the file's].")] = "",
     env: EnvOption = "local",
     file_format: FormatOption = "",
     delimiter: DelimiterOption = "",
     encoding: EncodingOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Propose a mapping from a file's first 500 records. With the reasons. Writes nothing."""
+    """Propose a mapping from a file's first 500 records. It gives the reasons, and writes nothing.
+
+    Exit codes: 0 the mapping is complete, 4 something in it is missing.
+    """
     from pik.mappings.infer import propose
 
     source = open_source(file, file_format, delimiter, encoding, None, env)
@@ -115,7 +118,7 @@ def _proposal(proposal: Proposal, file: list[str]) -> str:
 
 @mapping.command("test")
 def try_(
-    name: Annotated[str, typer.Argument(help="A mapping's name, or a file of one (shop.toml).")],
+    name: Annotated[str, typer.Argument(help="A mapping's name, or a file with a mapping (shop.toml).")],
     file: FileArgument,
     sample: Annotated[int, typer.Option(min=0, help="How many records to show with their events.")] = 3,
     env: EnvOption = "local",
@@ -124,7 +127,7 @@ def try_(
     encoding: EncodingOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Try a mapping on every record of a file, here: nothing is sent. Exit code: 0 all are events; 4 some are none."""
+    """Try a mapping on every record of a file; nothing is sent. Exit codes: 0 all are events, 4 some are not."""
     from pik.mappings.apply import Applied
     from pik.mappings.catalog import find
 

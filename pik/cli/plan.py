@@ -41,10 +41,11 @@ def plan(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """See what a deploy would do. Every resource and property, what it means, what the processor will write.
+    """See what a deploy would do. For each change, what it means; and what the processor will write.
 
-    Compares what is deployed with the template and code at hand, parameters and conditions evaluated. Changes nothing.
-    Exit code 0 also when there are changes, or when applying the plan would be refused, which it says.
+    It compares what is deployed with the template and code of this checkout, with parameters and conditions evaluated.
+    It changes nothing. The exit code is 0 also when there are changes, or when applying the plan would be refused; the
+    plan says so.
     """
     from pik.environments import environment
     from pik.rollout.plan.plan import plan as make

@@ -39,20 +39,23 @@ def promote(
         str | None, typer.Option("--env", "-e", help=f"Environment: {ENVIRONMENTS}. [default: local]")
     ] = None,
     plan: Annotated[
-        Path | None, typer.Option(help="Do exactly this plan (pik plan --deployed --out) or nothing.", dir_okay=False)
+        Path | None, typer.Option(help="Execute exactly this plan (pik plan --deployed --out).", dir_okay=False)
     ] = None,
     override: OverrideOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Raise the phase of what is deployed, one step, on evidence.
 
-    The gate asks for fresh, passing evidence of the phase before, for exactly what is deployed; for prod, moreover, for
-    that of staging, and for an approval where pik.toml names approvers. Template and code stay what they are: only the
-    toggles change. The processor comes as a canary: two at work at once, watched, and rolled back by itself when
-    messages fail, go to the dead-letter queue, or are counted wrongly. Everything is recorded in the ledger, a refusal
-    too.
+    The gate requires fresh, passing evidence of the phase before, for exactly what is deployed. A protected environment
+    also requires the evidence of the environment before it (`after` in pik.toml). Where pik.toml names approvers, the
+    gate requires an approval. In an open environment, missing evidence is only a warning. Template and code stay as
+    they are; only the toggles change.
 
-    What would happen: pik plan --env E --phase P --deployed. Back again: pik rollback --env E.
+    The processor starts as a canary: at most two run at once, and they are watched. The canary is rolled back by itself
+    when messages fail, go to the dead-letter queue, or are counted wrongly. The ledger records everything, also a
+    refusal.
+
+    To see what would happen: pik plan --env E --phase P --deployed. To go back: pik rollback --env E.
 
     Exit codes: 0 promoted (or already there), 3 refused and nothing changed, 4 the canary failed and was rolled
     back, 5 CloudFormation failed.
@@ -119,8 +122,8 @@ def approve(
 ) -> None:
     """Approve that what is deployed goes to a phase. Recorded in the ledger.
 
-    Only callers that pik.toml lists in `approvers` may. The approval counts for exactly this template and code, until
-    the environment changes or the approval is too old (evidence_hours). It does not count for your own promotion.
+    Only callers that pik.toml lists in `approvers` may approve. The approval counts for exactly this template and code,
+    until the environment changes or the approval is too old (evidence_hours). It does not count for your own promotion.
 
     Exit codes: 0 recorded, 3 you are not listed in `approvers`.
     """

@@ -22,7 +22,7 @@ MaybeEnvOption = Annotated[
 PlanOption = Annotated[
     Path | None,
     typer.Option(
-        "--plan", help="Execute this plan (pik plan --out) or nothing; it says where and what.", dir_okay=False
+        "--plan", help="Execute exactly this plan (pik plan --out). It names environment and phase.", dir_okay=False
     ),
 ]
 DryRunOption = Annotated[
@@ -33,7 +33,7 @@ DryRunOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Another stack parameter. Those not named keep their value."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Another stack parameter. Parameters not named keep their value."),
 ]
 
 
@@ -65,9 +65,10 @@ def deploy(
     replay     + the replay API, which sends to the queue
     processor  + the processor, which consumes the queue
 
-    Running it again changes nothing and says so. A step back is `pik rollback`. What would replace or delete a data
-    store is refused; `pik plan` shows it all before. Where pik.toml says guarded or protected, the phase is raised by
-    `pik promote`, and a protected environment takes only what the one before it has proven.
+    Running it again changes nothing and says so. A step back is `pik rollback`. A change that would replace or delete
+    a data store is refused; `pik plan` shows every change before. If pik.toml says that an environment is guarded or
+    protected, `pik promote` raises its phase. A protected environment takes only what the environment before it
+    (`after` in pik.toml) has verified.
     """
     from dataclasses import asdict
 

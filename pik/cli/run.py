@@ -51,20 +51,22 @@ def run(
     list_: Annotated[bool, typer.Option("--list", help="List the runbooks.")] = False,
     describe: Annotated[bool, typer.Option("--describe", help="Show the runbook's steps and parameters.")] = False,
     resume: Annotated[str, typer.Option("--resume", metavar="RUN", help="Go on with a run: name, path or last.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Resume although what had passed has changed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Resume although runbook, template or a passed notebook has changed.")
+    ] = False,
     payloads: Annotated[bool, typer.Option(help="Keep event payloads in notebooks and report.")] = True,
     ticket: Annotated[
-        str, typer.Option("--ticket", help="The change this is for, such as CHG-1234: in the report.")
+        str, typer.Option("--ticket", help="The change that this run is for, such as CHG-1234; the report shows it.")
     ] = "",
     runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Where runs are kept.")] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask before a run in prod, or where it is protected alike.")
+        bool, typer.Option("--yes", "-y", help="Do not ask before a run in prod or another protected environment.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a runbook, or go on with a run. Its notebooks in order; it stops at the first check that does not pass.
+    """Run a runbook, or go on with a run. It runs the notebooks in order, until a check does not pass.
 
-    Exit codes: 0 passed, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS failed, 130 interrupted.
+    Exit codes: 0 passed, 2 wrong usage, 3 refused, 4 a check did not pass, 5 AWS refused or failed, 130 interrupted.
     """
     from pik import runbooks
     from pik.errors import UsageError

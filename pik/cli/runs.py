@@ -35,7 +35,7 @@ def list_(
     runs_dir: RunsDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List runs, the newest first. What each came to, where, how long it took, how much space it needs."""
+    """List runs, the newest first. For each: verdict, environment, how long it took, how much space it needs."""
     from pik import project
     from pik.runbooks import kept
 
@@ -75,7 +75,7 @@ def prune(
     runs_dir: RunsDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete old runs; shows first. The ledger, and the evidence in an environment's bucket, are not touched.
+    """Delete old runs. Without --apply it only shows them. It never touches the ledger or the evidence in a bucket.
 
     A run that is under way is never deleted, nor one whose record cannot be read.
     """

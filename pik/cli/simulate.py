@@ -29,9 +29,9 @@ def simulate(
 ) -> None:
     """Make an incident, on `local` only. The solution is in a file, not in the environment.
 
-    It sends a stream of real flights under a source of its own, with the fault that NAME names. You are to find which
-    events and which window; the solution is in a file below .pik/incidents. --json prints where to look, not what is
-    wrong.
+    It sends a stream of real flights, with a source of its own and with the fault that NAME names. Your task is to find
+    the events and the window that are wrong. The solution is in a file below .pik/incidents. --json prints where to
+    look, not what is wrong.
     """
     from pik.incidents import simulate, truth_path
 
