@@ -222,7 +222,8 @@ class Workbench(Questions):
     ) -> pd.DataFrame:
         """Return replays as a frame, oldest first: what was asked for, by whom, and how much of it was sent.
 
-        ``complete`` is false when a replay stopped before the end of its window: repeat it with the same ``replay_id``.
+        ``complete`` is false when a replay stopped before the end of its window: repeat it with the same
+        ``replay_id`` and the cursor of its last answer.
 
         Args:
             entity: only this entity's; its exact name.
