@@ -289,10 +289,7 @@ def markdown(scores: list[Score], started: str) -> str:
         for kind, pairs in (("wrongly named", score.wrong), ("missed", score.missed))
         for seed, what in pairs
     ]
-    return (
-        "\n".join([*lines, "", *(["Not exact:", "", *faults] if faults else ["Every answer was right."])])
-        + "\n"
-    )
+    return "\n".join([*lines, "", *(["Not exact:", "", *faults] if faults else ["Every answer was right."])]) + "\n"
 
 
 def merged(scores: list[Score]) -> list[Score]:

@@ -29,9 +29,9 @@ in the column "fails too", which look at the same fault. Without a defect all ch
 arrives, the check is *inconclusive*, which closes the gate as well. The tests run the functions of the pipeline
 in memory, on imitated stores (`tests/unit/planted_defects.py`).
 
-`tests/unit/rollout/checks/test_checks_can_fail_late.py` repeats this with the delays and errors of AWS (the realism mode around the
-same stores, at several times its rates). No other check may fail, no check may pass in spite of its defect, and
-without a defect no check may fail. `PIK_SEEDS=0,1,2,3,4` repeats it with these random seeds.
+`tests/unit/rollout/checks/test_checks_can_fail_late.py` repeats this with the delays and errors of AWS (the realism
+mode around the same stores, at several times its rates). No other check may fail, no check may pass in spite of its
+defect, and without a defect no check may fail. `PIK_SEEDS=0,1,2,3,4` repeats it with these random seeds.
 """
 TITLES = {"ingest": "Phase 1: ingest", "replay": "Phase 2: replay", "processor": "Phase 3: processor"}
 
