@@ -12,8 +12,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from pik import emulator
 from pik.environments import Environment, environment
@@ -33,8 +35,21 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
         del os.environ[name]
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _read_service_models_once()
     os.environ["TZ"] = "UTC"  # sentences say the local time as well, where it is another
     time.tzset()
+
+
+def _read_service_models_once() -> None:
+    """Parse each of botocore's service models once in a process; each new session, one per test, would do it again."""
+    load, models = JSONFileLoader.load_file, dict[str, Any]()
+
+    def remembered(self: JSONFileLoader, file_path: str) -> Any:
+        if file_path not in models:
+            models[file_path] = load(self, file_path)
+        return models[file_path]
+
+    JSONFileLoader.load_file = remembered
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

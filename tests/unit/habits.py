@@ -1,8 +1,7 @@
 """The habits of the realism mode around the stores in memory, so that checks can be asked under them by the hundred.
 
 Clients of moto ask every habit before and after each call, as the embedded AWS's server does; the APIs' requests,
-metrics and log lines likewise. Time goes by ten times as fast as the checks believe, and AWS's waits are compressed ten
-times more.
+metrics and log lines likewise. Time passes by what is slept, and AWS's waits are compressed five times.
 """
 
 from __future__ import annotations
@@ -27,18 +26,11 @@ from pik.errors import AwsError
 from pik.pipeline import aws
 from tests.unit.rollout_world import ACCOUNT, RolloutWorld
 
-FASTER = 10.0
 COMPRESS = 5.0
 RATES = {  # a step makes some hundred calls here: what strikes one in a hundred would hardly be met
     "failing": {"LOST_RATE": 0.03, "FAILED_RATE": 0.03, "API_FAILED_RATE": 0.03},
     "refusing": {"THROTTLING_RATE": 0.03, "S3_RATE": 0.03, "CONFLICT_RATE": 0.05, "BATCH_RATE": 0.1},
 }
-_sleep = time.sleep
-
-
-def accelerated() -> float:
-    """The time as the habits have it."""
-    return time.monotonic() * FASTER
 
 
 class Moto:
@@ -74,7 +66,7 @@ class Habits:
         settings = RealismSettings(
             seed, COMPRESS, without=frozenset({"fresh-apis", "mapping-states", "slow-invocations"})
         )
-        self.realism = Realism(settings, Moto(), accelerated)
+        self.realism = Realism(settings, Moto(), time.monotonic)  # the virtual one
         self._habits = self.realism.middleware(None, lambda _: None).habits
         self._world, self._on, self._ticked = world, False, 0.0
         made = [client for client in world.environment.made.values() if hasattr(client, "meta")]
@@ -84,8 +76,7 @@ class Habits:
         patch.setattr(world, "request", self.request)
         patch.setattr(world, "process", self.process)
         patch.setattr("pik.aws.signed.request", self.request)
-        patch.setattr(clock, "lateness", lambda _: 1 / (COMPRESS * FASTER))
-        patch.setattr("time.sleep", lambda seconds: _sleep(seconds / FASTER))
+        patch.setattr(clock, "lateness", lambda _: 1 / COMPRESS)
         self._delay(patch)
 
     def strike(self) -> None:
@@ -121,8 +112,8 @@ class Habits:
             work()
 
     def _tick(self) -> None:
-        if accelerated() - self._ticked > 0.2:
-            self._ticked = accelerated()
+        if time.monotonic() - self._ticked > 0.2:
+            self._ticked = time.monotonic()
             with self.paused():
                 self.realism.tick()
 

@@ -30,6 +30,7 @@ from pik.environments import Environment
 from pik.pipeline import aws, ingest, processor, replay
 from pik.pipeline.http import Request, guarded
 from pik.pipeline.settings import METRICS_NAMESPACE, Settings
+from tests.unit.virtual_time import VirtualTime
 
 ACCOUNT = "123456789012"
 DAY = "2025-01-01"
@@ -151,6 +152,7 @@ class RolloutWorld:
     extra: list[tuple[str, str, str]] = field(default_factory=list)
     before_replay: Callable[[], None] = lambda: None
     one_by_one: Any = field(default_factory=threading.RLock)
+    virtual: VirtualTime | None = None
     numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -310,6 +312,10 @@ class RolloutWorld:
     @contextmanager
     def consuming(self) -> Iterator[None]:
         """Have the processor at work meanwhile."""
+        if self.virtual:
+            with self.virtual.meanwhile(self.process):
+                yield
+            return
         done = threading.Event()
 
         def work() -> None:

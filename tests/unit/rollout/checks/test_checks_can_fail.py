@@ -15,6 +15,7 @@ from pik.rollout.checks.catalog import BY_NAME, STEPS, of_step
 from tests.unit.planted_defects import DEFECTS, WITHOUT
 from tests.unit.planted_steps import Defect, Run, ask, ask_common, nothing
 from tests.unit.rollout_world import RolloutWorld, in_place, indexed
+from tests.unit.virtual_time import VirtualTime
 
 HEALTHY_PATIENCE, SHORT_PATIENCE = 60.0, 0.3
 
@@ -25,6 +26,7 @@ def run(deployed: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(project, "STATE", tmp_path)
     indexed()
     world = RolloutWorld(deployed)
+    world.virtual = VirtualTime(monkeypatch)
     in_place(world, monkeypatch)
     return Run(world, monkeypatch, HEALTHY_PATIENCE)
 
