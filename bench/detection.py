@@ -236,7 +236,7 @@ def _empty_dead_letters(env: Any) -> None:
 
 def _processed(env: Any, wanted: int, patience: float = 30) -> None:
     """Wait until the processor has moved as many messages to the dead-letter queue."""
-    from pik.aws.inventory import messages
+    from pik.aws.queues import messages
 
     url, deadline = env.outputs()["DeadLetterQueueUrl"], time.monotonic() + patience
     while messages(env, url) < wanted and time.monotonic() < deadline:

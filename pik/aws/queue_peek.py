@@ -5,7 +5,7 @@ maxReceiveCount. The count is only known after it was raised, so how far looking
 ``.pik/peeks``, before each receipt: a look that is killed counts too), and no look is allowed once half the receives
 are used up: the other half is the processor's, and that of colleagues, each of whom adds at most one before the same
 rule stops them. A queue that was seen empty starts anew; as SQS's counts are approximate and up to a minute old, two
-looks must have found it empty, further apart than that (:func:`pik.aws.inventory.settling`).
+looks must have found it empty, further apart than that (:func:`pik.aws.queues.settling`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pik import project
-from pik.aws.inventory import QUEUE_COUNTS, settling
+from pik.aws.queues import QUEUE_COUNTS, settling
 from pik.aws.reading import StoreReader
 from pik.environments import Environment
 from pik.errors import Refused

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from pik import clock, events
 from pik.aws import batch, stack, stored
-from pik.aws.inventory import messages, settling
+from pik.aws.queues import messages, settling
 from pik.emulator.metrics import extract_metrics
 from pik.environments import Environment
 from pik.events import Event
@@ -46,7 +46,7 @@ def eventually(look: Callable[[], T], good: Callable[[T], bool], patience: float
 
 
 class Steady:
-    """A count that is believed once it has lasted (:func:`pik.aws.inventory.settling`), watched from now on.
+    """A count that is believed once it has lasted (:func:`pik.aws.queues.settling`), watched from now on.
 
     >>> Steady(environment, stores.waiting).count()                   # doctest: +SKIP
     (120, True)

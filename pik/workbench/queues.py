@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pik import frames
 from pik.aws import queue_peek as looking
-from pik.aws.inventory import queue_counts
+from pik.aws.queues import queue_counts
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.replays.outstanding import outstanding

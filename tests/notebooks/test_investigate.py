@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from pik import producer, project, runbooks
-from pik.aws.inventory import inventory
 from pik.environments import Environment
 from pik.results import StepResult
 from pik.runbooks import Run
 from tests.conftest import Deploy
+from tests.inventory import inventory
 from tests.notebooks.offline import active_parts
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]

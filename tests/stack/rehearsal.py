@@ -12,11 +12,11 @@ from botocore.client import BaseClient
 
 from pik import ledger
 from pik.aws import stack
-from pik.aws.inventory import Inventory, inventory
 from pik.environments import Environment, environment
 from pik.ledger import Entry, Kind
 from pik.rollout.gates.deployed import deployed
 from pik.rollout.gates.recording import about
+from tests.inventory import Inventory, inventory
 
 STAGING, PROD = "111122223333", "444455556666"
 # Whoever calls the embedded AWS with an account's id is its root; these are what pik.toml may name as approvers.

@@ -14,7 +14,7 @@ import pytest
 from bench.sources import edited, replaced
 from pik import config, ledger, producer
 from pik.aws import stack
-from pik.aws.inventory import messages
+from pik.aws.queues import messages
 from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.errors import CheckFailed

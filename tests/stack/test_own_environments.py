@@ -11,7 +11,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import config, connect, producer, runbooks
-from pik.aws.inventory import inventory
 from pik.environments import EMBEDDED_KEYS, Environment
 from pik.errors import PikError, Refused
 from pik.rollout.deploy import deployer
@@ -20,6 +19,7 @@ from pik.rollout.deploy.doctor import doctor
 from pik.rollout.deploy.promote import promote
 from pik.rollout.deploy.rollback import rollback
 from pik.rollout.deploy.status import status
+from tests.inventory import inventory
 from tests.stack.rehearsal import named
 
 pytestmark = pytest.mark.slow

@@ -10,13 +10,13 @@ import pytest
 from bench.sources import edited, replaced
 from pik import phases, producer, runbooks
 from pik.aws import stack
-from pik.aws.inventory import inventory
 from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.errors import Refused
 from pik.rollout.checks.replaying import replay_all, select
 from pik.rollout.deploy.deploy import apply, deploy
 from pik.rollout.plan.plan import Plan, plan
+from tests.inventory import inventory
 from tests.notebooks.offline import active_parts
 
 DAY = "2024-02-29"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pik import config, ledger, producer, runbooks
-from pik.aws.inventory import queue_counts
+from pik.aws.queues import queue_counts
 from pik.emulator.metrics import extract_metrics
 from pik.environments import Environment
 from pik.errors import Refused

@@ -14,7 +14,6 @@ import pytest
 
 from pik import phases, producer
 from pik.aws import stack
-from pik.aws.inventory import inventory
 from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.errors import AwsError, Refused, UsageError
@@ -29,6 +28,7 @@ from pik.rollout.deploy.deploy import deploy
 from pik.rollout.deploy.rollback import rollback
 from pik.rollout.deploy.rollback_checks import Rehearsal, RollbackChecks
 from pik.rollout.deploy.status import status
+from tests.inventory import inventory
 
 DAY = "2024-02-29"
 

@@ -9,13 +9,13 @@ import pytest
 
 import pik
 from pik import producer
-from pik.aws.inventory import inventory
 from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.rollout.checks.replaying import replay_all, select
 from pik.workbench import Workbench
 from pik.workbench.aggregates import aggregate_drift
 from tests.conftest import Deploy
+from tests.inventory import inventory
 
 DAY, ENTITY, COUNT = "2024-03-05", "versions", 9
 

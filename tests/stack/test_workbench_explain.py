@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from pik.aws import signed
-from pik.aws.inventory import inventory
 from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.errors import UsageError
 from pik.workbench import Workbench, connect
+from tests.inventory import inventory
 
 Deploy = Callable[[str], dict[str, str]]
 ENTITY, KEY = "N-explained", "flight-7"

@@ -12,7 +12,6 @@ import pytest
 import pik
 from pik import phases, producer, project
 from pik.aws import stack
-from pik.aws.inventory import inventory
 from pik.aws.reading import StoreReader, eventually
 from pik.environments import Environment
 from pik.errors import Refused
@@ -20,6 +19,7 @@ from pik.rollout.checks.replaying import replay_all, select
 from pik.rollout.deploy.deploy import deploy
 from pik.rollout.deploy.rollback import rollback
 from pik.workbench import Workbench
+from tests.inventory import inventory
 
 DAY = "2024-03-01"
 COUNT = 24

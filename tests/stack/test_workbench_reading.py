@@ -11,10 +11,10 @@ import pytest
 import pik
 from pik import events, frames, project
 from pik.aws import signed
-from pik.aws.inventory import inventory
 from pik.environments import Environment
 from pik.workbench import Workbench
 from tests.conftest import Deploy
+from tests.inventory import inventory
 
 SOURCE, PLAIN, DAY = "reading/ä", "READING", "2013-05-01"
 COUNT = 30

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from pik.aws import signed
-from pik.aws.inventory import inventory
 from pik.environments import Environment
 from pik.workbench import Workbench, connect
 from pik.workbench.consistency.reindex import reindex
 from pik.workbench.consistency.snapshot import scan
+from tests.inventory import inventory
 
 Deploy = Callable[[str], dict[str, str]]
 DAY, NEXT = "2013-07-01", "2013-07-02"

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.aws import batch, stack
-from pik.aws.inventory import messages
+from pik.aws.queues import messages
 from pik.aws.stack import Stack
 from pik.aws.template import STORES
 from pik.environments import Environment

@@ -14,7 +14,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.aws import stack
-from pik.aws.inventory import settling
+from pik.aws.queues import settling
 from pik.aws.reading import Row, Steady, StoreReader, eventually
 from pik.aws.stack import Say, silent
 from pik.environments import Environment
@@ -24,8 +24,6 @@ from pik.rollout.checks.replaying import Group, latest_batch, predict, read_raws
 from pik.rollout.checks.trials import TrialPrediction, Trials
 from pik.rollout.checks.trials import uncounted as _uncounted
 from pik.rollout.checks.verdicts import ask, check, later, patience
-
-REDELIVERED = 20
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class ProcessorChecks:
     def drain(self, on_progress: Say | None = None) -> Drain:
         """Wait until the queue is empty, or patience is over; ``seconds`` counts from the first message consumed.
 
-        A single count of 0 says nothing: it may be a minute old. It must last (:func:`inventory.settling`).
+        A single count of 0 says nothing: it may be a minute old. It must last (:func:`pik.aws.queues.settling`).
         """
         say, stores, began = on_progress or silent, self.stores, time.monotonic()
         settled = settling(self.environment)

@@ -18,7 +18,7 @@ from itertools import takewhile
 from typing import Any
 
 from pik import clock
-from pik.aws.inventory import SETTLE_SECONDS, queue_counts, settling
+from pik.aws.queues import SETTLE_SECONDS, queue_counts, settling
 from pik.aws.reading import Row, StoreReader
 from pik.aws.retry import patiently
 from pik.aws.stack import Say, silent

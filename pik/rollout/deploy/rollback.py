@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pik import phases
 from pik.aws import event_source_mapping, stack
 from pik.aws.guard import guard
-from pik.aws.inventory import messages, queue_counts
+from pik.aws.queues import messages, queue_counts
 from pik.aws.retry import FIRST, patiently
 from pik.aws.stack import Say, Stack, aws_errors
 from pik.environments import Environment

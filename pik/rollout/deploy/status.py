@@ -12,7 +12,7 @@ from pik import phases
 from pik.aws import event_source_mapping as mapping
 from pik.aws import stack
 from pik.aws.guard import look
-from pik.aws.inventory import queue_counts
+from pik.aws.queues import queue_counts
 from pik.aws.stack import Stack, aws_errors
 from pik.environments import Environment
 from pik.rollout.deploy import unfinished

@@ -9,7 +9,7 @@ from typing import Any
 from pik import ledger, provenance
 from pik.aws import event_source_mapping, stack
 from pik.aws.guard import Place
-from pik.aws.inventory import messages
+from pik.aws.queues import messages
 from pik.aws.stack import Say, Stack, aws_errors
 from pik.environments import Environment
 from pik.errors import Refused

@@ -16,7 +16,7 @@ from pik import phases, project
 from pik.aws import event_source_mapping, stack
 from pik.aws.evaluation import Evaluator, pseudo
 from pik.aws.guard import Place, guard
-from pik.aws.inventory import messages
+from pik.aws.queues import messages
 from pik.aws.reading import StoreReader
 from pik.aws.stack import Say, Stack, aws_errors, silent
 from pik.aws.template import parse

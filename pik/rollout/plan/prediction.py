@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pik.aws import queue_peek
-from pik.aws.inventory import messages
+from pik.aws.queues import messages
 from pik.aws.reading import PARALLEL, Row, StoreReader
 from pik.aws.stack import Say, aws_errors
 from pik.pipeline import queue

@@ -20,7 +20,7 @@ from boto3.dynamodb.types import TypeSerializer
 
 from pik import events
 from pik.aws import batch
-from pik.aws.inventory import messages
+from pik.aws.queues import messages
 from pik.aws.stack import aws_errors
 from pik.events import ACCEPTED, CONFLICT
 from pik.ids import REJECTED_ID, an_id

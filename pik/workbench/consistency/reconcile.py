@@ -38,7 +38,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pik import events
-from pik.aws.inventory import messages
+from pik.aws.queues import messages
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT

@@ -7,7 +7,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import events, runbooks
-from pik.aws.inventory import Inventory
 from pik.aws.reading import RawObject, StoreReader
 from pik.environments import Environment
 from pik.errors import AwsError
@@ -25,6 +24,7 @@ from pik.rollout.checks.trials import TrialPrediction, Trials
 from pik.rollout.checks.verdicts import LONGEST_EVIDENCE, check, completed, every, run
 from pik.rollout.deploy.rollback import Rollback
 from pik.rollout.deploy.rollback_checks import RollbackChecks
+from tests.inventory import Inventory
 from tests.unit.planted_steps import summary
 
 LOCAL = Environment("local", region="us-east-1", endpoint="http://127.0.0.1:1")

@@ -12,7 +12,7 @@ import pytest
 
 from pik import clock, emulator, phases, project
 from pik.aws import reading
-from pik.aws.inventory import SETTLE_SECONDS, settling
+from pik.aws.queues import SETTLE_SECONDS, settling
 from pik.aws.reading import Steady, StoreReader
 from pik.emulator.instance import Instance
 from pik.environments import Environment

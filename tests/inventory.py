@@ -9,23 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from pik import clock
+from pik.aws.queues import messages
 from pik.aws.stack import aws_errors
 from pik.environments import Environment
-from pik.errors import Refused
 
 TABLES = ("EventsTable", "DedupeTable", "AggregatesTable", "ReplaysTable")
 BUCKETS = ("RawBucket", "EvidenceBucket")
 QUEUES = {"Queue": "QueueUrl", "DeadLetterQueue": "DeadLetterQueueUrl"}
-QUEUE_COUNTS = (
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed",
-)
-MAX_ITEMS = 500_000
-# SQS's counts are approximate and may not be consistent before a minute has passed since the last message was sent:
-# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
-SETTLE_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -73,53 +63,15 @@ class Inventory:
         return found
 
 
-def inventory(environment: Environment, *, max_items: int = MAX_ITEMS) -> Inventory:
-    """Return the exact inventory of all the environment's stores. Reads only; receives no message.
-
-    Reads every item: on AWS that costs read units, so above ``max_items`` items in a store it raises Refused.
-    """
+def inventory(environment: Environment) -> Inventory:
+    """Return the exact inventory of all the environment's stores. Reads only, every item; receives no message."""
     outputs = environment.outputs()
     with aws_errors(environment, "take the inventory of the stores"), ThreadPoolExecutor(5) as pool:
-        tables = {name: pool.submit(_collect, name, _table(environment, outputs[name]), max_items) for name in TABLES}
-        buckets = {
-            name: pool.submit(_collect, name, _bucket(environment, outputs[name]), max_items)
-            for name in BUCKETS
-            if name in outputs
-        }
+        tables = {name: pool.submit(dict, _table(environment, outputs[name])) for name in TABLES}
+        buckets = {name: pool.submit(dict, _bucket(environment, outputs[name])) for name in BUCKETS if name in outputs}
         queues = {name: messages(environment, outputs[key]) for name, key in QUEUES.items()}
         stores = {name: future.result() for name, future in {**tables, **buckets}.items()}
     return Inventory(stores, queues)
-
-
-def messages(environment: Environment, queue_url: str) -> int:
-    """Return how many messages a queue holds, waiting, in flight and delayed (approximate on AWS)."""
-    return sum(queue_counts(environment, queue_url).values())
-
-
-def settling(environment: Environment) -> float:
-    """Return how many seconds a count of a queue must have lasted to be believed; the embedded AWS counts exactly."""
-    return SETTLE_SECONDS * clock.lateness(environment)
-
-
-def queue_counts(environment: Environment, queue_url: str) -> dict[str, int]:
-    """Return a queue's three message counts under AWS's names."""
-    attributes = environment.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(QUEUE_COUNTS))[
-        "Attributes"
-    ]
-    return {name: int(attributes.get(name, 0)) for name in QUEUE_COUNTS}
-
-
-def _collect(store: str, items: Iterator[tuple[str, str]], max_items: int) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, digest in items:
-        found[key] = digest
-        if len(found) > max_items:
-            raise Refused(
-                f"{store} has more than {max_items} items",
-                reason="an exact inventory reads every one of them",
-                next_step="raise max_items when the cost is all right",
-            )
-    return found
 
 
 def _table(environment: Environment, name: str) -> Iterator[tuple[str, str]]:
