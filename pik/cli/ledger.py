@@ -59,7 +59,7 @@ def list_(
         text += f"\n! {_count(len(book.problems), 'problem')}: pik ledger verify --env {env}"
     begun = book.unfinished
     if begun:
-        text += f"\n! entry {begun.number}, a {begun.kind}, has no recorded end: pik status --env {env}"
+        text += f"\n! entry {begun.number}, a {begun.kind}, has no recorded outcome: pik status --env {env}"
     data = {
         "environment": env,
         "unfinished": begun.number if begun else None,

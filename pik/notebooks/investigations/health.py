@@ -110,7 +110,7 @@ class DailyHealth(Investigation):
         ]
         return {
             MissingWindow.title: [_no_gate(finding) for finding in silent.findings()],
-            LateData.title: together("late", late),
+            LateData.title: _lateness(late),
             **{other.title: [_no_gate(finding) for finding in other.findings()] for other in others},
         }
 
@@ -139,16 +139,16 @@ class DailyHealth(Investigation):
         return {"day": self.day, "arrivals": len(self.arrivals), "sources": len(self.sources), **counts}
 
 
-def together(word: str, streams: Iterable[Investigation]) -> list[Finding]:
-    """Return one investigation's findings of many streams: each thing found, and one sentence for all others."""
-    asked = list(streams)
-    findings = [finding for one in asked for finding in one.findings()]
+def _lateness(streams: Iterable[LateData]) -> list[Finding]:
+    """Return the findings of many streams' lateness: each late stream, and one sentence for all others."""
+    judged = list(streams)
+    findings = [finding for one in judged for finding in one.findings()]
     found = [finding for finding in findings if finding.verdict is Verdict.FAILED]
     open_ = [finding for finding in findings if finding.verdict is Verdict.INCONCLUSIVE]
     fine = len(findings) - len(found) - len(open_)
     if fine or not findings:
-        sentence = f"{fine} of {plural(len(asked), 'stream')} {'is' if fine == 1 else 'are'} as usual: not {word}."
-        found.append(Finding(Verdict.PASSED, sentence, question=findings[0].question if findings else word))
+        sentence = f"{fine} of {plural(len(judged), 'stream')} {'is' if fine == 1 else 'are'} as usual: not late."
+        found.append(Finding(Verdict.PASSED, sentence, question=findings[0].question if findings else "late"))
     if open_:
         one = open_[0]
         sentence = f"{plural(len(open_), 'stream')} cannot be judged; the first: {one.sentence}"

@@ -108,10 +108,10 @@ def test_the_list_says_what_was_begun_and_has_no_end(env: Environment) -> None:
     about = ledger.subjects(template="1" * 64, code="2" * 64)
     said = {"phase": "processor", "sentence": "phase 2 -> 3"}
     ledger.append(env, Kind.PROMOTION, subjects=about, predicate={**said, "state": "begun"})
-    assert "! entry 1, a promotion, has no recorded end: pik status --env local" in pik("list").stdout
+    assert "! entry 1, a promotion, has no recorded outcome: pik status --env local" in pik("list").stdout
     assert data("list")["unfinished"] == 1
     ledger.append(env, Kind.PROMOTION, subjects=about, predicate={**said, "state": "done", "begun": 1})
-    assert "no recorded end" not in pik("list").stdout
+    assert "no recorded outcome" not in pik("list").stdout
 
 
 def test_an_entry_is_shown_verdict_first_with_its_receipt(two: list[ledger.Entry]) -> None:
