@@ -123,7 +123,8 @@ class AggregateDrift(Investigation):
             f"{plural(len(found), 'replay')} stopped before the end: {plural(missing, 'event')} of "
             f"{', '.join(sorted({str(item['entity_id']) for item in found})[:5])} never sent.",
             open_[["replay_id", "entity_id", "sent", "requests", "requested_by", "created"]],
-            remedy=f"send the rest: repeat the replay with replay_id {first['replay_id']}; it goes on where it stopped",
+            remedy=f"send the rest: repeat the replay with replay_id {first['replay_id']} and the cursor of its last "
+            "answer; without the cursor it starts again, and each event still counts once",
             question=SENT,
             found=found,
         )
