@@ -12,8 +12,8 @@ anything else                                 a scan of the whole table: refused
 ============================================  ===================================================================
 
 What is left of the request is applied to the rows that come back, so any combination works. Without ``event_type`` the
-types of a source are those under which the raw bucket ever kept an object, deleted ones included. Rows whose retention
-is over are left out: DynamoDB deletes them some days later.
+types of a source are those under which the raw bucket has an object, or still has an old version of one that was
+deleted. Rows whose retention is over are left out: DynamoDB deletes them some days later.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def _source_queries(selection: EventFilter, types: Sequence[str]) -> Iterator[di
 
 
 def event_types(aws: Connection, source: str) -> list[str]:
-    """Return the types, percent-encoded as in keys, under which the raw bucket ever kept an object of ``source``."""
+    """Return the types, percent-encoded as in keys, of ``source``'s objects in the raw bucket and of their versions."""
     pages = aws.environment.client("s3").get_paginator("list_object_versions")
     prefix = f"raw/source={keys.encode(source)}/"
     found = pages.paginate(Bucket=aws.outputs["RawBucket"], Prefix=prefix, Delimiter="/")

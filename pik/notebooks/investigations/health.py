@@ -43,7 +43,7 @@ class DailyHealth(Investigation):
 
     @property
     def sources(self) -> list[str]:
-        """Sources of which the raw bucket ever kept something."""
+        """Sources that the raw bucket has objects of."""
         return self.once("sources", self._sources)
 
     def _sources(self) -> list[str]:

@@ -65,7 +65,7 @@ def revert(environment: Environment, number: int = 0, *, on_progress: Say | None
         Refused: a data store that the deploy brought would be removed; or CloudFormation is at work.
         AwsError: the ledger or its evidence cannot be read, or CloudFormation did not complete the update.
 
-    >>> take_back(environment("staging")).sentence                    # doctest: +SKIP
+    >>> revert(environment("staging")).sentence                       # doctest: +SKIP
     'staging has the template and code from before ledger entry 17 again …'
     """
     with ended_in_order():
