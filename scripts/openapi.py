@@ -38,7 +38,7 @@ ANSWERS = {
         " a dry run, or when `dry_run` itself is wrong.",
         409: "CONFLICT: another event, with another payload or time, has this idempotency key already. This body is"
         " kept too.",
-        413: "The body is too large.",
+        413: f"`body_too_large`: more than {parsing.MAX_BODY:,} bytes.",
         500: "An error in the kit. The event is not acknowledged.",
         503: "The event is not acknowledged; send it again.",
     },
@@ -71,8 +71,8 @@ FIELD_NOTES = {
     "include_duplicates": "send also a message for each duplicate arrival",
     "dry_run": "count the events, and send nothing",
     "replay_id": (
-        "the name of this replay; it always belongs to this selection; not dots alone; without it, one is made. An"
-        " event that is sent twice under it is counted once"
+        "the name of this replay, for this selection only; a name of dots alone is refused. Without it, the kit makes"
+        " one. The processor counts an event once for each replay_id, however often it is sent"
     ),
 }
 _HEX64 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
