@@ -47,7 +47,7 @@ def ingest(
     ] = False,
     stop_after: Annotated[
         int | None,
-        typer.Option(min=0, help="Stop when this many are rejected; 0: never [default: 100, while none is stored]."),
+        typer.Option(min=0, help="Stop at this many rejected; 0: never [default: 100, while no event is stored]."),
     ] = None,
     mapping: Annotated[
         str, typer.Option("--mapping", help="How records become events: a name of pik mapping list, or a file.")
@@ -98,8 +98,8 @@ def ingest(
     format, the content does.
 
     Records of another shape: --mapping stripe, or directly --source shop --type 'order.{kind}' --entity customer.id
-    --time created_at --key id. When an option is given several times, the first that finds a value counts. To look
-    first: --dry-run --sample 3. pik mapping infer FILE proposes a mapping.
+    --time created_at --key id. Each option from --source to --payload can be repeated: the first one that finds
+    a value counts. To look first: --dry-run --sample 3. pik mapping infer FILE proposes a mapping.
 
     Exit codes: 0 all are stored exactly once (accepted or duplicate); 4 a person must look at some (conflict or
     rejected; both are kept); 5 some could not be delivered (they are in a file that can be sent again); 130

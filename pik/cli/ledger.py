@@ -102,8 +102,8 @@ def verify(
 ) -> None:
     """Say whether a record was removed, altered or added. It checks the evidence too, reads every file, writes nothing.
 
-    Only a receipt can show two things: that entries were removed from the end, and that somebody who could also delete
-    the bucket's old versions rewrote the entries from some entry on. Exit codes: 0 nothing is wrong, 4 something is.
+    Two changes are found only with --receipt: the newest entries were removed, or somebody who could also delete the
+    bucket's old versions rewrote entries. Exit codes: 0 nothing is wrong, 4 something is.
     """
     from rich.text import Text
 

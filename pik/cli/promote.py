@@ -49,11 +49,11 @@ def promote(
     The gate requires fresh, passing evidence of the phase before, for exactly what is deployed. A protected environment
     also requires the evidence of the environment before it (`after` in pik.toml). Where pik.toml names approvers, the
     gate requires an approval. In an open environment, missing evidence is only a warning. Template and code stay as
-    they are; only the toggles change.
+    they are; only the stack parameters EnableReplay, EnableProcessor and Canary change.
 
-    The processor starts as a canary: at most two run at once, and they are watched. The canary is rolled back by itself
-    when messages fail, go to the dead-letter queue, or are counted wrongly. The ledger records everything, also a
-    refusal.
+    The processor starts as a canary: at most two invocations run at once, and the command watches them. It rolls the
+    canary back when messages fail, go to the dead-letter queue, or are counted wrongly. The ledger records everything,
+    also a refusal.
 
     To see what would happen: pik plan --env E --phase P --deployed. To go back: pik rollback --env E.
 
@@ -123,7 +123,8 @@ def approve(
     """Approve that what is deployed goes to a phase. Recorded in the ledger.
 
     Only callers that pik.toml lists in `approvers` may approve. The approval counts for exactly this template and code,
-    until the environment changes or the approval is too old (evidence_hours). It does not count for your own promotion.
+    until the environment changes or the approval is too old (evidence_hours). It does not count for a
+    promotion that you run yourself, not even with another role.
 
     Exit codes: 0 recorded, 3 you are not listed in `approvers`.
     """

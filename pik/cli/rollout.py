@@ -28,7 +28,7 @@ PlanOption = Annotated[
 DryRunOption = Annotated[
     bool | None,
     typer.Option(
-        "--dry-run/--no-dry-run", help="Deployment-wide DRY_RUN: accept requests, write nothing. Default: as it is."
+        "--dry-run/--no-dry-run", help="Deployment-wide DRY_RUN: accept requests, write nothing. Default: unchanged."
     ),
 ]
 SetOption = Annotated[
@@ -132,11 +132,14 @@ def rollback(
 ) -> None:
     """Go back a phase. Stops consumption first (seconds); deletes no data; keeps the queue's messages.
 
-    Allowed from every state. Template and code stay those that are deployed; only the toggles change. To go forward
-    again, run `pik promote --to processor`: it processes the messages that were kept.
+    Allowed from every state. Template and code stay those that are deployed; only the stack parameters EnableReplay,
+    EnableProcessor and Canary change. To go forward again, run `pik promote --to processor`: it processes the messages
+    that were kept.
 
     With --deploy, the phase stays, and a deploy is reverted: template, code and parameters are again those from before
     it, as the ledger's evidence has them.
+
+    Exit codes: 0 done, 3 refused, 4 a store is not what it was before, 5 AWS refused or failed.
     """
     if deploy_:
         _revert(env, to, deploy_, as_json)
