@@ -37,7 +37,7 @@ ANSWERS = {
         400: "The body is not a valid event. Its bytes are kept, and `rejected_id` leads to them. They are not kept in"
         " a dry run, or when `dry_run` itself is wrong.",
         409: "CONFLICT: another event, with another payload or time, has this idempotency key already. This body is"
-        " kept too.",
+        " kept too, except in a dry run.",
         413: f"`body_too_large`: more than {parsing.MAX_BODY:,} bytes.",
         500: "An error in the kit. The event is not acknowledged.",
         503: "The event is not acknowledged; send it again.",
