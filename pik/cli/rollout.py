@@ -136,8 +136,8 @@ def rollback(
     EnableProcessor and Canary change. To go forward again, run `pik promote --to processor`: it processes the messages
     that were kept.
 
-    With --deploy, the phase stays, and a deploy is reverted: template, code and parameters are again those from before
-    it, as the ledger's evidence has them.
+    With --deploy, it reverts a deploy instead: template, code and parameters are again those from before that deploy,
+    as the ledger's evidence has them. The phase stays, or goes down to the phase from before it.
 
     Exit codes: 0 done, 3 refused, 4 a store is not what it was before, 5 AWS refused or failed.
     """
