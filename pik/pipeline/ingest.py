@@ -170,4 +170,5 @@ def _answer(
     if status != CONFLICT:
         return answer(200, body)
     message = f"the idempotency key is taken by an event that differs in {' and '.join(more['differs'])}"
-    return error(409, "conflict", message, "use a new key, or send what was sent first; this body is kept", **body)
+    do_this = "use a new key, or send what was sent first" + ("" if dry_run else "; this body is kept")
+    return error(409, "conflict", message, do_this, **body)
