@@ -178,7 +178,8 @@ def _ours(found: Plan) -> list[str]:
 
 def markdown(told: list[Told]) -> str:
     """Return the generated section."""
-    lines = ["", "| edit | resources that `sam deploy` lists | that `pik plan` lists | |", "|---|---|---|---|"]
+    head = "| edit | resources that `sam deploy` lists | resources that `pik plan` lists | result |"
+    lines = ["", head, "|---|---|---|---|"]
     lines += [f"| {number}. {' | '.join(one.row)} |" for number, one in enumerate(told, start=1)]
     for number, one in enumerate(told, start=1):
         lines += ["", f"### {number}. {one.title}", "", "`sam deploy`:", "", *_block(one.sam)]
