@@ -16,10 +16,19 @@ HEAD = """\
 
 A check has one of three verdicts: **passed**, **failed**, or **inconclusive** (there was nothing to look at, or it
 could not be looked at). A *blocking* check keeps the gate closed unless it passes; an *advisory* one is only shown.
+Some blocking checks become advisory when they are inconclusive:
 
-When a check does not pass, its result says what to do, and which runbook investigates it. Logs, metrics and the counts
-of a queue come late on AWS. A check waits for them for its *patience*, or longer with `-p patience=SECONDS`. On the
-embedded AWS they come at once, unless its realism mode is on.
+- "messages resolve to raw objects", when messages have used half of their receives, so that none may be inspected;
+- "every store is untouched", when a store could not be read;
+- "aggregates are still readable", when no aggregate was ever written;
+- "the queue's messages are kept", when the queue was empty or holds fewer messages than before (in a rehearsal,
+  `pik run rollout -p rehearse_rollback=true`, this check stays blocking).
+
+The check "every event sent is safe" is asked only when the run sends events.
+
+When a check does not pass, its result says what to do, and which runbook investigates the fault. Logs, metrics and the
+counts of a queue come late on AWS. A check waits for them for its *patience*, or longer with `-p patience=SECONDS`. On
+the embedded AWS they come at once, unless its realism mode is on.
 """
 PROVEN = """\
 ## Proof that each check can fail
@@ -29,9 +38,10 @@ in the column "fails too", which look at the same fault. Without a defect all ch
 arrives, the check is *inconclusive*, which closes the gate as well. The tests run the functions of the pipeline
 in memory, on imitated stores (`tests/unit/planted_defects.py`).
 
-`tests/unit/rollout/checks/test_checks_can_fail_late.py` repeats this with the delays and errors of AWS (the realism
-mode around the same stores, at several times its rates). No other check may fail, no check may pass in spite of its
-defect, and without a defect no check may fail. `PIK_SEEDS=0,1,2,3,4` repeats it with these random seeds.
+`tests/unit/rollout/checks/test_checks_can_fail_late.py` repeats these tests with the delays and errors of AWS: the
+stores then answer as in the realism mode, with errors several times as often. No other check may fail, no check may
+pass in spite of its defect, and without a defect no check may fail. `PIK_SEEDS=0,1,2,3,4` repeats these tests with
+these random seeds.
 """
 TITLES = {"ingest": "Phase 1: ingest", "replay": "Phase 2: replay", "processor": "Phase 3: processor"}
 

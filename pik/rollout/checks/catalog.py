@@ -146,7 +146,7 @@ CHECKS = (
         "aggregates are predicted",
         "Can the aggregates that phase 3 must write be predicted before it is switched on?",
         (REPLAY,),
-        "see the check: every raw object's hash matches",
+        "restore the raw objects that are missing or altered; how: docs/template.md, Restore a raw object",
     ),
     # --------------------------------------------------------------------------------------------- phase 3: processor
     Spec(
