@@ -62,7 +62,7 @@ def _advice(remedy: str) -> str:
 
 def render() -> str:
     """Return the text of docs/checks.md."""
-    head = "| check | asks | | patience | when it does not pass | runbook |\n|---|---|---|---|---|---|\n"
+    head = "| check | asks | kind | patience | when it does not pass | runbook |\n|---|---|---|---|---|---|\n"
     parts = [HEAD]
     for step in STEPS:
         table = "\n".join(rows(spec) for spec in of_step(step))
