@@ -155,6 +155,10 @@ def _reporter() -> Iterator[OnProgress]:
         if not announced:
             announced = True
             console.print(f"{news.run.runbook.name} · {news.run.where.environment} · run {news.run.id}", soft_wrap=True)
+        if news.ending:
+            waits = "interrupted: waiting until the step has finished or rolled back what it began"
+            console.print(f"    {waits}; Ctrl-C again ends it now", soft_wrap=True)
+            return
         if news.cell or step.state == "running":
             where = f" · cell {news.cell}/{news.cells}" if news.cell else ""
             doing = f"step {step.number}/{total} {step.title}{where}"

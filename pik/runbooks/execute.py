@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,6 +39,8 @@ from pik.runbooks.notebook import read
 from pik.runbooks.record import State, StepError
 
 STREAM_LIMIT = 2_000_000
+ENDING_SECONDS = 900.0  # for an interrupted cell, such as one that rolls a canary back, before it is asked to end
+_SOON = 2.0  # seconds that most interrupted cells need at most
 _SCRATCH = "pik-kernel-"  # then the process id of its run
 _SOCKET_LIMIT = 103  # bytes of a socket's path: 104 with its NUL on macOS and the BSDs, 108 on Linux (sys/un.h)
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -58,7 +61,13 @@ class _Kernel(AsyncKernelManager):
     """A kernel manager that needs no kernelspec on disk, no port, and keeps what its kernel says off the terminal."""
 
     def __init__(self, scratch: str) -> None:
-        super().__init__(connection_file=f"{scratch}/kernel.json", transport="ipc", ip=f"{scratch}/kernel")
+        # Half of the time passes before the kernel is asked to end, the other half before it is killed.
+        super().__init__(
+            connection_file=f"{scratch}/kernel.json",
+            transport="ipc",
+            ip=f"{scratch}/kernel",
+            shutdown_wait_time=2 * ENDING_SECONDS,
+        )
         self.log_file = Path(scratch) / "kernel.log"
 
     def last_words(self) -> str:
@@ -133,16 +142,18 @@ def execute(
     *,
     timeout: float | None = None,
     on_cell: OnCell = lambda cell, cells: None,
+    on_ending: Callable[[], None] = lambda: None,
 ) -> StepResult:
     """Execute ``source`` into ``target`` (saved after every cell) and return the result it ends with.
 
-    ``on_cell(n, total)`` is called as code cell n starts, Raises NotebookFailed when the notebook raises, runs longer
-    than ``timeout`` seconds, loses its kernel or has no single result. Whatever happens, the kernel and what it
+    ``on_cell(n, total)`` is called as code cell n starts. ``on_ending()`` is called when a cell that was interrupted
+    needs a while to end, such as for the rollback of a canary. Raises NotebookFailed when the notebook raises, runs
+    longer than ``timeout`` seconds, loses its kernel or has no single result. Whatever happens, the kernel and what it
     started in its process group are gone afterwards.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     target.touch(mode=0o600)  # papermill writes over it; it can hold payloads
-    with _kernel(source.parent) as manager:
+    with _kernel(source.parent, on_ending) as manager:
         try:
             execute_notebook(
                 _literal(source),
@@ -199,7 +210,7 @@ def find_result(target: Path) -> StepResult:
 
 
 @contextmanager
-def _kernel(folder: Path) -> Iterator[_Kernel]:
+def _kernel(folder: Path, on_ending: Callable[[], None]) -> Iterator[_Kernel]:
     _sweep()
     with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-", dir=_scratch_root()) as scratch:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONSTARTUP"}
@@ -213,7 +224,7 @@ def _kernel(folder: Path) -> Iterator[_Kernel]:
                 raise NotebookFailed(_not_started(error)) from None
             yield manager
         finally:
-            _stop(manager)
+            _stop(manager, on_ending)
 
 
 def _scratch_root() -> str:
@@ -231,13 +242,17 @@ def _sweep() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stop(manager: _Kernel) -> None:
-    # First politely (an interrupt lets a cell end what it started), then everything in its process group.
+def _stop(manager: _Kernel, on_ending: Callable[[], None]) -> None:
+    # First politely (an interrupt lets a cell end what it started), then everything in its process group. A second
+    # Ctrl-C does not wait for the first part.
     group = getattr(manager.provisioner, "pgid", None)
+    slow = threading.Timer(_SOON, on_ending)
+    slow.start()
     try:
         if run_sync(manager.is_alive)():
             run_sync(manager.shutdown_kernel)()
     finally:
+        slow.cancel()
         if group:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)

@@ -24,12 +24,16 @@ LONGEST_TICKET = 100  # characters
 
 @dataclass(frozen=True)
 class Progress:
-    """One piece of news: ``step`` started a cell (``cell`` of ``cells``), or, with ``cell`` 0, changed its state."""
+    """One piece of news: ``step`` started a cell (``cell`` of ``cells``), or, with ``cell`` 0, changed its state.
+
+    ``ending``: the step was interrupted, and its cell finishes or rolls back what it began.
+    """
 
     run: Run
     step: StepRecord
     cell: int = 0
     cells: int = 0
+    ending: bool = False
 
 
 OnProgress = Callable[[Progress], None]
@@ -234,6 +238,7 @@ def _step(record: Run, step: StepRecord, tell: OnProgress) -> None:
             step.parameters,
             timeout=step.timeout,
             on_cell=on_cell,
+            on_ending=lambda: tell(Progress(record, step, ending=True)),
         )
         step.cells_done = step.cells
         state, note = _judge(result)

@@ -181,6 +181,37 @@ def test_an_interrupted_run_leaves_no_kernel_and_can_be_resumed(lab: Lab, number
         assert runbooks.resume(folder).verdict == "passed"
 
 
+def test_a_step_that_is_interrupted_may_roll_back_what_it_began(lab: Lab) -> None:
+    """A canary's rollback takes longer than the five seconds after which Jupyter kills a kernel."""
+    note, undone = lab.root / "began", lab.root / "undone"
+    lab.notebook(
+        "one",
+        f"""
+import time
+from pathlib import Path
+try:
+    Path({str(note)!r}).write_text("begun")
+    time.sleep(600)
+finally:
+    time.sleep(7)
+    Path({str(undone)!r}).write_text("undone")
+""",
+        RESULT,
+    )
+    lab.runbook("one")
+    command = subprocess.Popen(lab.command(), cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+    with command as process:
+        try:
+            _wait_until(note.is_file)
+            process.send_signal(signal.SIGINT)
+            printed, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert undone.is_file()
+    assert "Ctrl-C again ends it now" in printed
+
+
 def test_a_run_is_found_by_name_start_path_and_last(lab: Lab) -> None:
     lab.notebook("one", RESULT)
     lab.runbook("one")

@@ -41,13 +41,15 @@ def look(environment: Environment, found: Stack, book: Ledger | None) -> Unfinis
         )
     if entry is None:
         return None
-    command = "promote" if entry.kind is Kind.PROMOTION else "deploy"
-    to = f"--to {entry.phase}" if entry.kind is Kind.PROMOTION else f"--phase {entry.phase}"
-    undo = f"pik rollback --env {name}" + ("" if entry.kind is Kind.PROMOTION else f" --deploy {entry.number}")
+    if entry.kind is Kind.PROMOTION:
+        back = phases.PHASES[phases.phase(entry.phase).number - 1]
+        finish, undo = f"promote --env {name} --to {entry.phase}", f"rollback --env {name} --to {back.name}"
+    else:
+        finish, undo = f"deploy --env {name} --phase {entry.phase}", f"rollback --env {name} --deploy {entry.number}"
     return Unfinished(
         f"a {entry.kind} has no recorded outcome{since}; unless that command is still running, the next one records it",
-        f"pik {command} --env {name} {to}",
-        undo,
+        f"pik {finish}",
+        f"pik {undo}",
     )
 
 

@@ -85,6 +85,18 @@ def test_a_promotion_that_was_killed_can_be_undone(world: Make, at: int) -> None
     assert not here.enabled
 
 
+@pytest.mark.parametrize(("before", "to"), [(phases.INGEST, "replay"), (phases.REPLAY, "processor")])
+def test_the_command_that_undoes_a_promotion_goes_back_to_the_phase_before(
+    world: Make, before: phases.Phase, to: str
+) -> None:
+    here = world(before)
+    here.add(Kind.PROMOTION, phase=to, state="begun")
+    found = left(here)
+    assert found
+    assert found.finish == f"pik promote --env dev --to {to}"
+    assert found.undo == f"pik rollback --env dev --to {before.name}"
+
+
 @pytest.mark.parametrize("at", range(4), ids=PROMOTION[:4])
 def test_what_was_killed_before_it_changed_anything_voids_no_evidence(world: Make, at: int) -> None:
     here = world(phases.REPLAY)
