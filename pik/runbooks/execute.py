@@ -60,7 +60,7 @@ class NotebookFailed(Exception):
 class _Kernel(AsyncKernelManager):
     """A kernel manager that needs no kernelspec on disk, no port, and keeps what its kernel says off the terminal."""
 
-    def __init__(self, scratch: str) -> None:
+    def __init__(self, scratch: str, on_ending: Callable[[], None]) -> None:
         # Half of the time passes before the kernel is asked to end, the other half before it is killed.
         super().__init__(
             connection_file=f"{scratch}/kernel.json",
@@ -69,6 +69,16 @@ class _Kernel(AsyncKernelManager):
             shutdown_wait_time=2 * ENDING_SECONDS,
         )
         self.log_file = Path(scratch) / "kernel.log"
+        self.on_ending = on_ending
+
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:  # type: ignore[override]
+        """Interrupt the cell and wait for its end; say so when that takes a while. nbclient calls it for Ctrl-C."""
+        slow = threading.Timer(_SOON, self.on_ending)
+        slow.start()
+        try:
+            await super().shutdown_kernel(now=now, restart=restart)
+        finally:
+            slow.cancel()
 
     def last_words(self) -> str:
         """Return the end of what the kernel process wrote, such as a crash's stack."""
@@ -215,7 +225,7 @@ def _kernel(folder: Path, on_ending: Callable[[], None]) -> Iterator[_Kernel]:
     with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-", dir=_scratch_root()) as scratch:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONSTARTUP"}
         environment |= {HEADLESS: "1", "IPYTHONDIR": scratch, "PYTHONUNBUFFERED": "1"}
-        manager = _Kernel(scratch)
+        manager = _Kernel(scratch, on_ending)
         try:
             try:
                 with manager.log_file.open("wb") as log:
@@ -224,7 +234,7 @@ def _kernel(folder: Path, on_ending: Callable[[], None]) -> Iterator[_Kernel]:
                 raise NotebookFailed(_not_started(error)) from None
             yield manager
         finally:
-            _stop(manager, on_ending)
+            _stop(manager)
 
 
 def _scratch_root() -> str:
@@ -242,17 +252,14 @@ def _sweep() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stop(manager: _Kernel, on_ending: Callable[[], None]) -> None:
+def _stop(manager: _Kernel) -> None:
     # First politely (an interrupt lets a cell end what it started), then everything in its process group. A second
     # Ctrl-C does not wait for the first part.
     group = getattr(manager.provisioner, "pgid", None)
-    slow = threading.Timer(_SOON, on_ending)
-    slow.start()
     try:
         if run_sync(manager.is_alive)():
             run_sync(manager.shutdown_kernel)()
     finally:
-        slow.cancel()
         if group:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)

@@ -66,7 +66,8 @@ import pytest
 from pik.runbooks import Interrupted
 from tests.notebooks.lab import make
 try:
-    make(Path({str(self.root)!r}), pytest.MonkeyPatch()).run()
+    lab = make(Path({str(self.root)!r}), pytest.MonkeyPatch())
+    lab.run(on_progress=lambda news: print("ending", flush=True) if news.ending else None)
 except Interrupted as stopped:
     sys.exit(stopped.run.exit_code)
 """
