@@ -126,8 +126,11 @@ class Lambda:
         return _Pages(lambda: {"EventSourceMappings": self.world.mappings})
 
     def invoke(self, Payload: bytes, **_: Any) -> Any:  # noqa: N803 - boto3's name
-        answer = self.world.asked_dry(json.loads(Payload))
-        return {"Payload": io.BytesIO(json.dumps(answer).encode()), "StatusCode": 200}
+        try:
+            answer, raised = self.world.asked_dry(json.loads(Payload)), {}
+        except RuntimeError as error:
+            answer, raised = {"errorMessage": str(error), "errorType": "RuntimeError"}, {"FunctionError": "Unhandled"}
+        return {"Payload": io.BytesIO(json.dumps(answer).encode()), "StatusCode": 200, **raised}
 
 
 @dataclass

@@ -15,6 +15,7 @@ from pik.aws.reading import Row, StoreReader, eventually
 from pik.environments import Environment
 from pik.events import PROBE_SOURCE
 from pik.pipeline import queue
+from pik.pipeline.backoff import backoff
 from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.results import Check
 from pik.rollout.checks.probe import Probe
@@ -22,6 +23,7 @@ from pik.rollout.checks.replaying import EntityWindow, Group, Raws, predict
 from pik.rollout.checks.verdicts import check, every, later, missing, patience
 
 SAMPLE = 20  # messages that are sent, or asked about, again
+DRY_RUNS = 6  # of a function that raises each time
 SENDS = 4  # of a batch of which SQS does not take all ("Failed")
 MOST_DEAD_LETTERS = 100  # are held, for seconds, to find the poison message
 POISON_PREFIX = "poison-"  # of the replay ids of poison messages
@@ -161,7 +163,11 @@ class Trials:
             every(seen),
             yes=f"{len(bodies)} messages: predicted as here, none consumed, no aggregate changed",
             no=f"not as it must be: {missing(seen)}",
-            evidence={"messages": len(bodies), "aggregates predicted": len(answer.get("predicted", []))},
+            evidence={
+                "messages": len(bodies),
+                "aggregates predicted": len(answer.get("predicted", [])),
+                "the function raised": answer.get("errorMessage") or "nothing",
+            },
         )
 
     def poison(self) -> Check:
@@ -207,13 +213,21 @@ class Trials:
         ]
 
     def _ask_dry(self, stores: StoreReader, bodies: list[str]) -> dict[str, Any]:
+        """Invoke the processor for a dry run, again when it raised: a busy store makes it raise, and it writes nothing.
+
+        https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html: FunctionError says that the function raised.
+        """
         records = [{"messageId": str(n), "body": body, "eventSource": "aws:sqs"} for n, body in enumerate(bodies)]
-        answer = self.environment.client("lambda").invoke(
-            FunctionName=stores.outputs["ProcessorFunction"],
-            Payload=json.dumps({"dry_run": True, "Records": records}).encode(),
-        )
-        payload = json.loads(answer["Payload"].read())
-        return payload if isinstance(payload, dict) else {}
+        payload = json.dumps({"dry_run": True, "Records": records}).encode()
+        for attempt in range(DRY_RUNS):
+            answer = self.environment.client("lambda").invoke(
+                FunctionName=stores.outputs["ProcessorFunction"], Payload=payload
+            )
+            if not answer.get("FunctionError"):
+                break
+            backoff(attempt, first=1.0, longest=8.0)
+        found = json.loads(answer["Payload"].read())
+        return found if isinstance(found, dict) else {}
 
     def _take(self, body: str) -> Row | None:
         """Remove our own probe from the dead-letter queue and return it; everything else goes back."""

@@ -353,6 +353,30 @@ def test_an_alarm_of_somebody_elses_message_fails_at_once(
     assert left == ["OK"]
 
 
+# --- the processor's dry run ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("raises", "verdict"), [(2, Verdict.PASSED), (99, Verdict.FAILED)])
+def test_a_dry_run_that_raises_is_asked_again(
+    raises: int, verdict: Verdict, world: RolloutWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dry run reads raw objects: a busy S3 makes it raise."""
+    ReplayChecks(world.environment, patience=30).replay()
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    answers, left = world.asked_dry, iter(range(raises))
+
+    def busy(said: dict[str, Any]) -> dict[str, Any]:
+        if next(left, None) is not None:
+            raise RuntimeError("SlowDown")
+        return answers(said)
+
+    world.asked_dry = busy
+    checks = ProcessorChecks(world.environment, patience=30)
+    found = checks.trials.dry_run(checks.predict())
+    assert found.verdict is verdict, found
+    assert ("SlowDown" in str(found.evidence)) == (verdict is Verdict.FAILED)
+
+
 # --- the poison ------------------------------------------------------------------------------------------------------
 
 
