@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIK := .venv/bin/pik
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit hostile lab lint format bench docs site clean lock
+.PHONY: help setup dev demo test test-unit hostile sim lab lint format bench docs site clean lock
 
 help:  ## show the targets
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test-unit: dev  ## the fast loop: no embedded AWS, seconds
 hostile: dev  ## every hostile input, the published lists included (fetched with npm)
 	@PYTHONPATH=. .venv/bin/python -m tests.hostile.published
 	@PIK_HOSTILE=all .venv/bin/pytest tests/hostile
+
+sim: dev  ## seeded histories of the shipped functions over a small AWS in memory (EPISODES=100000 SEED=0)
+	@.venv/bin/python -m tests.sim --episodes $(or $(EPISODES),100000) --seed $(or $(SEED),0)
 
 lab: setup  ## JupyterLab on notebooks/, with the embedded AWS running (STATE=.pik/demo: what the demo left)
 	@$(PIK) lab $(if $(STATE),--state "$(STATE)")

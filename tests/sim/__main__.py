@@ -1,0 +1,102 @@
+"""Play seeded histories: ``python -m tests.sim --episodes 10000 --seed 0``; or one, as a story: ``--story SEED``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+from tests.sim.client import KINDS
+from tests.sim.episode import play
+
+CHUNK = 200  # histories that a process plays at a time
+RATES = (0.0, 0.02, 0.1, 0.25)  # of the calls that go wrong, in turns
+
+
+@dataclass
+class Total:
+    """What many histories came to. ``broken``: seed and violations of those that kept no promise."""
+
+    episodes: int = 0
+    calls: int = 0
+    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    broken: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
+
+    def add(self, other: Total) -> None:
+        """Add what other histories came to."""
+        self.episodes += other.episodes
+        self.calls += other.calls
+        self.hits += other.hits
+        self.broken += other.broken
+
+
+def rate(seed: int) -> float:
+    """Return the share of calls that go wrong in a seed's history."""
+    return RATES[seed % len(RATES)]
+
+
+def chunk(first: int, count: int) -> Total:
+    """Play ``count`` histories from a seed on."""
+    total = Total()
+    for seed in range(first, first + count):
+        outcome = play(seed, rate(seed))
+        total.add(Total(1, outcome.calls, outcome.hits, [(seed, outcome.violations)] if outcome.violations else []))
+    return total
+
+
+def table(total: Total) -> str:
+    """Return which call met which fault how often."""
+    kinds = ["", *KINDS]
+    lines = [f"{'call':<32}" + "".join(f"{kind or 'none':>15}" for kind in kinds)]
+    for site in sorted({site for site, _ in total.hits}):
+        hits = (f"{total.hits[site, kind]:>15,}" if not kind or applies(site, kind) else f"{'-':>15}" for kind in kinds)
+        lines.append(f"{site:<32}" + "".join(hits))
+    return "\n".join(lines)
+
+
+def applies(site: str, kind: str) -> bool:
+    """Whether a fault can strike a call."""
+    only = KINDS[kind]
+    return only is None or site.partition(".")[2] in only
+
+
+def main() -> int:
+    """Play the histories and say what was broken; exit code 1 when something was."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--episodes", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--story", type=int, metavar="SEED", help="play this one and tell it")
+    parser.add_argument("--stop", action="store_true", help="stop at the first history that breaks a promise")
+    options = parser.parse_args()
+    if options.story is not None:
+        outcome = play(options.story, rate(options.story))
+        print("\n".join(outcome.story()))  # noqa: T201
+        return bool(outcome.violations)
+    total, began = Total(), time.monotonic()
+    starts = range(options.seed, options.seed + options.episodes, CHUNK)
+    counts = [min(CHUNK, options.seed + options.episodes - start) for start in starts]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for done in pool.map(chunk, starts, counts):
+            total.add(done)
+            if sys.stderr.isatty():
+                print(f"\r{total.episodes:,} of {options.episodes:,}", end="", file=sys.stderr)  # noqa: T201
+            if options.stop and total.broken:
+                pool.shutdown(cancel_futures=True)
+                break
+    seconds = time.monotonic() - began
+    print(table(total))  # noqa: T201
+    print(  # noqa: T201
+        f"{total.episodes:,} histories, {total.calls:,} AWS calls, {len(total.broken)} broke a promise; "
+        f"{seconds:.0f} s, {total.episodes / seconds:.0f} a second"
+    )
+    for seed, found in total.broken[:10]:
+        print(f"seed {seed}: {'; '.join(found[:3])}\n  python -m tests.sim --story {seed}")  # noqa: T201
+    return bool(total.broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

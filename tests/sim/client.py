@@ -1,0 +1,128 @@
+"""The AWS client that the code under test gets: each attempt of a call may fail, lose its answer, or end the task.
+
+botocore repeats a call itself, three attempts in all (:data:`pik.pipeline.aws.CONFIG`), also when the effect was done
+and only its answer was lost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from tests.sim.aws.errors import refused
+from tests.sim.scheduler import Killed, Scheduler
+
+ATTEMPTS = 3
+REPEATED = {"InternalServerError", "InternalError", "SlowDown", "ProvisionedThroughputExceededException"}
+#: Every fault, and the calls that it can strike; None: all of them.
+KINDS: dict[str, frozenset[str] | None] = {
+    "fails before": None,
+    "answer lost": None,
+    "throttled": None,
+    "killed before": None,
+    "killed after": None,
+    "slow": None,
+    "conflict": frozenset({"put_object", "transact_write_items"}),
+}
+_THROTTLED = {"s3": "SlowDown", "dynamodb": "ProvisionedThroughputExceededException", "sqs": "InternalError"}
+
+
+@dataclass
+class Faults:
+    """How often calls go wrong, until ``calls`` of them were made: then all is well, and every history has an end."""
+
+    rate: float
+    calls: int
+    kills: bool = True
+    made: int = 0
+    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing goes wrong any more."""
+        return self.made > self.calls
+
+
+@dataclass
+class Client:
+    """One service's client."""
+
+    service: str
+    backend: Any
+    scheduler: Scheduler
+    faults: Faults
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        return lambda **arguments: self._call(operation, arguments)
+
+    def _call(self, operation: str, arguments: dict[str, Any]) -> Any:
+        error: Exception | None = None
+        for _ in range(ATTEMPTS):
+            self.scheduler.pause(self.scheduler.chance.random() * 0.03)
+            fault = self._fault(operation)
+            try:
+                return self._attempt(operation, arguments, fault)
+            except ReadTimeoutError as lost:
+                error = lost
+            except ClientError as failed:
+                if failed.response["Error"]["Code"] not in REPEATED:
+                    raise
+                error = failed
+        assert error is not None
+        raise error
+
+    def _fault(self, operation: str) -> str:
+        """Return what goes wrong with this attempt, or nothing."""
+        faults, chance = self.faults, self.scheduler.chance
+        faults.made += 1
+        site = f"{self.service}.{operation}"
+        if faults.over or chance.random() >= faults.rate:
+            faults.hits[site, ""] += 1
+            return ""
+        may = [kind for kind, only in KINDS.items() if only is None or operation in only]
+        fault = may[int(chance.random() * len(may))]
+        if fault.startswith("killed") and not faults.kills:
+            fault = "fails before"
+        faults.hits[site, fault] += 1
+        return fault
+
+    def _attempt(self, operation: str, arguments: dict[str, Any], fault: str) -> Any:
+        scheduler, name = self.scheduler, f"{self.service}.{operation}"
+        if fault == "slow":
+            scheduler.note(name, fault)
+            scheduler.pause(5 + 40 * scheduler.chance.random())
+        elif fault == "killed before":
+            scheduler.note(name, fault, "nothing done")
+            raise Killed
+        elif fault in {"fails before", "throttled", "conflict"}:
+            scheduler.note(name, fault, "nothing done")
+            raise self._refusal(operation, arguments, fault)
+        try:
+            answer = getattr(self.backend, operation)(**arguments)
+        except ClientError as error:
+            scheduler.note(name, fault, error.response["Error"]["Code"])
+            if fault == "answer lost":  # that it was refused is lost as well
+                raise ReadTimeoutError(endpoint_url=self.service) from None
+            raise
+        scheduler.note(name, fault, "done")
+        if fault == "answer lost":
+            raise ReadTimeoutError(endpoint_url=self.service)
+        if fault == "killed after":
+            raise Killed
+        return answer
+
+    def _refusal(self, operation: str, arguments: dict[str, Any], fault: str) -> ClientError:
+        if fault == "conflict" and operation == "put_object":
+            return refused("ConditionalRequestConflict", operation)
+        if operation == "transact_write_items":
+            if fault == "fails before":
+                return refused("InternalServerError", operation)
+            code = "TransactionConflict" if fault == "conflict" else "ThrottlingError"
+            reasons = ["None"] * len(arguments["TransactItems"])
+            reasons[int(self.scheduler.chance.random() * len(reasons))] = code
+            return refused("TransactionCanceledException", operation, reasons)
+        return refused(_THROTTLED[self.service] if fault == "throttled" else "InternalServerError", operation)

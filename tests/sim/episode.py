@@ -1,0 +1,66 @@
+"""One history: a seed decides who acts, who goes on when, and what goes wrong; then the promises are checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.sim.actors import Cast
+from tests.sim.model import Violation, never, violations, violations_later
+from tests.sim.scheduler import Endless, Entry
+from tests.sim.world import World
+
+LATER = 0.3  # of the histories go on when the retention is over
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a history."""
+
+    seed: int
+    violations: tuple[str, ...]
+    calls: int
+    steps: int
+    digest: str  # of the history: the same seed gives the same one
+    hits: Counter[tuple[str, str]]
+    history: list[Entry]
+
+    def story(self) -> Iterator[str]:
+        """Yield the history line by line, as a person reads it."""
+        for entry in self.history:
+            fault = f"  [{entry.fault}]" if entry.fault else ""
+            effect = f"  -> {entry.effect}" if entry.effect else ""
+            yield f"{entry.time:9.3f} s  {entry.actor:<28} {entry.call}{fault}{effect}"
+        for one in self.violations:
+            yield f"VIOLATED  {one}"
+
+
+def play(seed: int, rate: float = 0.1) -> Outcome:
+    """Play the history of a seed; ``rate`` is the share of calls that go wrong."""
+    world = World(seed, rate)
+    cast = Cast(world)
+    never(world)
+    found: tuple[str, ...] = ()
+    with world.in_place():
+        cast.enter()
+        try:
+            world.scheduler.run()
+            found = tuple(violations(world, cast))
+            if not found and world.chance.random() < LATER:
+                cast.return_after_retention()
+                world.scheduler.run()
+                found = tuple(violations_later(world, cast))
+        except (Violation, Endless, AssertionError) as broken:
+            found = (f"{type(broken).__name__}: {broken}",)
+    text = "\n".join(map(str, world.scheduler.history))
+    return Outcome(
+        seed=seed,
+        violations=found,
+        calls=world.faults.made,
+        steps=world.scheduler.steps,
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        hits=world.faults.hits,
+        history=world.scheduler.history,
+    )

@@ -1,0 +1,201 @@
+"""What the world must look like: the promises of docs/architecture.md, as plain code over the small AWS's contents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pik import events
+from pik.events import Event
+from pik.pipeline import aws, rows
+from pik.pipeline.aggregators import fold
+from pik.pipeline.parsing import parse_event
+from pik.pipeline.rows import Arrival
+from tests.sim.actors import Cast, Replayed
+from tests.sim.aws.s3 import Object
+from tests.sim.world import SETTINGS, Ack, World
+
+Row = dict[str, Any]
+SETTLED = {(200, events.ACCEPTED), (200, events.DUPLICATE), (409, events.CONFLICT)}
+
+
+def violations(world: World, cast: Cast) -> Iterator[str]:
+    """Yield what is not as promised, at the end of a history."""
+    seen = Seen(world)
+    yield from _answers(world)
+    yield from _acknowledged(seen, cast)
+    yield from _identities(seen)
+    yield from _derived(seen)
+    yield from _messages(seen, cast)
+    yield from _versions(seen)
+
+
+def violations_later(world: World, cast: Cast) -> Iterator[str]:
+    """Yield what is not as promised after what came back when its retention was over: it is an event anew."""
+    seen = Seen(world)
+    yield from _answers(world)
+    yield from _acknowledged(seen, cast)
+    yield from _identities(seen)
+    yield from _derived(seen)
+
+
+def never(world: World) -> None:
+    """Watch each write, for what may never happen at any step. Raises Violation."""
+
+    def written(table: str, before: Row | None, after: Row) -> None:
+        if table != "events" or before is None or before["status"]["S"] != events.ACCEPTED or before == after:
+            return
+        if int(before["expires_at"]["N"]) > events.epoch(world.clock()):
+            raise Violation("a first arrival's row was replaced")
+
+    world.dynamodb.written = written
+
+
+class Violation(BaseException):
+    """A promise was broken at this step; nothing under test may catch it."""
+
+
+class Seen:
+    """The stores' contents as plain values."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        tables, self.now = world.dynamodb.tables, events.epoch(world.clock())
+        found = [aws.from_item(item) for item in tables["events"].values()]
+        self.rows = [row for row in found if row["expires_at"] > self.now]  # the others are gone, deleted or not
+        known = [aws.from_item(item) for item in tables["dedupe"].values()]
+        self.dedupe = {row["event_id"]: row for row in known if row["expires_at"] > self.now}
+        self.aggregates = [aws.from_item(item) for item in tables["aggregates"].values()]
+        self.objects = world.s3.objects
+
+    def event(self, key: str) -> tuple[Event, Arrival, Object]:
+        """Return the event that a raw object holds."""
+        found = self.objects[key]
+        arrival = Arrival.from_object(found.metadata, found.content_type, found.body)
+        return parse_event(found.body, arrival.event_headers), arrival, found
+
+
+def _answers(world: World) -> Iterator[str]:
+    """A bug answers 500; nothing that happens to AWS may."""
+    for ack in world.acks:
+        if ack.status == 500:
+            yield f"answered 500: {ack.answer}"
+
+
+def _acknowledged(seen: Seen, cast: Cast) -> Iterator[str]:
+    """No acknowledged event is lost: stored byte for byte, findable by id and by entity."""
+    accepted = {row["event_id"] for row in map(rows.expand, seen.rows) if row["status"] == events.ACCEPTED}
+    every = {(row["status"], row["request_id"]) for row in seen.rows}
+    for ack in seen.world.acks:
+        status, answer = ack.answer.get("status"), ack.answer
+        if status not in {events.ACCEPTED, events.DUPLICATE, events.CONFLICT} or _over(seen, answer):
+            continue
+        identity = answer["event_id"]
+        what = f"{status} {identity[:8]}"
+        yield from (f"{what}: {problem}" for problem in _object(seen, ack))
+        if identity not in seen.dedupe:
+            yield f"{what}: no dedupe row"
+        if identity not in accepted:
+            yield f"{what}: not among its entity's rows"
+        if (status, answer["request_id"]) not in every:
+            yield f"{what}: the arrival {answer['request_id']} has no row of its own"
+    for sent in cast.sent:
+        if (sent.ack.status, sent.ack.answer.get("status")) not in SETTLED:
+            yield f"a good body was answered {sent.ack.status}: {sent.ack.answer}"
+
+
+def _over(seen: Seen, answer: Row) -> bool:
+    """Whether the retention of what was acknowledged is over by now."""
+    first = str(answer.get("first_ingest_time", answer["ingest_time"]))
+    return rows.expires_at(first, SETTINGS.retention_days) <= seen.now
+
+
+def _object(seen: Seen, ack: Ack) -> Iterator[str]:
+    """The object that an answer names holds what was sent."""
+    key = ack.answer["s3_key"]
+    if key not in seen.objects:
+        yield f"no object {key}"
+    elif ack.answer["status"] != events.DUPLICATE and seen.objects[key].body != ack.body:
+        yield "the object is not what was sent"
+
+
+def _identities(seen: Seen) -> Iterator[str]:
+    """Exactly one first arrival for each identity; the dedupe row names it."""
+    firsts: dict[str, list[Row]] = {}
+    for row in map(rows.expand, seen.rows):
+        if row["status"] == events.ACCEPTED:
+            firsts.setdefault(row["event_id"], []).append(row)
+    for identity, found in firsts.items():
+        if len(found) > 1:
+            yield f"{identity[:8]} was accepted {len(found)} times"
+        dedupe = seen.dedupe.get(identity)
+        if dedupe and (dedupe["s3_key"], dedupe["request_id"]) != (found[0]["s3_key"], found[0]["request_id"]):
+            yield f"{identity[:8]}: the dedupe row names another first arrival"
+    for identity in seen.dedupe.keys() - firsts.keys():
+        yield f"{identity[:8]}: a dedupe row without a first arrival"
+
+
+def _derived(seen: Seen) -> Iterator[str]:
+    """A first arrival's rows are a function of its raw object."""
+    for row in seen.rows:
+        if row["status"] != events.ACCEPTED:
+            continue
+        whole = rows.expand(row)
+        event, arrival, _ = seen.event(whole["s3_key"])
+        dedupe, first = rows.first_rows(event, arrival, SETTINGS.retention_days, whole["s3_key"])
+        if aws.from_item(aws.to_item(first)) != row:
+            yield f"{whole['event_id'][:8]}: the row is not what its object says"
+        if aws.from_item(aws.to_item(dedupe)) != seen.dedupe.get(whole["event_id"]):
+            yield f"{whole['event_id'][:8]}: the dedupe row is not what the object says"
+
+
+def _messages(seen: Seen, cast: Cast) -> Iterator[str]:
+    """Sent = selected; each message is waiting, counted, or in the dead-letter queue with a reason."""
+    taken = [json.loads(message.body) for message in seen.world.sqs.taken["queue"]]
+    counted = {row["SK"] for row in seen.aggregates if row["SK"].startswith("C#")}
+    dead = {json.loads(message.body)["event_id"] for message in seen.world.sqs.queues["dlq"]}
+    for replayed in cast.replays:
+        name = replayed.request["replay_id"]
+        sent = {(one["event_id"], one["s3_key"]) for one in taken if one["replay_id"] == name}
+        must, may = _selected(seen, replayed)
+        if replayed.complete and must - sent:
+            yield f"{name} is complete and never sent {', '.join(one[:8] for one, _ in must - sent)}"
+        if sent - may:
+            yield f"{name} sent what it does not select: {', '.join(one[:8] for one, _ in sent - may)}"
+    for message in taken:
+        if events.contribution_sk(message["replay_id"], message["event_id"]) in counted:
+            continue
+        if message["event_id"] not in dead:
+            yield f"the message of {message['event_id'][:8]} in {message['replay_id']} is nowhere"
+    for letter in seen.world.sqs.queues["dlq"]:
+        yield f"a message that could be processed is in the dead-letter queue: {letter.attributes}"
+
+
+def _selected(seen: Seen, replayed: Replayed) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """The events that a replay must send (acknowledged before it began), and those that it may send; their objects."""
+    request, may = replayed.request, set[tuple[str, str]]()
+    for row in map(rows.expand, seen.rows):
+        within = events.parse_instant(request["start_time"]).text <= row["event_time"]
+        within &= row["event_time"] < events.parse_instant(request["end_time"]).text
+        if row["status"] == events.ACCEPTED and row["PK"] == events.entity_pk(request["entity_id"]) and within:
+            may.add((row["event_id"], row["s3_key"]))
+    return {one for one in may if one[0] in replayed.before}, may
+
+
+def _versions(seen: Seen) -> Iterator[str]:
+    """Each version is the fold of its inputs, each counted once."""
+    inputs: dict[tuple[str, str], list[Event]] = {}
+    for row in seen.aggregates:
+        if row["SK"].startswith("C#"):
+            name = row["SK"].removeprefix("C#").partition("#EID#")[0]
+            inputs.setdefault((row["PK"], name), []).append(seen.event(row["s3_key"])[0])
+    for row in seen.aggregates:
+        if not row["SK"].startswith("V#"):
+            continue
+        found = inputs.pop((row["PK"], row["SK"].removeprefix("V#")), [])
+        ((state, count),) = fold(SETTINGS.aggregator, found).values() if found else [({}, 0)]
+        if (json.loads(row["state"]), int(row["input_count"])) != (state, count):
+            yield f"{row['PK']} {row['SK']}: counts {row['input_count']} of {len(found)} inputs"
+    for pk, name in inputs:
+        yield f"{pk} {name}: inputs without a version"

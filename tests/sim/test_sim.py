@@ -1,0 +1,54 @@
+"""Seeded histories of the shipped functions over a small AWS: the promises hold, and break when the code does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pik.project import ROOT
+from tests.sim.__main__ import applies, chunk, rate
+from tests.sim.client import KINDS
+from tests.sim.episode import play
+
+EPISODES = int(os.environ.get("PIK_SIM_EPISODES", "2000"))
+MUTANTS = tomllib.loads((Path(__file__).parent / "mutants.toml").read_text())["mutant"]
+
+
+def test_no_history_breaks_a_promise() -> None:
+    """Other seeds each day; the failure names the seed, and ``python -m tests.sim --story SEED`` tells its history."""
+    first = int(f"{datetime.now(UTC):%Y%m%d}") * 1_000_000
+    total = chunk(first, EPISODES)
+    assert total.broken == []
+    sites = {site for site, _ in total.hits}
+    missed = [(site, kind) for site in sites for kind in KINDS if applies(site, kind) and not total.hits[site, kind]]
+    assert EPISODES < 2000 or missed == []  # every call met every fault that it can meet
+
+
+def test_a_seed_gives_the_same_history_again() -> None:
+    for seed in range(20):
+        first, second = play(seed, rate(seed)), play(seed, rate(seed))
+        assert (first.digest, first.history) == (second.digest, second.history)
+    assert len({play(seed, rate(seed)).digest for seed in range(20)}) > 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant["name"])
+def test_a_fault_put_into_the_code_is_caught(mutant: dict[str, str], tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "pik", tmp_path / "pik", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    file = tmp_path / "pik" / mutant["file"]
+    text = file.read_text()
+    assert text.count(mutant["old"]) == 1
+    file.write_text(text.replace(mutant["old"], mutant["new"]))
+    command = [sys.executable, "-P", "-m", "tests.sim", "--episodes", "2000", "--stop"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "broke a promise" in done.stdout

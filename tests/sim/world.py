@@ -1,0 +1,165 @@
+"""A world for one history: the small AWS, the shipped functions in place of Lambda's, virtual clocks."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+from pik import events
+from pik.pipeline import aws, backoff, http, ingest, processor, replay, selection
+from pik.pipeline.http import Request
+from pik.pipeline.settings import Settings
+from tests.sim.aws.dynamodb import DynamoDB
+from tests.sim.aws.s3 import S3
+from tests.sim.aws.sqs import SQS, Message
+from tests.sim.client import Client, Faults
+from tests.sim.scheduler import Scheduler
+
+EPOCH = datetime(2025, 6, 1, tzinfo=UTC)
+SETTINGS = Settings(
+    environment="sim",
+    dry_run=False,
+    retention_days=365,
+    aggregator="daily-summary",
+    events_table="events",
+    dedupe_table="dedupe",
+    aggregates_table="aggregates",
+    replays_table="replays",
+    raw_bucket="raw",
+    max_receive_count=20,
+    queue_url="queue",
+    dead_letter_queue_url="dlq",
+)
+VISIBILITY = 190.0
+API_SECONDS = 29.0  # after which API Gateway answers 504, while the function goes on
+
+
+@dataclass
+class Ack:
+    """An answer that a caller has seen."""
+
+    actor: str
+    body: bytes
+    status: int
+    answer: dict[str, Any]
+
+
+@dataclass
+class World:
+    """Everything of one history."""
+
+    seed: int
+    rate: float = 0.1
+    kills: bool = True
+    acks: list[Ack] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.scheduler = Scheduler(self.chance)
+        self.faults = Faults(self.rate, calls=150 + int(self.chance.random() * 250), kills=self.kills)
+        self.s3, self.sqs = S3(), SQS(self.chance)
+        self.dynamodb = DynamoDB(page=lambda: 1 + int(self.chance.random() * 4))
+        self.clients = {
+            name: Client(name, backend, self.scheduler, self.faults)
+            for name, backend in (("s3", self.s3), ("dynamodb", self.dynamodb), ("sqs", self.sqs))
+        }
+        self.sqs.refused = lambda: not self.faults.over and self.chance.random() < 2 * self.rate
+        self._requests = 0
+        self.consuming = True
+
+    # --- what the functions see -----------------------------------------------------------------------------------
+
+    def clock(self) -> str:
+        """The time now, in the kit's format."""
+        return events.format_time(EPOCH + timedelta(seconds=self.scheduler.now))
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put this world where the functions look for AWS, the time, sleep and chance."""
+        silent: Any = SimpleNamespace(
+            **dict.fromkeys(("info", "warning", "error", "exception"), lambda *_, **__: None),
+            add_metric=lambda *_, **__: None,
+        )
+        replaced: list[tuple[Any, str, Any]] = [
+            (aws, "client", self.clients.__getitem__),
+            (events, "now", self.clock),
+            (backoff, "time", SimpleNamespace(sleep=self.scheduler.pause)),
+            (backoff, "random", self.chance),
+            (selection, "uuid4", lambda: SimpleNamespace(hex=f"{self.chance.getrandbits(128):032x}")),
+        ]
+        for module in (ingest, replay, processor):
+            replaced += [(module, "logger", silent), (module, "metrics", silent)]
+        before = [(module, name, getattr(module, name)) for module, name, _ in replaced]
+        try:
+            for module, name, value in replaced:
+                setattr(module, name, value)
+            yield
+        finally:
+            for module, name, value in before:
+                setattr(module, name, value)
+
+    # --- the APIs ---------------------------------------------------------------------------------------------------
+
+    def post(self, function: str, body: bytes, headers: dict[str, str] | None = None) -> Ack | None:
+        """Send a request to an API and return what comes back; None when no answer does."""
+        self._requests += 1
+        request = Request(body, headers or {"content-type": "application/json"}, {}, f"r{self._requests}", "arn:x/sim")
+        actor = self.scheduler.current
+        assert actor is not None
+        name = f"{function} {request.request_id}"
+        invocation = self.scheduler.call(name, lambda: self._invoke(function, request), API_SECONDS)
+        lost = not self.faults.over and self.chance.random() < self.rate / 3
+        if not invocation.done or invocation.killed or lost:
+            self.scheduler.note(name, "no answer")
+            return None
+        answer = json.loads(invocation.result["body"])
+        ack = Ack(actor.name, body, invocation.result["statusCode"], answer)
+        self.scheduler.note(name, "", f"{ack.status} {answer.get('status') or answer.get('code') or ''}")
+        self.acks.append(ack)
+        return ack
+
+    def _invoke(self, function: str, request: Request) -> dict[str, Any]:
+        logger: Any = ingest.logger
+        if function == "ingest":
+            return http.guarded(request, lambda: ingest.ingest(request, SETTINGS), logger, logger)
+        ends = self.scheduler.now + self.chance.random() * 5
+        work = lambda: replay.replay(request, SETTINGS, lambda: self.scheduler.now < ends)  # noqa: E731
+        return http.guarded(request, work, logger, logger)
+
+    # --- the event source mapping -------------------------------------------------------------------------------------
+
+    def consume(self) -> None:
+        """Receive a batch, have the processor count it, and delete what it has dealt with."""
+        batch = self.sqs.receive("queue", 1 + int(self.chance.random() ** 2 * 5), self.scheduler.now, VISIBILITY, 20)
+        if not batch:
+            return
+        name = f"processor {' '.join(message.id for message in batch)}"
+        invocation = self.scheduler.call(name, lambda: [self._processed(one) for one in batch], VISIBILITY)
+        if not invocation.done or invocation.killed:
+            self.scheduler.note(name, "no answer", "the messages return")
+            return
+        for message, fine in zip(batch, invocation.result, strict=True):
+            if fine:
+                self.sqs.delete("queue", message)
+
+    def _processed(self, message: Message) -> bool:
+        record = SQSRecord(
+            {
+                "messageId": message.id,
+                "body": message.body,
+                "attributes": {"ApproximateReceiveCount": str(message.receives)},
+            }
+        )
+        try:
+            processor.process(record, SETTINGS)
+        except Exception:
+            return False
+        return True
