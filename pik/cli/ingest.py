@@ -222,7 +222,7 @@ def _next_steps(summary: Summary, env: str, what: Sequence[str]) -> Iterator[str
     if summary.conflict + summary.rejected > summary.by_status.get(NOT_SENT, 0) and not summary.dry_run:
         yield "  kept aside    in the raw bucket, below conflicts/ and rejected/: the bytes, with the reason"
     if command := gaps_command(summary, env):
-        yield "  search it     for gaps in the events:"
+        yield "  next          look for gaps in the stored events:"
         yield f"    {command}"
 
 
