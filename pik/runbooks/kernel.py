@@ -57,9 +57,18 @@ def guard() -> subprocess.Popen[bytes]:
 def main() -> None:
     """Run the kernel until it is told to stop or its parent is gone."""
     kept = guard() if os.getpgid(0) == os.getpid() else None  # a group of its own, as the runner starts it
+    from ipykernel.ipkernel import IPythonKernel
     from ipykernel.kernelapp import IPKernelApp
 
-    app: Any = IPKernelApp.instance()
+    class Kernel(IPythonKernel):  # type: ignore[misc]
+        async def _progressively_terminate_all_children(self) -> None:
+            """Leave them alone: a cell that is rolling back may need them, and the guard ends them all afterwards.
+
+            ipykernel ends them when it is told to stop, and waits up to 28 seconds for one that ignores it, as the
+            guard does, or that nobody waits for.
+            """
+
+    app: Any = IPKernelApp.instance(kernel_class=Kernel)
     app.initialize([*sys.argv[1:], "--HistoryManager.hist_file=:memory:", "--InteractiveShell.colors=nocolor"])
     app.shell.set_custom_exc((Exception,), _on_error)
     app.start()

@@ -181,6 +181,24 @@ def test_an_interrupted_run_leaves_no_kernel_and_can_be_resumed(lab: Lab, number
         assert runbooks.resume(folder).verdict == "passed"
 
 
+def test_children_of_a_kernel_are_left_alone_while_it_ends(lab: Lab) -> None:
+    """A cell that is interrupted may need them to end in order; ipykernel ends them first, and waits half a minute."""
+    note = lab.root / "ended"
+    lab.notebook(
+        "one",
+        "import subprocess\n"
+        f"script = \"trap 'echo asked >> {note}; exit' TERM; echo ready > {note}; while :; do sleep 0.1; done\"\n"
+        "child = subprocess.Popen(['sh', '-c', script])",
+        f"import time\nfrom pathlib import Path\nwhile not Path({str(note)!r}).is_file(): time.sleep(0.05)",
+        RESULT,
+    )
+    lab.runbook("one")
+
+    assert lab.run().verdict == "passed"
+
+    assert note.read_text() == "ready\n"
+
+
 def test_a_step_that_is_interrupted_may_roll_back_what_it_began(lab: Lab) -> None:
     """A canary's rollback takes longer than the five seconds after which Jupyter kills a kernel."""
     note, undone = lab.root / "began", lab.root / "undone"
