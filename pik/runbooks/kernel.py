@@ -60,7 +60,7 @@ def main() -> None:
     from ipykernel.ipkernel import IPythonKernel
     from ipykernel.kernelapp import IPKernelApp
 
-    class Kernel(IPythonKernel):  # type: ignore[misc]
+    class Kernel(IPythonKernel):
         async def _progressively_terminate_all_children(self) -> None:
             """Leave them alone: a cell that is rolling back may need them, and the guard ends them all afterwards.
 
