@@ -77,8 +77,9 @@ def main() -> int:
         print("\n".join(outcome.story()))  # noqa: T201
         return bool(outcome.violations)
     total, began = Total(), time.monotonic()
-    starts = range(options.seed, options.seed + options.episodes, CHUNK)
-    counts = [min(CHUNK, options.seed + options.episodes - start) for start in starts]
+    size = CHUNK // 4 if options.stop else CHUNK
+    starts = range(options.seed, options.seed + options.episodes, size)
+    counts = [min(size, options.seed + options.episodes - start) for start in starts]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for done in pool.map(chunk, starts, counts):
             total.add(done)
