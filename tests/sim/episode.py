@@ -52,7 +52,7 @@ def play(seed: int, rate: float = 0.1) -> Outcome:
                 cast.return_after_retention()
                 world.scheduler.run()
                 found = tuple(violations_later(world, cast))
-        except (Violation, Endless, AssertionError) as broken:
+        except (Violation, Endless, AssertionError, LookupError, ValueError) as broken:  # a row without its object, too
             found = (f"{type(broken).__name__}: {broken}",)
     text = "\n".join(map(str, world.scheduler.history))
     return Outcome(
