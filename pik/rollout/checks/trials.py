@@ -15,7 +15,6 @@ from pik.aws.reading import Row, StoreReader, eventually
 from pik.environments import Environment
 from pik.events import PROBE_SOURCE
 from pik.pipeline import queue
-from pik.pipeline.backoff import backoff
 from pik.pipeline.queue import CODE_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.results import Check
 from pik.rollout.checks.probe import Probe
@@ -23,7 +22,7 @@ from pik.rollout.checks.replaying import EntityWindow, Group, Raws, predict
 from pik.rollout.checks.verdicts import check, every, later, missing, patience
 
 SAMPLE = 20  # messages that are sent, or asked about, again
-DRY_RUNS = 6  # of a function that raises each time
+DRY_RUN_SECONDS = 12.0  # for a function that raises, to answer
 SENDS = 4  # of a batch of which SQS does not take all ("Failed")
 MOST_DEAD_LETTERS = 100  # are held, for seconds, to find the poison message
 POISON_PREFIX = "poison-"  # of the replay ids of poison messages
@@ -219,13 +218,13 @@ class Trials:
         """
         records = [{"messageId": str(n), "body": body, "eventSource": "aws:sqs"} for n, body in enumerate(bodies)]
         payload = json.dumps({"dry_run": True, "Records": records}).encode()
-        for attempt in range(DRY_RUNS):
-            answer = self.environment.client("lambda").invoke(
-                FunctionName=stores.outputs["ProcessorFunction"], Payload=payload
-            )
-            if not answer.get("FunctionError"):
-                break
-            backoff(attempt, first=1.0, longest=8.0)
+        client, name = self.environment.client("lambda"), stores.outputs["ProcessorFunction"]
+        answer = eventually(
+            lambda: client.invoke(FunctionName=name, Payload=payload),
+            lambda seen: not seen.get("FunctionError"),
+            DRY_RUN_SECONDS,
+            every=1.0,
+        )
         found = json.loads(answer["Payload"].read())
         return found if isinstance(found, dict) else {}
 
