@@ -11,7 +11,8 @@ from typing import Any
 from pik import events
 from pik.pipeline import rows
 from tests.sim.scheduler import Task
-from tests.sim.world import SETTINGS, Ack, World
+from tests.sim.world import Ack, World
+from tests.stores import SETTINGS
 
 MOST_TRIES = 60
 ENTITIES = ("N1", "N2")

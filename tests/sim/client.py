@@ -37,7 +37,6 @@ class Faults:
 
     rate: float
     calls: int
-    kills: bool = True
     made: int = 0
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -85,8 +84,6 @@ class Client:
             return ""
         may = [kind for kind, only in KINDS.items() if only is None or operation in only]
         fault = may[int(chance.random() * len(may))]
-        if fault.startswith("killed") and not faults.kills:
-            fault = "fails before"
         faults.hits[site, fault] += 1
         return fault
 

@@ -14,7 +14,8 @@ from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival
 from tests.sim.actors import Cast, Replayed
 from tests.sim.aws.s3 import Object
-from tests.sim.world import SETTINGS, Ack, World
+from tests.sim.world import Ack, World
+from tests.stores import SETTINGS
 
 Row = dict[str, Any]
 YEAR_LATER = events.epoch("2026-05-01T00:00:00.000000Z")

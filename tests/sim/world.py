@@ -16,28 +16,14 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from pik import events
 from pik.pipeline import aws, backoff, http, ingest, processor, replay, selection
 from pik.pipeline.http import Request
-from pik.pipeline.settings import Settings
 from tests.sim.aws.dynamodb import DynamoDB
 from tests.sim.aws.s3 import S3
 from tests.sim.aws.sqs import SQS, Message
 from tests.sim.client import Client, Faults
 from tests.sim.scheduler import Scheduler
+from tests.stores import SETTINGS
 
 EPOCH = datetime(2025, 6, 1, tzinfo=UTC)
-SETTINGS = Settings(
-    environment="sim",
-    dry_run=False,
-    retention_days=365,
-    aggregator="daily-summary",
-    events_table="events",
-    dedupe_table="dedupe",
-    aggregates_table="aggregates",
-    replays_table="replays",
-    raw_bucket="raw",
-    max_receive_count=20,
-    queue_url="queue",
-    dead_letter_queue_url="dlq",
-)
 VISIBILITY = 190.0
 API_SECONDS = 29.0  # after which API Gateway answers 504, while the function goes on
 
@@ -46,7 +32,6 @@ API_SECONDS = 29.0  # after which API Gateway answers 504, while the function go
 class Ack:
     """An answer that a caller has seen."""
 
-    actor: str
     body: bytes
     status: int
     answer: dict[str, Any]
@@ -58,13 +43,12 @@ class World:
 
     seed: int
     rate: float = 0.1
-    kills: bool = True
     acks: list[Ack] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
         self.scheduler = Scheduler(self.chance)
-        self.faults = Faults(self.rate, calls=150 + int(self.chance.random() * 250), kills=self.kills)
+        self.faults = Faults(self.rate, calls=150 + int(self.chance.random() * 250))
         self.s3, self.sqs = S3(), SQS(self.chance)
         self.dynamodb = DynamoDB(page=lambda: 1 + int(self.chance.random() * 4))
         self.clients = {
@@ -112,8 +96,6 @@ class World:
         """Send a request to an API and return what comes back; None when no answer does."""
         self._requests += 1
         request = Request(body, headers or {"content-type": "application/json"}, {}, f"r{self._requests}", "arn:x/sim")
-        actor = self.scheduler.current
-        assert actor is not None
         name = f"{function} {request.request_id}"
         invocation = self.scheduler.call(name, lambda: self._invoke(function, request), API_SECONDS)
         lost = not self.faults.over and self.chance.random() < self.rate / 3
@@ -121,7 +103,7 @@ class World:
             self.scheduler.note(name, "no answer")
             return None
         answer = json.loads(invocation.result["body"])
-        ack = Ack(actor.name, body, invocation.result["statusCode"], answer)
+        ack = Ack(body, invocation.result["statusCode"], answer)
         self.scheduler.note(name, "", f"{ack.status} {answer.get('status') or answer.get('code') or ''}")
         self.acks.append(ack)
         return ack

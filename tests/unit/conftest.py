@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -13,10 +14,9 @@ import pytest
 from moto import mock_aws
 
 from pik.pipeline import aws, settings
+from tests.stores import KEYS, SETTINGS
 from tests.unit.api_world import Api
 from tests.unit.world import World
-
-_TABLES = {"events": ("PK", "SK"), "dedupe": ("event_id",), "aggregates": ("PK", "SK"), "replays": ("PK", "SK")}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[settings.Settings]:
     with mock_aws():
         aws.client.cache_clear()
         dynamodb, sqs = boto3.client("dynamodb"), boto3.client("sqs")
-        for table, keys in _TABLES.items():
+        for table, keys in KEYS.items():
             dynamodb.create_table(
                 TableName=table,
                 KeySchema=[{"AttributeName": k, "KeyType": t} for k, t in zip(keys, ("HASH", "RANGE"), strict=False)],
@@ -45,20 +45,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[settings.Settings]:
             )
         boto3.client("s3").create_bucket(Bucket="raw")
         urls = [sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("queue", "dlq")]
-        yield settings.Settings(
-            environment="unit",
-            dry_run=False,
-            retention_days=365,
-            aggregator="daily-summary",
-            events_table="events",
-            dedupe_table="dedupe",
-            aggregates_table="aggregates",
-            replays_table="replays",
-            raw_bucket="raw",
-            max_receive_count=20,
-            queue_url=urls[0],
-            dead_letter_queue_url=urls[1],
-        )
+        yield replace(SETTINGS, queue_url=urls[0], dead_letter_queue_url=urls[1])
         aws.client.cache_clear()
 
 

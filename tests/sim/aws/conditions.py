@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import cache
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
 Item = Mapping[str, Any]
 Test = Callable[[Item, Mapping[str, str], Item], bool]
+_OPERATORS = {"=": eq, "<>": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 _TOKENS = re.compile(r"\s*(attribute_not_exists|BETWEEN|AND|OR|<=|>=|<>|[=<>()]|[#:]?\w+)")
 
 
@@ -56,12 +58,8 @@ def _one(tokens: list[str]) -> tuple[Test, list[str]]:
         return lambda item, names, _: names.get(name, name) not in item, tokens[4:]
     if tokens[1] == "BETWEEN":
         name, low, high = tokens[0], tokens[2], tokens[4]
-        return (
-            lambda *seen: (
-                _plain(name, *seen) is not None and (_plain(low, *seen) <= _plain(name, *seen) <= _plain(high, *seen))
-            ),
-            tokens[5:],
-        )
+        between, _ = _all([name, ">=", low, "AND", name, "<=", high])
+        return between, tokens[5:]
     left, operator, right = tokens[:3]
     return lambda *seen: _compare(_plain(left, *seen), operator, _plain(right, *seen)), tokens[3:]
 
@@ -75,10 +73,7 @@ def _plain(token: str, item: Item, names: Mapping[str, str], values: Item) -> An
 
 
 def _compare(left: Any, operator: str, right: Any) -> bool:
+    """Compare; what is missing, or of another type, differs and is neither smaller nor larger."""
     if left is None or right is None or type(left) is not type(right):
         return operator == "<>" and left is not None
-    return bool(
-        {"=": left == right, "<>": left != right}[operator]
-        if operator in {"=", "<>"}
-        else {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[operator]
-    )
+    return bool(_OPERATORS[operator](left, right))

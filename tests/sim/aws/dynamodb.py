@@ -13,11 +13,11 @@ from typing import Any
 
 from tests.sim.aws.conditions import holds
 from tests.sim.aws.errors import refused
+from tests.stores import KEYS
 
 Item = dict[str, Any]
 Key = tuple[str, ...]
 MOST_BYTES = 400 * 1024
-KEYS = {"dedupe": ("event_id",), "events": ("PK", "SK"), "aggregates": ("PK", "SK"), "replays": ("PK", "SK")}
 
 
 @dataclass
