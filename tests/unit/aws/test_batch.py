@@ -27,9 +27,10 @@ class Throttled:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, none of which takes any time."""
+    """The limits of the pauses that were made, none of which takes any time: a pause itself is drawn by lot."""
     made: list[float] = []
     monkeypatch.setattr("time.sleep", made.append)
+    monkeypatch.setattr("random.uniform", lambda _, limit: limit)
     return made
 
 
@@ -43,14 +44,14 @@ def test_what_is_left_is_asked_for_again_after_growing_pauses(pauses: list[float
     assert batch.items(table, "t", [*keys(3), *keys(3)]) == keys(3)
 
     assert table.requests == [3] * 6 + [2, 1]
-    assert len(pauses) == 7
-    assert pauses[4] > pauses[2] > pauses[0] > 0
+    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4])
 
 
 def test_a_table_that_never_answers_is_an_error(pauses: list[float]) -> None:
     with pytest.raises(AwsError, match="left keys of t unread 12 times"):
         batch.items(Throttled(refused=99), "t", keys(1))
-    assert 10 < sum(pauses) < 40
+    assert len(pauses) == 12
+    assert pauses[7:] == [10] * 5
 
 
 def test_no_keys_are_no_request() -> None:
