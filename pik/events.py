@@ -217,7 +217,17 @@ def next_raw_key(key: str, ingest_time: str) -> str:
     'raw/x/event_id=12ab.after-20250101T000000.json'
     """
     stamp = ingest_time[:19].replace("-", "").replace(":", "")
-    return f"{key.removesuffix('.json').partition('.after-')[0]}.after-{stamp}.json"
+    return f"{original_key(key).removesuffix('.json')}.after-{stamp}.json"
+
+
+def original_key(key: str) -> str:
+    """S3 key that an event or a conflict has when no older object is there: what :func:`next_raw_key` began with.
+
+    >>> original_key("raw/source=a.after-b/event_id=12ab.after-20250101T000000.json")
+    'raw/source=a.after-b/event_id=12ab.json'
+    """
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name.partition('.')[0]}.json"
 
 
 def conflict_key(event: Event, body_sha256: str) -> str:

@@ -103,11 +103,22 @@ def _repeat(
     if known["request_id"] == arrival.request_id:
         return ACCEPTED, known["s3_key"], {}  # another arrival wrote our rows for us
     status, key, more = _compare(event, known)
+    until = known["expires_at"]
     if status == CONFLICT:
-        key = events.conflict_key(event, arrival.body_sha256)
-        stores.put_if_absent(key, body, arrival)
-    stores.add_arrival(rows.arrival_row(event, arrival, stores.settings.retention_days, status, key, known))
+        key, until = _keep_conflict(stores, event, body, arrival)
+    stores.add_arrival(rows.arrival_row(event, arrival, stores.settings.retention_days, status, key, known, until))
     return status, key, more
+
+
+def _keep_conflict(stores: Stores, event: Event, body: bytes, arrival: Arrival) -> tuple[str, int]:
+    """Keep the body of a conflict; return its key, and the end of its retention: the same bytes are kept once."""
+    key = events.conflict_key(event, arrival.body_sha256)
+    while not stores.put_if_absent(key, body, arrival):
+        _, kept = stores.read_raw(key)
+        if not stores.is_over(kept):
+            return key, stores.end_of(kept)
+        key = events.next_raw_key(key, kept.ingest_time)
+    return key, stores.end_of(arrival)
 
 
 def _compare(event: Event, known: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:

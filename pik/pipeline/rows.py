@@ -160,12 +160,21 @@ def short_caller(arn: str) -> str:
 
 
 def arrival_row(
-    event: Event, arrival: Arrival, retention_days: int, status: str, s3_key: str, first: Mapping[str, Any]
+    event: Event,
+    arrival: Arrival,
+    retention_days: int,
+    status: str,
+    s3_key: str,
+    first: Mapping[str, Any],
+    until: int,
 ) -> dict[str, Any]:
-    """Return the events row of a later arrival; ``first`` is the dedupe row of the event it repeats."""
+    """Return the events row of a later arrival; ``first`` is the dedupe row of the event it repeats.
+
+    The row does not outlive ``until``, the end of its object's retention in seconds since 1970: an earlier arrival may
+    have brought the object.
+    """
     row = _row(event, arrival, retention_days, status, s3_key)
-    if status == events.DUPLICATE:  # it refers to the first one's object, and must not outlive it
-        row["expires_at"] = min(row["expires_at"], first["expires_at"])
+    row["expires_at"] = min(row["expires_at"], until)
     sk = events.arrival_sk(first["sk"], arrival.ingest_time, arrival.request_id)
     return row | {"PK": first["pk"], "SK": sk, **_index_keys(event, arrival, arrival.request_id)}
 

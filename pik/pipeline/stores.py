@@ -97,7 +97,11 @@ class Stores:
 
     def is_over(self, arrival: Arrival) -> bool:
         """Whether the retention of what arrived then is over, so that the bucket's lifecycle may remove it any day."""
-        return rows.expires_at(arrival.ingest_time, self.settings.retention_days) <= events.epoch(events.now())
+        return self.end_of(arrival) <= events.epoch(events.now())
+
+    def end_of(self, arrival: Arrival) -> int:
+        """When the retention of what arrived then ends, in seconds since 1970."""
+        return rows.expires_at(arrival.ingest_time, self.settings.retention_days)
 
     def add_arrival(self, row: dict[str, Any]) -> None:
         """Write the row of a later arrival; it has its own key and replaces nothing."""

@@ -21,7 +21,7 @@ from pik.errors import AwsError
 from pik.events import CONFLICT, epoch, now
 from pik.pipeline.aws import cancellation_codes, error_code, to_item
 from pik.pipeline.backoff import backoff
-from pik.pipeline.rows import arrival_row, compact
+from pik.pipeline.rows import arrival_row, compact, expires_at
 from pik.rollout.plan import records
 from pik.text import printable
 from pik.workbench.consistency.snapshot import PARALLEL, Progress, Row, Snapshot, StoredObject, take
@@ -166,7 +166,8 @@ def _absent(seen: Snapshot, skipped: dict[str, str]) -> Iterator[_Absent]:
 def _conflict(kept: StoredObject, first: Row | None, retention_days: int) -> Row | None:
     if first is None or kept.problem or kept.event is None or kept.arrival is None:
         return None
-    return arrival_row(kept.event, kept.arrival, retention_days, CONFLICT, kept.key, first)
+    until = expires_at(kept.arrival.ingest_time, retention_days)
+    return arrival_row(kept.event, kept.arrival, retention_days, CONFLICT, kept.key, first, until)
 
 
 def _write(aws: Connection, one: _Absent, skipped: dict[str, str]) -> int:

@@ -109,10 +109,16 @@ class Snapshot:
             found |= self._beside(rivals)
         return found
 
+    @cached_property
+    def _kept_aside(self) -> dict[str, str]:
+        """The bodies of conflicts: the key that each would have with no older object beside it, and its own key."""
+        return {events.original_key(key): key for key in self.conflicts}
+
     def _beside(self, rivals: list[StoredObject]) -> dict[str, str]:
         """The strays among the objects of one event that no row names: those kept as a conflict, and all but one."""
+        aside = self._kept_aside
         found = {
-            kept.key: f"it was answered with a conflict: {kept.twin}" for kept in rivals if kept.twin in self.conflicts
+            kept.key: f"it was answered with a conflict: {aside[kept.twin]}" for kept in rivals if kept.twin in aside
         }
         left = sorted(
             (kept for kept in rivals if kept.key not in found and not kept.problem), key=lambda kept: kept.order

@@ -24,9 +24,10 @@ class Object:
 
 @dataclass
 class S3:
-    """One bucket."""
+    """One bucket. ``stored``: what was ever stored, by key, deleted or not; the last of each."""
 
     objects: dict[str, Object] = field(default_factory=dict)
+    stored: dict[str, Object] = field(default_factory=dict)
 
     def put_object(
         self, Bucket: str, Key: str, Body: bytes, ContentType: str, Metadata: dict[str, str], IfNoneMatch: str
@@ -35,7 +36,7 @@ class S3:
         assert IfNoneMatch == "*"
         if Key in self.objects:
             raise refused("PreconditionFailed", "PutObject")
-        self.objects[Key] = Object(Body, ContentType, dict(Metadata))
+        self.objects[Key] = self.stored[Key] = Object(Body, ContentType, dict(Metadata))
         return {}
 
     def get_object(self, Bucket: str, Key: str) -> Any:

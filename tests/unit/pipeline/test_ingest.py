@@ -272,63 +272,6 @@ def test_a_lost_raw_object_is_restored_by_the_next_arrival(send: Send, world: Wo
     assert json.loads(world.objects()[first["s3_key"]]) == BODY
 
 
-def test_rows_whose_time_is_over_do_not_count_although_they_are_still_there(
-    deployed: Settings, request_of: Callable[..., Any], world: World
-) -> None:
-    def arrive(moment: str) -> str:
-        with patch.object(events, "now", lambda: moment):
-            return str(json.loads(ingest.ingest(Request.of(request_of(BODY)), deployed)["body"])["status"])
-
-    assert arrive("2025-01-01T00:00:00.000000Z") == "ACCEPTED"
-    assert arrive("2025-12-31T00:00:00.000000Z") == "DUPLICATE"
-    for key in world.objects():
-        boto3.client("s3").delete_object(Bucket="raw", Key=key)  # S3's lifecycle rule was faster
-    assert arrive("2026-01-02T00:00:00.000000Z") == "ACCEPTED"
-    assert world.table("dedupe")[0]["ingest_time"] == "2026-01-02T00:00:00.000000Z"
-
-
-def test_a_raw_object_without_rows_is_known_until_its_retention_is_over(
-    deployed: Settings, request_of: Callable[..., Any], world: World
-) -> None:
-    def arrive(moment: str, body: Any = BODY) -> dict[str, Any]:
-        with patch.object(events, "now", lambda: moment):
-            return dict(json.loads(ingest.ingest(Request.of(request_of(body)), deployed)["body"]))
-
-    def forget() -> None:
-        for table, keys in (("events", ("PK", "SK")), ("dedupe", ("event_id",))):
-            for row in world.table(table):
-                boto3.client("dynamodb").delete_item(TableName=table, Key={key: {"S": row[key]} for key in keys})
-
-    first = arrive("2025-01-01T00:00:00.000000Z")
-    forget()
-    assert arrive("2025-12-31T23:59:59.000000Z")["status"] == "DUPLICATE"
-    # The lifecycle has not run yet, and removes the first object any day: its bytes are no longer ours to count on.
-    forget()
-    again = arrive("2026-01-02T00:00:00.000000Z")
-    assert again["status"] == "ACCEPTED"
-    assert {first["s3_key"], again["s3_key"]} == world.objects().keys()
-    (row,), (dedupe,) = world.table("events"), world.table("dedupe")
-    assert row["s3_key"] == dedupe["s3_key"] == again["s3_key"]
-    assert row["expires_at"] > events.epoch("2027-01-01T00:00:00Z")
-    assert arrive("2026-01-03T00:00:00.000000Z")["status"] == "DUPLICATE"
-    forget()  # a crash between the second object and its rows
-    assert arrive("2026-01-04T00:00:00.000000Z")["first_s3_key"] == again["s3_key"]
-    last = arrive("2027-01-04T00:00:00.000000Z")
-    assert (last["status"], len(world.objects())) == ("ACCEPTED", 3)
-
-
-def test_a_duplicates_row_does_not_outlive_the_object_it_refers_to(
-    deployed: Settings, request_of: Callable[..., Any], world: World
-) -> None:
-    keyed = {**BODY, "idempotency_key": "k"}
-    for day, body in enumerate([keyed, keyed, {**keyed, "payload": {"a": 2}}], start=1):
-        with patch.object(events, "now", lambda day=day: f"2025-01-0{day}T00:00:00.000000Z"):
-            ingest.ingest(Request.of(request_of(body)), deployed)
-    ends = {row["status"]: row["expires_at"] for row in world.table("events")}
-    assert ends["DUPLICATE"] == ends["ACCEPTED"]
-    assert ends["CONFLICT"] > ends["ACCEPTED"]  # its own bytes are kept from its own day on
-
-
 @pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "AccessDeniedException", "InternalError"])
 def test_a_store_that_fails_is_answered_with_503_and_a_next_step(send: Send, code: str) -> None:
     failure = ClientError({"Error": {"Code": code}}, "TransactWriteItems")

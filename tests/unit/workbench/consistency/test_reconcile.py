@@ -38,8 +38,9 @@ def snapshot(*, raw: bool = True, row: bool = True, dedupe: bool = True, later: 
     assert one.arrival is not None
     first_dedupe, first = one.rows(365)
     again = replace(one.arrival, request_id="r-2", ingest_time="2026-11-23T10:00:05.000000Z")
+    until = first_dedupe["expires_at"]
     rows = [first | change] if row else []
-    rows += [arrival_row(one.event, again, 365, later, "conflicts/x.json", first_dedupe)] if later else []
+    rows += [arrival_row(one.event, again, 365, later, "conflicts/x.json", first_dedupe, until)] if later else []
     return Snapshot(365, {one.key: one} if raw else {}, {}, rows, {one.event_id: first_dedupe} if dedupe else {})
 
 
