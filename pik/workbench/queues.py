@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pik import frames
+from pik import clock, frames
 from pik.aws import queue_peek as looking
 from pik.aws.queues import queue_counts
 from pik.aws.stack import aws_errors
@@ -189,7 +189,7 @@ def _logged(aws: Connection, wanted: int) -> tuple[list[dict[str, Any]], datetim
     found. With nothing wanted, which is what an empty queue asks for, it is the last hour.
     """
     now = datetime.now(UTC)
-    rows, until, left, whole = list[dict[str, Any]](), now + timedelta(seconds=1), REQUESTS, True
+    rows, until, left, whole = list[dict[str, Any]](), now + clock.SKEW_ON_AWS, REQUESTS, True
     for step in STEPS:
         lines = logs(aws, text="set aside", function="processor", start=now - step, end=until, requests=left)
         rows += _set_aside(lines)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pik import events, frames
+from pik import clock, events, frames
 from pik.aws.stack import aws_errors
 from pik.emulator.metrics import extract_metrics
 from pik.errors import UsageError
@@ -101,8 +101,9 @@ def logs(
 
 def window(start: str | datetime | None, end: str | datetime | None) -> tuple[datetime, datetime]:
     """Return a half-open window as aware datetimes; 24 hours up to now where nothing is said. Raise UsageError."""
-    until = events.parse_time(moment(end, "end")) if end is not None else datetime.now(UTC) + timedelta(seconds=1)
-    since = events.parse_time(moment(start, "start")) if start is not None else until - WINDOW
+    now = datetime.now(UTC)
+    until = events.parse_time(moment(end, "end")) if end is not None else now + clock.SKEW_ON_AWS
+    since = events.parse_time(moment(start, "start")) if start is not None else min(now, until) - WINDOW
     if since >= until:
         raise UsageError(f"start {since} is not before end {until}", next_step="the end is left out of the window")
     return since, until

@@ -1,4 +1,4 @@
-"""Who acts in a history: producers that retry until they are answered, operators who replay, the queue's consumers."""
+"""Who acts in a history: producers that retry until they are answered, operators, the queue's consumers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from typing import Any
 
 from pik import events
 from pik.pipeline import rows
+from tests.sim.operators import DAYS, ENTITIES, MOST_TRIES, Operators
 from tests.sim.scheduler import Task
 from tests.sim.world import Ack, World
 from tests.stores import SETTINGS
 
-MOST_TRIES = 60
-ENTITIES = ("N1", "N2")
-DAYS = ("2025-05-30", "2025-05-31")
 YEAR = 365 * 86_400.0
 
 
@@ -29,49 +27,76 @@ class Sent:
 
 
 @dataclass
-class Replayed:
-    """One replay that somebody asked for: its selection, and what was acknowledged before its first request."""
-
-    request: dict[str, Any]
-    before: frozenset[str]
-    complete: bool = False
-
-
-@dataclass
 class Cast:
     """The actors of one history and what they know in the end."""
 
     world: World
     sent: list[Sent] = field(default_factory=list)
-    replays: list[Replayed] = field(default_factory=list)
     busy: list[Task] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.operators = Operators(self.world)
+
     def enter(self) -> None:
         """Decide who acts, and add them."""
-        world, chance = self.world, self.world.chance
+        chance = self.world.chance
         self.bodies = [self._body() for _ in range(2 + int(chance.random() * 8))]
         for number in range(1 + int(chance.random() * 4)):
             mine = [chance.choice(self.bodies) for _ in range(1 + int(chance.random() * 5))]
             self._add(f"producer {number + 1}", partial(self._produce, mine))
         for number in range(1 + int(chance.random() * 3)):
-            request = self._selection(number)
-            self._add(f"operator {number + 1}", partial(self._replay, request))
+            request = self.operators.selection(f"rp-{number}")
+            self._add(f"operator {number + 1}", partial(self.operators.replay, request, patience=120))
+        if chance.random() < 0.1:
+            self._add("reader", partial(self.operators.reconcile, patience=120))
+        if chance.random() < 0.2:
+            self._add("peeker", partial(self.operators.peek, patience=60))
         self._add("switch", self._switch)
-        for number in range(1 + int(chance.random() * 4)):
-            world.scheduler.spawn(f"mapping {number + 1}", self._consume)
+        self._consumers()
 
-    def return_after_retention(self) -> None:
-        """Have producers send again, a year later, what may have been deleted or may be deleted at any moment."""
+    # --- what may come afterwards, when all is quiet ----------------------------------------------------------------
+
+    def come_back_after_retention(self) -> None:
+        """Producers send again, a year later, what may have been deleted or may be deleted at any moment."""
         world, chance = self.world, self.world.chance
         world.scheduler.now += YEAR * (0.99 + chance.random() / 50)
         world.acks.clear()
         self.sent.clear()
-        world.faults.made = 0
         for number in range(1 + int(chance.random() * 2)):
             mine = [chance.choice(self.bodies) for _ in range(1 + int(chance.random() * 2))]
             self._add(f"late producer {number + 1}", partial(self._produce, mine))
         self._add("retention", self._expire)
+
+    def lose_rows(self) -> None:
+        """Somebody deletes rows; an operator writes them again while producers send again what was accepted."""
+        self.operators.delete_rows()
+        self._add("operator", self.operators.rebuild)
+        again = [one.body for one in self.sent if one.ack.status == 200]
+        if again:
+            self._add("producer", partial(self._produce, [self.world.chance.choice(again)]))
+
+    def lose_objects(self) -> None:
+        """Somebody deletes raw objects, so that messages end in the dead-letter queue; they are put back."""
+        self.operators.delete_objects()
+        self._add("operator", self.operators.mend_and_redrive)
+        if self.world.chance.random() < 0.5:
+            self._add("peeker", partial(self.operators.peek, patience=200))
+        self._consumers()
+
+    def enable_late(self) -> None:
+        """The processor is off while an operator replays; what it will write is predicted, and it is switched on."""
+        self.world.consuming = False
+        self._add("operator", self.operators.enable_late)
+        self._consumers()
+
+    def compare(self) -> None:
+        """An operator compares the stores."""
+        self._add("reader", partial(self.operators.reconcile, patience=1))
+
+    def _consumers(self) -> None:
+        for number in range(1 + int(self.world.chance.random() * 4)):
+            self.world.scheduler.spawn(f"mapping {number + 1}", self._consume)
 
     def _expire(self) -> None:
         """Delete what is over: DynamoDB and S3 do it late, each at its own time."""
@@ -121,38 +146,6 @@ class Cast:
                 return ack
             self.world.scheduler.pause(0.2 + self.world.chance.random() * 3)
         raise AssertionError(f"not settled in {MOST_TRIES} tries")
-
-    # --- operators ----------------------------------------------------------------------------------------------------
-
-    def _selection(self, number: int) -> dict[str, Any]:
-        chance = self.world.chance
-        request: dict[str, Any] = {
-            "entity_id": ENTITIES[chance.random() < 0.2],
-            "start_time": f"{DAYS[0]}T00:00:00Z",
-            "end_time": chance.choice((f"{DAYS[1]}T00:00:00Z", "2025-06-01T00:00:00Z")),
-            "replay_id": f"rp-{number}",
-        }
-        if chance.random() < 0.5:
-            request["limit"] = 1 + int(chance.random() * 2)
-        return request
-
-    def _replay(self, request: dict[str, Any]) -> None:
-        world = self.world
-        world.scheduler.pause(world.chance.random() * 120)
-        acknowledged = {one.answer["event_id"] for one in world.acks if one.answer.get("status") == "ACCEPTED"}
-        mine = Replayed(request, frozenset(acknowledged))
-        self.replays.append(mine)
-        cursor: str | None = None
-        for _ in range(MOST_TRIES):
-            document = {**request, **({"cursor": cursor} if cursor else {})}
-            ack = world.post("replay", json.dumps(document).encode())
-            if ack and ack.status in {200, 503} and "complete" in ack.answer:
-                cursor = ack.answer["cursor"]
-                if ack.answer["complete"]:
-                    mine.complete = True
-                    return
-            world.scheduler.pause(0.2 + world.chance.random() * 3)
-        raise AssertionError(f"{request['replay_id']} is not complete after {MOST_TRIES} requests")
 
     # --- the processor ------------------------------------------------------------------------------------------------
 

@@ -7,14 +7,14 @@ and only its answer was lost.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from tests.sim.aws.errors import refused
-from tests.sim.scheduler import Killed, Scheduler
+from tests.sim.scheduler import Scheduler
 
 ATTEMPTS = 3
 REPEATED = {"InternalServerError", "InternalError", "SlowDown", "ProvisionedThroughputExceededException"}
@@ -54,13 +54,18 @@ class Client:
     backend: Any
     scheduler: Scheduler
     faults: Faults
+    attempts: int = ATTEMPTS
+
+    def get_paginator(self, operation: str) -> Pages:
+        """Return what asks for one page after the other, as botocore does."""
+        return Pages(self, operation)
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         return lambda **arguments: self._call(operation, arguments)
 
     def _call(self, operation: str, arguments: dict[str, Any]) -> Any:
         error: Exception | None = None
-        for _ in range(ATTEMPTS):
+        for _ in range(self.attempts):
             self.scheduler.pause(self.scheduler.chance.random() * 0.03)
             fault = self._fault(operation)
             try:
@@ -94,7 +99,7 @@ class Client:
             scheduler.pause(5 + 40 * scheduler.chance.random())
         elif fault == "killed before":
             scheduler.note(name, fault, "nothing done")
-            raise Killed
+            scheduler.die()
         elif fault in {"fails before", "throttled", "conflict"}:
             scheduler.note(name, fault, "nothing done")
             raise self._refusal(operation, arguments, fault)
@@ -109,7 +114,7 @@ class Client:
         if fault == "answer lost":
             raise ReadTimeoutError(endpoint_url=self.service)
         if fault == "killed after":
-            raise Killed
+            scheduler.die()
         return answer
 
     def _refusal(self, operation: str, arguments: dict[str, Any], fault: str) -> ClientError:
@@ -123,3 +128,20 @@ class Client:
             reasons[int(self.scheduler.chance.random() * len(reasons))] = code
             return refused("TransactionCanceledException", operation, reasons)
         return refused(_THROTTLED[self.service] if fault == "throttled" else "InternalServerError", operation)
+
+
+@dataclass
+class Pages:
+    """The pages of a query or a scan."""
+
+    client: Client
+    operation: str
+
+    def paginate(self, **arguments: Any) -> Iterator[Any]:
+        """Yield each page."""
+        while True:
+            page = getattr(self.client, self.operation)(**arguments)
+            yield page
+            if "LastEvaluatedKey" not in page:
+                return
+            arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]

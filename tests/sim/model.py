@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pik import events
 from pik.events import Event
@@ -12,10 +12,13 @@ from pik.pipeline import aws, rows
 from pik.pipeline.aggregators import fold
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival
-from tests.sim.actors import Cast, Replayed
 from tests.sim.aws.s3 import Object
 from tests.sim.world import Ack, World
 from tests.stores import SETTINGS
+
+if TYPE_CHECKING:
+    from tests.sim.actors import Cast
+    from tests.sim.operators import Replayed
 
 Row = dict[str, Any]
 SETTLED = {(200, events.ACCEPTED), (200, events.DUPLICATE), (409, events.CONFLICT)}
@@ -30,6 +33,7 @@ def violations(world: World, cast: Cast) -> Iterator[str]:
     yield from _derived(seen)
     yield from _messages(seen, cast)
     yield from _versions(seen)
+    yield from _predicted(seen, cast)
 
 
 def violations_later(world: World, cast: Cast) -> Iterator[str]:
@@ -169,7 +173,7 @@ def _messages(seen: Seen, cast: Cast) -> Iterator[str]:
     taken = [json.loads(message.body) for message in seen.world.sqs.taken["queue"]]
     counted = {row["SK"] for row in seen.aggregates if row["SK"].startswith("C#")}
     dead = {json.loads(message.body)["event_id"] for message in seen.world.sqs.queues["dlq"]}
-    for replayed in cast.replays:
+    for replayed in cast.operators.replays:
         name = replayed.request["replay_id"]
         sent = {(one["event_id"], one["s3_key"]) for one in taken if one["replay_id"] == name}
         must, may = _selected(seen, replayed)
@@ -213,3 +217,20 @@ def _versions(seen: Seen) -> Iterator[str]:
             yield f"{row['PK']} {row['SK']}: counts {row['input_count']} of {len(found)} inputs"
     for pk, name in inputs:
         yield f"{pk} {name}: inputs without a version"
+
+
+def _predicted(seen: Seen, cast: Cast) -> Iterator[str]:
+    """What was predicted before the processor was switched on is what it wrote."""
+    if cast.operators.predicted is None:
+        return
+    found = {(row["PK"], row["SK"]): int(row["input_count"]) for row in seen.aggregates if row["SK"].startswith("V#")}
+    said = {
+        (events.aggregate_pk(one.entity_id, one.day), events.version_sk(one.replay_id)): one.input_count
+        for one in cast.operators.predicted.versions
+    }
+    for key, count in said.items():
+        if found.get(key) != count:
+            yield f"{key}: {count} inputs were predicted, {found.get(key)} counted"
+    for key in found.keys() - said.keys():
+        if key[1].startswith(events.version_sk("late-")):
+            yield f"{key}: was not predicted"

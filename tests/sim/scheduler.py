@@ -6,13 +6,15 @@ thing that the task does. Nothing sleeps for real, so a history depends on its s
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from greenlet import getcurrent, greenlet
 
+T = TypeVar("T")
 MOST_STEPS = 20_000  # of one history: more is a task that never ends
 
 
@@ -36,15 +38,26 @@ class Entry(NamedTuple):
 
 @dataclass(eq=False)
 class Task:
-    """One actor, or one invocation of a function."""
+    """One actor, one invocation of a function, or one thread of either."""
 
     name: str
     run: greenlet
     ready_at: float = 0.0
     until: Callable[[], bool] | None = None  # ready as well once this holds
+    ends_at: float = math.inf  # Lambda lets it run no longer
+    skew: float = 0.0  # by how much its clock is ahead, in seconds
     done: bool = False
     result: Any = None
-    killed: bool = False
+    error: Exception | None = None
+    killed: bool = False  # nothing of it has an effect any more
+    threads: list[Task] = field(default_factory=list)
+    owner: Task | None = None  # of a thread: the task that started it
+
+    def kill(self) -> None:
+        """End it and its threads, wherever they are."""
+        self.killed = True
+        for thread in self.threads:
+            thread.kill()
 
 
 @dataclass
@@ -59,17 +72,23 @@ class Scheduler:
     steps: int = 0
     hub: greenlet = field(default_factory=getcurrent)  # where the scheduler itself runs
 
-    def spawn(self, name: str, work: Callable[[], Any]) -> Task:
-        """Add a task; it begins when it is chosen."""
+    def spawn(self, name: str, work: Callable[[], Any], *, owned: bool = False) -> Task:
+        """Add a task; it begins when it is chosen. ``owned``: whoever added it looks at how it ended."""
 
         def body() -> None:
             try:
+                self._still_alive(task)
                 task.result = work()
             except Killed:
-                task.killed = True
+                task.kill()
+            except Exception as error:
+                if not owned:
+                    raise
+                task.error = error
             task.done = True
 
         task = Task(name, greenlet(body, parent=self.hub), ready_at=self.now)
+        task.skew = self.current.skew if self.current else 0.0
         self.tasks.append(task)
         return task
 
@@ -79,6 +98,8 @@ class Scheduler:
             ready = [task for task in self.tasks if task.ready_at <= self.now or (task.until and task.until())]
             if not ready:
                 self.now = min(task.ready_at for task in self.tasks)
+                if self.now == math.inf:
+                    raise Endless(f"they wait for each other: {', '.join(t.name for t in self.tasks)}")
                 continue
             self.steps += 1
             if self.steps > MOST_STEPS:
@@ -86,20 +107,61 @@ class Scheduler:
             self.current = ready[int(self.chance.random() * len(ready))]
             self.current.until = None
             self.current.run.switch()
-            self.tasks = [task for task in self.tasks if not task.done]
+            if self.current.done:
+                self.tasks.remove(self.current)
+        self.current = None
 
     def pause(self, seconds: float = 0.0, until: Callable[[], bool] | None = None) -> None:
         """Let the others go on, for so long or until something holds. Called by the task that runs."""
         task = self.current
         assert task is not None
+        self._still_alive(task)
         task.ready_at, task.until = self.now + seconds, until
         self.hub.switch()
+        self._still_alive(task)
 
-    def call(self, name: str, work: Callable[[], Any], patience: float) -> Task:
-        """Have a task of its own do ``work``, and wait for its end, but not longer than ``patience`` seconds."""
-        task = self.spawn(name, work)
-        self.pause(patience, lambda: task.done)
+    def die(self) -> NoReturn:
+        """End the process of the task that runs: all its threads, at once."""
+        task = self.current
+        while task and task.owner:
+            task = task.owner
+        if task:
+            task.kill()
+        raise Killed
+
+    def _still_alive(self, task: Task) -> None:
+        """End a task that was killed: also where its code would still tidy up."""
+        if self.now > task.ends_at:
+            task.kill()
+        if task.killed:
+            raise Killed
+
+    def call(self, name: str, work: Callable[[], Any], patience: float, limit: float = math.inf) -> Task:
+        """Have a task of its own do ``work``, and wait for its end, but not longer than ``patience`` seconds.
+
+        After ``limit`` seconds it is killed, as Lambda kills an invocation.
+        """
+        task = self.spawn(name, work, owned=True)
+        task.ends_at = self.now + limit
+        self.pause(min(patience, limit), lambda: task.done)
+        if task.error:
+            raise task.error
         return task
+
+    def together(self, works: Sequence[Callable[[], T]]) -> list[T]:
+        """Have threads of the current task do all works at once; return their results in order."""
+        owner = self.current
+        assert owner is not None
+        threads = [self.spawn(f"{owner.name}.{n}", work, owned=True) for n, work in enumerate(works, start=1)]
+        owner.threads += threads
+        for thread in threads:
+            thread.owner = owner
+        self.pause(math.inf, lambda: all(thread.done for thread in threads))
+        owner.threads = [thread for thread in owner.threads if not thread.done]
+        for thread in threads:
+            if thread.error:
+                raise thread.error
+        return [thread.result for thread in threads]
 
     def note(self, call: str, fault: str = "", effect: str = "") -> None:
         """Add a step to the history."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from pik import events
 from pik.pipeline import aws, backoff, http, ingest, processor, replay, selection
 from pik.pipeline.http import Request
+from tests.sim import connection
 from tests.sim.aws.dynamodb import DynamoDB
 from tests.sim.aws.s3 import S3
 from tests.sim.aws.sqs import SQS, Message
@@ -24,8 +26,10 @@ from tests.sim.scheduler import Scheduler
 from tests.stores import SETTINGS
 
 EPOCH = datetime(2025, 6, 1, tzinfo=UTC)
+# As in template.yaml.
 VISIBILITY = 190.0
-API_SECONDS = 29.0  # after which API Gateway answers 504, while the function goes on
+API_SECONDS = 29.0  # after which API Gateway answers 504, and Lambda ends the function
+PROCESSOR_SECONDS = 30.0
 
 
 @dataclass
@@ -49,7 +53,7 @@ class World:
         self.chance = random.Random(self.seed)
         self.scheduler = Scheduler(self.chance)
         self.faults = Faults(self.rate, calls=150 + int(self.chance.random() * 250))
-        self.s3, self.sqs = S3(), SQS(self.chance)
+        self.s3, self.sqs = S3(), SQS(self.chance, lambda: self.scheduler.now)
         self.dynamodb = DynamoDB(page=lambda: 1 + int(self.chance.random() * 4))
         self.clients = {
             name: Client(name, backend, self.scheduler, self.faults)
@@ -62,8 +66,13 @@ class World:
     # --- what the functions see -----------------------------------------------------------------------------------
 
     def clock(self) -> str:
-        """The time now, in the kit's format."""
-        return events.format_time(EPOCH + timedelta(seconds=self.scheduler.now))
+        """The time now as the clock of the task that runs has it, in the kit's format."""
+        skew = self.scheduler.current.skew if self.scheduler.current else 0.0
+        return events.format_time(self.time() + timedelta(seconds=skew))
+
+    def time(self) -> datetime:
+        """The time now as AWS's clock has it."""
+        return EPOCH + timedelta(seconds=self.scheduler.now)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -78,6 +87,7 @@ class World:
             (backoff, "time", SimpleNamespace(sleep=self.scheduler.pause)),
             (backoff, "random", self.chance),
             (selection, "uuid4", lambda: SimpleNamespace(hex=f"{self.chance.getrandbits(128):032x}")),
+            *connection.replaced(self),
         ]
         for module in (ingest, replay, processor):
             replaced += [(module, "logger", silent), (module, "metrics", silent)]
@@ -89,6 +99,7 @@ class World:
         finally:
             for module, name, value in before:
                 setattr(module, name, value)
+            connection.forget(self)
 
     # --- the APIs ---------------------------------------------------------------------------------------------------
 
@@ -97,7 +108,8 @@ class World:
         self._requests += 1
         request = Request(body, headers or {"content-type": "application/json"}, {}, f"r{self._requests}", "arn:x/sim")
         name = f"{function} {request.request_id}"
-        invocation = self.scheduler.call(name, lambda: self._invoke(function, request), API_SECONDS)
+        work = partial(self._invoke, function, request)
+        invocation = self.scheduler.call(name, work, API_SECONDS, API_SECONDS)
         lost = not self.faults.over and self.chance.random() < self.rate / 3
         if not invocation.done or invocation.killed or lost:
             self.scheduler.note(name, "no answer")
@@ -120,17 +132,19 @@ class World:
 
     def consume(self) -> None:
         """Receive a batch, have the processor count it, and delete what it has dealt with."""
-        batch = self.sqs.receive("queue", 1 + int(self.chance.random() ** 2 * 5), self.scheduler.now, VISIBILITY, 20)
+        batch = self.sqs.receive("queue", 1 + int(self.chance.random() ** 2 * 5), VISIBILITY)
         if not batch:
             return
+        handles = [message.handle for message in batch]
         name = f"processor {' '.join(message.id for message in batch)}"
-        invocation = self.scheduler.call(name, lambda: [self._processed(one) for one in batch], VISIBILITY)
+        work = lambda: [self._processed(one) for one in batch]  # noqa: E731
+        invocation = self.scheduler.call(name, work, PROCESSOR_SECONDS, PROCESSOR_SECONDS)
         if not invocation.done or invocation.killed:
             self.scheduler.note(name, "no answer", "the messages return")
             return
-        for message, fine in zip(batch, invocation.result, strict=True):
+        for handle, fine in zip(handles, invocation.result, strict=True):
             if fine:
-                self.sqs.delete("queue", message)
+                self.sqs.delete("queue", handle)
 
     def _processed(self, message: Message) -> bool:
         record = SQSRecord(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pik import events
+from pik import clock, events
 from pik.errors import AwsError
 from pik.workbench import log_lines
 
@@ -52,8 +52,8 @@ class Window:
     @classmethod
     def until_now(cls, function: str, since: datetime | None = None, *, reach: timedelta = _RECENT) -> Window:
         """Return what is between ``since`` and now; by default ``reach``, the last day."""
-        now = datetime.now(UTC) + timedelta(seconds=1)
-        return cls(function, since or now - reach, now)
+        now = datetime.now(UTC)
+        return cls(function, since or now - reach, now + clock.SKEW_ON_AWS)  # AWS's clock may be ahead of ours
 
     def __str__(self) -> str:
         return f"{self.function} log from {self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
@@ -61,11 +61,10 @@ class Window:
 
 def backwards(function: str) -> Iterator[Window]:
     """Yield the last minutes, what of the last hour is before them, and so on: a window is read from its beginning."""
-    now = Window.until_now(function)
-    end = now.end
+    now, end = datetime.now(UTC), Window.until_now(function).end
     for reach in _STEPS:
-        yield Window(function, now.end - reach, end)
-        end = now.end - reach
+        yield Window(function, now - reach, end)
+        end = now - reach
 
 
 def merged(windows: Iterable[Window]) -> list[Window]:

@@ -30,14 +30,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow as pa
 
-from pik import events
+from pik import clock, events
 from pik.aws.queues import messages
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError
@@ -293,7 +293,7 @@ def _aggregates(aws: Connection, known: list[Replay], start: str, end: str) -> t
     why = f"{waiting:,} messages wait in the queue" if waiting else "the processor is off"
     processing = aws.outputs["Phase"] == "processor" and not waiting
     notes = [] if processing else [f"Aggregates with fewer events than sent are not judged: {why}."]
-    recent = events.format_time(datetime.now(UTC) - SETTLED)
+    recent = events.format_time(clock.now(aws.environment) - SETTLED)
     young = {replay.replay_id for replay in known if (replay.row()["finished"] or "") > recent}
     versions, rows = aws.stores.versions(expected), list[Row]()
     late = 0

@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pik import events
+from pik import clock, events
 from pik.aws import batch, stored
 from pik.aws.objects import Object, in_parallel
 from pik.aws.stack import aws_errors
@@ -145,10 +145,9 @@ def item_bytes(row: Row) -> int:
 def take(aws: Connection, start: str, end: str, progress: Progress | None = None) -> Snapshot:
     """Read the three stores; ``start`` and ``end`` are the kit's times. Raise AwsError."""
     tell = progress or (lambda _: None)
-    began = events.now()
-    epoch = events.epoch(began)
     with aws_errors(aws.environment, "compare the stores"):
-        retention = retention_days(aws)
+        began = events.format_time(clock.now(aws.environment))  # in whole seconds: what came in this one is left out
+        epoch, retention = events.epoch(began), retention_days(aws)
         between = {":start": {"S": f"TS#{start}"}, ":end": {"S": f"TS#{end}"}}
         # Objects are listed after the tables, so that no row is without its object.
         rows = scan(aws, "EventsTable", "SK BETWEEN :start AND :end", between)

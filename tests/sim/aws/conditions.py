@@ -16,7 +16,7 @@ from typing import Any
 Item = Mapping[str, Any]
 Test = Callable[[Item, Mapping[str, str], Item], bool]
 _OPERATORS = {"=": eq, "<>": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
-_TOKENS = re.compile(r"\s*(attribute_not_exists|BETWEEN|AND|OR|<=|>=|<>|[=<>()]|[#:]?\w+)")
+_TOKENS = re.compile(r"\s*(attribute_not_exists|begins_with|BETWEEN|AND|OR|<=|>=|<>|[=<>(),]|[#:]?\w+)")
 
 
 def holds(expression: str, item: Item, names: Mapping[str, str], values: Item) -> bool:
@@ -56,6 +56,9 @@ def _one(tokens: list[str]) -> tuple[Test, list[str]]:
     if tokens[0] == "attribute_not_exists":
         name = tokens[2]
         return lambda item, names, _: names.get(name, name) not in item, tokens[4:]
+    if tokens[0] == "begins_with":
+        name, prefix = tokens[2], tokens[4]
+        return lambda *seen: str(_plain(name, *seen) or "").startswith(str(_plain(prefix, *seen))), tokens[6:]
     if tokens[1] == "BETWEEN":
         name, low, high = tokens[0], tokens[2], tokens[4]
         between, _ = _all([name, ">=", low, "AND", name, "<=", high])

@@ -1,4 +1,4 @@
-"""DynamoDB, as far as the pipeline calls it: conditional writes, transactions, consistent reads, queries by page.
+"""DynamoDB, as far as the kit calls it: conditional writes, transactions, consistent reads, pages, batches.
 
 https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html: all of a transaction or
 nothing; its reasons are in the order of its parts. A deleted or expired item is gone only when TTL has removed it.
@@ -7,6 +7,7 @@ nothing; its reasons are in the order of its parts. A deleted or expired item is
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,31 +44,63 @@ class DynamoDB:
 
     def transact_write_items(self, TransactItems: list[Item]) -> Item:
         """Write all items, if all conditions hold."""
-        puts = [part["Put"] for part in TransactItems]
-        kept = ("TableName", "Item")
-        may = [self._may(p["TableName"], p["Item"], {k: v for k, v in p.items() if k not in kept}) for p in puts]
+        parts = [next(iter(part.items())) for part in TransactItems]
+        keys = [(part["TableName"], _key(part["TableName"], part.get("Item") or part["Key"])) for _, part in parts]
+        assert len(set(keys)) == len(keys), "an item stands twice in a transaction"
+        may = [self._may(part["TableName"], part.get("Item") or part["Key"], part) for _, part in parts]
         if not all(may):
             reasons = ["None" if fine else "ConditionalCheckFailed" for fine in may]
             raise refused("TransactionCanceledException", "TransactWriteItems", reasons)
-        for put in puts:
-            self._put(put["TableName"], put["Item"])
+        for action, part in parts:
+            if action == "Put":
+                self._put(part["TableName"], part["Item"])
         return {}
 
     def query(self, TableName: str, KeyConditionExpression: str, ConsistentRead: bool = False, **more: Any) -> Item:
         """Return a page of items in the order of their sort key."""
         assert ConsistentRead, "an index that lags is not imitated"
         names, values = more.get("ExpressionAttributeNames", {}), more["ExpressionAttributeValues"]
-        after = more.get("ExclusiveStartKey", {}).get("SK", {}).get("S", "")
         found = sorted(
             (key, item)
             for key, item in self.tables[TableName].items()
-            if key[1] > after and holds(KeyConditionExpression, item, names, values)
+            if holds(KeyConditionExpression, item, names, values)
         )
+        return self._page(TableName, found, more)
+
+    def scan(self, TableName: str, ConsistentRead: bool, Segment: int = 0, TotalSegments: int = 1, **more: Any) -> Item:
+        """Return a page of a table, or of a segment of it; a filter takes items out of the page."""
+        assert ConsistentRead, "a scan that lags is not imitated"
+        table = self.tables[TableName]
+        mine = [key for key in sorted(table) if zlib.crc32(key[0].encode()) % TotalSegments == Segment]
+        answer = self._page(TableName, [(key, table[key]) for key in mine], more)
+        if condition := more.get("FilterExpression"):
+            names, values = more.get("ExpressionAttributeNames", {}), more["ExpressionAttributeValues"]
+            answer["Items"] = [item for item in answer["Items"] if holds(condition, item, names, values)]
+        return answer
+
+    def batch_get_item(self, RequestItems: Item, **_: Any) -> Item:
+        """Return items by their keys, or some of them: the others are named, to be asked for again."""
+        ((table, asked),) = RequestItems.items()
+        keys = [_key(table, key) for key in asked["Keys"]]
+        assert asked["ConsistentRead"]
+        assert len(set(keys)) == len(keys) <= 100
+        answered = self.page() * 4
+        found = [dict(self.tables[table][key]) for key in keys[:answered] if key in self.tables[table]]
+        left = {table: {**asked, "Keys": asked["Keys"][answered:]}} if len(keys) > answered else {}
+        return {"Responses": {table: found}, "UnprocessedKeys": left}
+
+    def _page(self, table: str, found: list[tuple[Key, Item]], more: Item) -> Item:
+        after = _key(table, more["ExclusiveStartKey"]) if "ExclusiveStartKey" in more else ()
+        found = [(key, item) for key, item in found if key > after]
         page = found[: self.page()]
-        wanted = [names.get(name, name) for name in more["ProjectionExpression"].split(", ")]
-        answer: Item = {"Items": [{name: item[name] for name in wanted if name in item} for _, item in page]}
+        items = [dict(item) for _, item in page]
+        if projection := more.get("ProjectionExpression"):
+            names = more.get("ExpressionAttributeNames", {})
+            wanted = [names.get(name, name) for name in projection.split(", ")]
+            items = [{name: item[name] for name in wanted if name in item} for item in items]
+        answer: Item = {"Items": items}
         if len(page) < len(found):
-            answer["LastEvaluatedKey"] = {"PK": {"S": page[-1][0][0]}, "SK": {"S": page[-1][0][1]}}
+            answer["LastEvaluatedKey"] = {name: page[-1][1][name] for name in KEYS[table]}
         return answer
 
     def expire(self, now: int) -> None:

@@ -1,14 +1,21 @@
-"""SQS, as far as the pipeline calls it: at least once, in any order, with receive counts and a dead-letter queue.
+"""SQS, as far as the kit calls it: at least once, in any order, with receive counts and a dead-letter queue.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/standard-queues-at-least-once-delivery.html
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html: with the receipt handle of
+an earlier receipt, a message may stay.
 """
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from pik.aws.queues import QUEUE_COUNTS
+
+MAX_RECEIVES = 20
 
 
 @dataclass(eq=False)
@@ -18,8 +25,14 @@ class Message:
     id: str
     body: str
     attributes: dict[str, Any]
+    sent_at: float = 0.0
     visible_at: float = 0.0
     receives: int = 0
+
+    @property
+    def handle(self) -> str:
+        """The receipt handle of its last receipt."""
+        return f"{self.id} {self.receives}"
 
 
 @dataclass
@@ -27,48 +40,96 @@ class SQS:
     """The queues by their URL. ``taken``: every message that a queue ever took, by URL."""
 
     chance: random.Random
+    now: Callable[[], float] = lambda: 0.0
     queues: dict[str, list[Message]] = field(default_factory=lambda: {"queue": [], "dlq": []})
     taken: dict[str, list[Message]] = field(default_factory=lambda: {"queue": [], "dlq": []})
     refused: Callable[[], bool] = lambda: False  # whether an entry of a batch fails in an answer that succeeds
 
     def send_message(self, QueueUrl: str, MessageBody: str, MessageAttributes: Any = None) -> Any:
         """Take a message."""
-        message = Message(
-            f"m-{len(self.taken['queue']) + len(self.taken['dlq'])}", MessageBody, MessageAttributes or {}
-        )
+        number = len(self.taken["queue"]) + len(self.taken["dlq"])
+        message = Message(f"m-{number}", MessageBody, MessageAttributes or {}, self.now())
         self.queues[QueueUrl].append(message)
         self.taken[QueueUrl].append(message)
         return {"MessageId": message.id}
 
     def send_message_batch(self, QueueUrl: str, Entries: list[dict[str, Any]]) -> Any:
         """Take messages, or some of them: the call succeeds all the same."""
-        answer: dict[str, list[Any]] = {"Successful": [], "Failed": []}
-        for entry in Entries:
-            if self.refused():
-                answer["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
-            else:
-                self.send_message(QueueUrl, entry["MessageBody"])
-                answer["Successful"].append({"Id": entry["Id"]})
-        return answer
+        return self._each(Entries, lambda entry: self.send_message(QueueUrl, entry["MessageBody"]))
 
-    def receive(self, url: str, most: int, now: float, visibility: float, most_receives: int) -> list[Message]:
+    def receive_message(self, QueueUrl: str, MaxNumberOfMessages: int, VisibilityTimeout: float, **_: Any) -> Any:
         """Receive messages in any order; one received too often goes to the dead-letter queue instead."""
-        waiting = [message for message in self.queues[url] if message.visible_at <= now]
+        received = self.receive(QueueUrl, MaxNumberOfMessages, VisibilityTimeout)
+        return {"Messages": [_received(message) for message in received]} if received else {}
+
+    def receive(self, url: str, most: int, visibility: float) -> list[Message]:
+        """Receive messages, as the event source mapping does."""
+        waiting = [message for message in self.queues[url] if message.visible_at <= self.now()]
         self.chance.shuffle(waiting)
         received = []
         for message in waiting[:most]:
-            if message.receives >= most_receives:
+            if url == "queue" and message.receives >= MAX_RECEIVES:
                 self.queues[url].remove(message)
                 self.queues["dlq"].append(message)
                 self.taken["dlq"].append(message)
                 continue
             message.receives += 1
             # At least once: now and then it stays visible, and somebody else receives it as well.
-            message.visible_at = now if self.chance.random() < 0.02 else now + visibility
+            message.visible_at = self.now() + (0 if self.chance.random() < 0.02 else visibility)
             received.append(message)
         return received
 
-    def delete(self, url: str, message: Message) -> None:
+    def delete(self, url: str, handle: str) -> None:
         """Delete a message; one that is gone already is no error."""
-        if message in self.queues[url]:
-            self.queues[url].remove(message)
+        name, _, _ = handle.partition(" ")
+        for message in self.queues[url]:
+            if message.id == name and (message.handle == handle or self.chance.random() < 0.5):
+                self.queues[url].remove(message)
+                return
+
+    def delete_message_batch(self, QueueUrl: str, Entries: list[dict[str, Any]]) -> Any:
+        """Delete messages, or some of them."""
+        return self._each(Entries, lambda entry: self.delete(QueueUrl, entry["ReceiptHandle"]))
+
+    def change_message_visibility_batch(self, QueueUrl: str, Entries: list[dict[str, Any]]) -> Any:
+        """Make messages visible again, or some of them."""
+
+        def change(entry: dict[str, Any]) -> None:
+            for message in self.queues[QueueUrl]:
+                if message.handle == entry["ReceiptHandle"]:
+                    message.visible_at = self.now() + entry["VisibilityTimeout"]
+
+        return self._each(Entries, change)
+
+    def get_queue_attributes(self, QueueUrl: str, AttributeNames: list[str]) -> Any:
+        """Return how many messages there are."""
+        visible = sum(message.visible_at <= self.now() for message in self.queues[QueueUrl])
+        counts = (visible, len(self.queues[QueueUrl]) - visible, 0)
+        found = dict(zip(QUEUE_COUNTS, map(str, counts), strict=True))
+        if QueueUrl == "queue":
+            found["RedrivePolicy"] = json.dumps({"maxReceiveCount": MAX_RECEIVES})
+        return {"Attributes": {name: value for name, value in found.items() if name in AttributeNames}}
+
+    def _each(self, entries: list[dict[str, Any]], work: Callable[[dict[str, Any]], Any]) -> Any:
+        """Do the entries of a batch, or some of them: the call succeeds all the same."""
+        answer: dict[str, list[Any]] = {"Successful": [], "Failed": []}
+        for entry in entries:
+            if self.refused():
+                answer["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
+            else:
+                work(entry)
+                answer["Successful"].append({"Id": entry["Id"]})
+        return answer
+
+
+def _received(message: Message) -> dict[str, Any]:
+    return {
+        "MessageId": message.id,
+        "ReceiptHandle": message.handle,
+        "Body": message.body,
+        "MessageAttributes": message.attributes,
+        "Attributes": {
+            "ApproximateReceiveCount": str(message.receives),
+            "SentTimestamp": str(int(message.sent_at * 1000)),
+        },
+    }

@@ -1,0 +1,195 @@
+"""Operators in a history: they read, peek, replay, predict, redrive and rebuild rows with the kit's own functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from pik import events
+from pik.aws import queue_peek
+from pik.errors import AwsError, Refused
+from pik.rollout.plan.prediction import Prediction, predict
+from pik.workbench.consistency.reconcile import HARMLESS, reconcile
+from pik.workbench.consistency.reindex import reindex
+from pik.workbench.redriving import Choice, redrive
+from tests.sim.connection import connection
+from tests.sim.model import Violation
+from tests.sim.world import World
+
+T = TypeVar("T")
+MOST_TRIES = 60
+CLOCK_SECONDS = 60.0  # an operator's clock is wrong by so much at most
+ENTITIES = ("N1", "N2")
+DAYS = ("2025-05-30", "2025-05-31")
+WINDOW = (f"{DAYS[0]}T00:00:00Z", "2025-06-01T00:00:00Z")
+#: What a reconciliation may say of a healthy system: a raw object that was never acknowledged, a replay under way.
+_TRUE = HARMLESS | {"orphan_raw", "half_replay"}
+
+
+@dataclass
+class Replayed:
+    """One replay that somebody asked for: its selection, and what was acknowledged before its first request."""
+
+    request: dict[str, Any]
+    before: frozenset[str]
+    complete: bool = False
+
+
+@dataclass
+class Operators:
+    """The operators of one history, and what they know in the end."""
+
+    world: World
+    replays: list[Replayed] = field(default_factory=list)
+    predicted: Prediction | None = None
+
+    def __post_init__(self) -> None:
+        self.aws = connection(self.world)
+
+    def command(self, name: str, work: Callable[[], T]) -> T:
+        """Run a command of the kit as its own process, and again when AWS did not answer or it was killed."""
+        scheduler, chance = self.world.scheduler, self.world.chance
+        assert scheduler.current is not None
+        scheduler.current.skew = (2 * chance.random() - 1) * CLOCK_SECONDS
+        for _ in range(MOST_TRIES):
+            try:
+                process = scheduler.call(name, work, patience=1e6)
+            except (AwsError, Refused, ClientError, ReadTimeoutError) as error:
+                scheduler.note(name, "", f"{type(error).__name__}: {error}"[:100])
+            else:
+                if not process.killed:
+                    result: T = process.result
+                    return result
+            scheduler.pause(chance.random() * 20)
+        raise AssertionError(f"{name} did not succeed in {MOST_TRIES} tries")
+
+    # --- replays ------------------------------------------------------------------------------------------------------
+
+    def selection(self, name: str) -> dict[str, Any]:
+        """Choose what to replay."""
+        chance = self.world.chance
+        request: dict[str, Any] = {
+            "entity_id": ENTITIES[chance.random() < 0.2],
+            "start_time": WINDOW[0],
+            "end_time": chance.choice((f"{DAYS[1]}T00:00:00Z", WINDOW[1])),
+            "replay_id": name,
+        }
+        if chance.random() < 0.5:
+            request["limit"] = 1 + int(chance.random() * 2)
+        return request
+
+    def replay(self, request: dict[str, Any], patience: float) -> None:
+        """Ask for a replay, and follow the cursor until it is complete."""
+        world = self.world
+        world.scheduler.pause(world.chance.random() * patience)
+        mine = Replayed(request, self._acknowledged())
+        self.replays.append(mine)
+        cursor: str | None = None
+        for _ in range(MOST_TRIES):
+            document = {**request, **({"cursor": cursor} if cursor else {})}
+            ack = world.post("replay", json.dumps(document).encode())
+            if ack and ack.status in {200, 503} and "complete" in ack.answer:
+                cursor = ack.answer["cursor"]
+                if ack.answer["complete"]:
+                    mine.complete = True
+                    return
+            world.scheduler.pause(0.2 + world.chance.random() * 3)
+        raise AssertionError(f"{request['replay_id']} is not complete after {MOST_TRIES} requests")
+
+    def _acknowledged(self) -> frozenset[str]:
+        return frozenset(one.answer["event_id"] for one in self.world.acks if one.answer.get("status") == "ACCEPTED")
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def reconcile(self, patience: float) -> None:
+        """Compare the stores, at any moment. Raises Violation when a loss is reported that is none."""
+        self.world.scheduler.pause(self.world.chance.random() * patience)
+        known = self._acknowledged()
+        found = self.command("pik reconcile", partial(reconcile, self.aws, *WINDOW)).found
+        for row in found:
+            if row["class"] not in _TRUE or (row["class"] == "orphan_raw" and row["event_id"] in known):
+                raise Violation(f"a reader reports a loss that is none: {row['class']} {row['where']}: {row['detail']}")
+
+    def peek(self, patience: float) -> None:
+        """Look at messages, which are received and given back for that."""
+        world = self.world
+        for _ in range(1 + int(world.chance.random() * 3)):
+            world.scheduler.pause(world.chance.random() * patience)
+            url = "queue" if world.chance.random() < 0.8 else "dlq"
+            try:
+                world.scheduler.call("peek", partial(queue_peek.look, self.aws.environment, url, 5), patience=1e6)
+            except (AwsError, Refused, ClientError, ReadTimeoutError) as error:
+                world.scheduler.note("peek", "", f"{type(error).__name__}: {error}"[:100])
+
+    # --- the processor is switched on late ----------------------------------------------------------------------------
+
+    def enable_late(self) -> None:
+        """Replay, predict what the processor will write, and switch it on."""
+        world = self.world
+        for number in range(1 + int(world.chance.random() * 2)):
+            self.replay(self.selection(f"late-{number}"), patience=5)
+        silent: Callable[[str], None] = lambda _: None  # noqa: E731
+        self.predicted = self.command("predict", partial(predict, self.aws.stores, silent))
+        world.scheduler.note("event source mapping", "", f"enabled; {self.predicted.sentence}")
+        world.consuming = True
+
+    # --- after incidents ----------------------------------------------------------------------------------------------
+
+    def delete_rows(self) -> None:
+        """Somebody deletes rows of first arrivals: of the one table, of the other, or of both."""
+        world, chance = self.world, self.world.chance
+        for key, item in list(world.dynamodb.tables["events"].items()):
+            if item["status"]["S"] != events.ACCEPTED or chance.random() < 0.5:
+                continue
+            which = int(chance.random() * 3)
+            if which != 1:
+                del world.dynamodb.tables["events"][key]
+            if which != 0:
+                world.dynamodb.tables["dedupe"].pop((_event_id(key),), None)
+            world.scheduler.note("somebody", "", f"deletes rows of {key[1]}: {('events', 'dedupe', 'both')[which]}")
+
+    def rebuild(self) -> None:
+        """Write the rows again that raw objects give."""
+        self.world.scheduler.pause(2 + self.world.chance.random() * 10)
+        self.command("pik reindex --apply", partial(reindex, self.aws, apply=True))
+
+    def delete_objects(self) -> None:
+        """Somebody deletes raw objects, so that messages that refer to them can't be processed."""
+        for key in list(self.world.s3.objects):
+            if key.startswith("raw/") and self.world.chance.random() < 0.5:
+                del self.world.s3.objects[key]
+                self.world.scheduler.note("somebody", "", f"deletes {key}")
+
+    def mend_and_redrive(self) -> None:
+        """Replay, find dead letters, put the objects back, and send the dead letters back to the queue."""
+        world = self.world
+        self.replay(self.selection("ill"), patience=5)
+        while world.sqs.queues["queue"]:
+            world.scheduler.pause(5 + world.chance.random() * 10)
+        world.s3.undelete()
+        world.scheduler.note("operator", "", "restores the raw objects")
+        for _ in range(MOST_TRIES):
+            if not world.sqs.queues["dlq"]:
+                return
+            plan = self.command("wb.dlq.redrive()", partial(redrive, self.aws, Choice()))
+            if len(plan.frame):
+                again = partial(redrive, self.aws, Choice(), preview=False, confirm=plan.confirm)
+                world.scheduler.call("wb.dlq.redrive(False)", partial(_unless_refused, again), patience=1e6)
+            world.scheduler.pause(30 + world.chance.random() * 100)
+        raise AssertionError(f"dead letters are left after {MOST_TRIES} redrives")
+
+
+def _unless_refused(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except (AwsError, Refused, ClientError, ReadTimeoutError) as error:
+        return error
+
+
+def _event_id(key: tuple[str, ...]) -> str:
+    return key[1].partition("#EID#")[2].partition("#")[0]
