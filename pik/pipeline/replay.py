@@ -205,7 +205,8 @@ def _claim(selection: Selection, request: Request, config: Settings) -> bool:
 def _record(selection: Selection, progress: _Progress, request: Request, config: Settings) -> None:
     """Write down how far the request came. A repeat that came less far changes nothing, and goes on where it ended.
 
-    The row of a place says where the next request begins; a repeat with a smaller limit must not take it back.
+    The row of a place says where the next request begins; a repeat with a smaller limit must not take it back. One that
+    came as far may have sent more: what arrived in its window since the first attempt.
     """
     row = {
         "PK": events.replay_pk(selection.replay_id),
@@ -223,9 +224,12 @@ def _record(selection: Selection, progress: _Progress, request: Request, config:
         aws.client("dynamodb").put_item(
             TableName=config.replays_table,
             Item=aws.to_item(row),
-            ConditionExpression="attribute_not_exists(PK) OR #next < :next OR (#next = :next AND complete = :no)",
-            ExpressionAttributeNames={"#next": "next"},
-            ExpressionAttributeValues=aws.to_item({":next": progress.after, ":no": False}),
+            ConditionExpression="attribute_not_exists(PK) OR #next < :next OR (#next = :next AND "
+            "(#matched < :matched OR (#matched = :matched AND complete = :no)))",
+            ExpressionAttributeNames={"#next": "next", "#matched": "matched"},
+            ExpressionAttributeValues=aws.to_item(
+                {":next": progress.after, ":matched": progress.matched, ":no": False}
+            ),
         )
     except ClientError as failure:
         if aws.error_code(failure) != "ConditionalCheckFailedException":

@@ -238,6 +238,16 @@ def test_a_repeat_with_a_smaller_limit_does_not_break_the_chain_of_requests(fill
     assert sum(page["days"]["2025-01-01"] for page in pages) == 25
 
 
+def test_what_arrived_before_a_request_was_repeated_is_written_down_as_well(fill: Any, ask: Ask, world: World) -> None:
+    named = {**WINDOW, "replay_id": "rp-1"}
+    fill("2025-01-01T00:00:00Z", "2025-01-01T00:00:02Z")
+    ask(named)
+    fill("2025-01-01T00:00:01Z")
+    assert ask(named)["sent"] == 3
+    _, page = recorded(world)
+    assert (page["complete"], page["days"]) == (True, {"2025-01-01": 3})
+
+
 def test_when_time_runs_out_the_answer_is_partial_and_says_so(fill: Any, ask: Ask) -> None:
     fill(*[f"2025-01-01T00:00:{second:02d}Z" for second in range(25)])
     answer = ask(remaining=1_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from pik.events import raw_key
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival, arrival_row
+from pik.replays.records import Replay
+from pik.workbench.consistency import reconcile
 from pik.workbench.consistency.reconcile import REMEDIES, disagreements
-from pik.workbench.consistency.snapshot import Snapshot, StoredObject, key_id
+from pik.workbench.consistency.snapshot import Row, Snapshot, StoredObject, key_id
 
 EVENT = {
     "source": "s",
@@ -81,3 +84,21 @@ def test_a_second_object_of_an_event_is_a_stray() -> None:
     (found,) = disagreements(replace(seen, raw={one.key: one, other.key: other}))
     assert (found["class"], found["where"]) == ("stray", other.key)
     assert key_id(other.key) == one.event_id
+
+
+@pytest.mark.parametrize(("counted", "fine"), [(("a", "b"), True), (("a", "c"), False), (("a",), False)])
+def test_a_version_may_count_more_than_its_replay_recorded_when_the_replay_selects_it(
+    counted: tuple[str, ...], fine: bool
+) -> None:
+    """A request that is repeated also sends what arrived meanwhile, and only one of the two is recorded."""
+
+    class Stores:
+        def under(self, *_: str) -> list[Row]:
+            return [{"event_id": name} for name in counted]
+
+        def arrivals(self, *_: str) -> list[Row]:
+            return [{"event_id": name, "status": "ACCEPTED"} for name in ("a", "b")]
+
+    aws: Any = SimpleNamespace(stores=Stores())
+    head = {"entity_id": "e", "start_time": "2025-01-01", "end_time": "2025-01-02"}
+    assert reconcile._is_selected(aws, Replay("rp-1", head, {}), "2025-01-01", 2) is fine
