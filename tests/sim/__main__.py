@@ -11,7 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from tests.sim.client import KINDS
-from tests.sim.episode import play
+from tests.sim.episode import Outcome, play
+from tests.sim.shrink import shrunk
 
 CHUNK = 200  # histories that a process plays at a time
 RATES = (0.0, 0.02, 0.1, 0.25)  # of the calls that go wrong, in turns
@@ -64,6 +65,12 @@ def applies(site: str, kind: str) -> bool:
     return only is None or site.partition(".")[2] in only
 
 
+def tell(outcome: Outcome) -> int:
+    """Print a history; 1 when it broke a promise."""
+    print("\n".join(outcome.story()))  # noqa: T201
+    return bool(outcome.violations)
+
+
 def main() -> int:
     """Play the histories and say what was broken; exit code 1 when something was."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
@@ -71,11 +78,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first one")
     parser.add_argument("--story", type=int, metavar="SEED", help="play this one and tell it")
     parser.add_argument("--stop", action="store_true", help="stop at the first history that breaks a promise")
+    parser.add_argument(
+        "--shrink", type=int, metavar="SEED", help="find the shortest history that breaks the same, and tell it"
+    )
     options = parser.parse_args()
+    if options.shrink is not None:
+        return tell(shrunk(options.shrink, rate(options.shrink)))
     if options.story is not None:
-        outcome = play(options.story, rate(options.story))
-        print("\n".join(outcome.story()))  # noqa: T201
-        return bool(outcome.violations)
+        return tell(play(options.story, rate(options.story)))
     total, began = Total(), time.monotonic()
     size = CHUNK // 4 if options.stop else CHUNK
     starts = range(options.seed, options.seed + options.episodes, size)

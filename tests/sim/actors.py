@@ -96,7 +96,8 @@ class Cast:
 
     def _consumers(self) -> None:
         for number in range(1 + int(self.world.chance.random() * 4)):
-            self.world.scheduler.spawn(f"mapping {number + 1}", self._consume)
+            if number == 0 or self.world.faults.happens(f"mapping {number + 1}"):
+                self.world.scheduler.spawn(f"mapping {number + 1}", self._consume)
 
     def _expire(self) -> None:
         """Delete what is over: DynamoDB and S3 do it late, each at its own time."""
@@ -114,6 +115,8 @@ class Cast:
                     world.scheduler.note("s3 lifecycle", "", f"{key} is deleted")
 
     def _add(self, name: str, work: Callable[[], None]) -> None:
+        if not self.world.faults.happens(name):
+            return
         self.busy.append(self.world.scheduler.spawn(name, work))
 
     def _body(self) -> bytes:
@@ -133,8 +136,10 @@ class Cast:
     # --- producers --------------------------------------------------------------------------------------------------
 
     def _produce(self, bodies: list[bytes]) -> None:
-        for body in bodies:
+        for number, body in enumerate(bodies, start=1):
             self.world.scheduler.pause(self.world.chance.random() * 20)
+            if not self.world.faults.happens(f"{self.world.scheduler.current}, event {number}"):
+                continue
             ack = self._until_settled(partial(self.world.post, "ingest", body))
             self.sent.append(Sent(body, ack))
 

@@ -33,17 +33,27 @@ _THROTTLED = {"s3": "SlowDown", "dynamodb": "ProvisionedThroughputExceededExcept
 
 @dataclass
 class Faults:
-    """How often calls go wrong, until ``calls`` of them were made: then all is well, and every history has an end."""
+    """How often calls go wrong, until ``calls`` of them were made: then all is well, and every history has an end.
+
+    ``without`` names what is left out of the history (:mod:`tests.sim.shrink`); ``asked``, all that could be.
+    """
 
     rate: float
     calls: int
+    without: frozenset[str] = frozenset()
     made: int = 0
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    asked: list[str] = field(default_factory=list)
 
     @property
     def over(self) -> bool:
         """Whether nothing goes wrong any more."""
         return self.made > self.calls
+
+    def happens(self, name: str) -> bool:
+        """Whether something that was decided happens: unless it is left out."""
+        self.asked.append(name)
+        return name not in self.without
 
 
 @dataclass
@@ -89,6 +99,8 @@ class Client:
             return ""
         may = [kind for kind, only in KINDS.items() if only is None or operation in only]
         fault = may[int(chance.random() * len(may))]
+        if not faults.happens(f"fault {faults.made}"):
+            fault = ""
         faults.hits[site, fault] += 1
         return fault
 
@@ -110,7 +122,8 @@ class Client:
             if fault == "answer lost":  # that it was refused is lost as well
                 raise ReadTimeoutError(endpoint_url=self.service) from None
             raise
-        scheduler.note(name, fault, "done")
+        failed = len(answer["Failed"]) if "Failed" in answer else 0
+        scheduler.note(name, fault, f"done, {failed} entries refused" if failed else "done")
         if fault == "answer lost":
             raise ReadTimeoutError(endpoint_url=self.service)
         if fault == "killed after":

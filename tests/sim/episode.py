@@ -24,6 +24,7 @@ class Outcome:
     digest: str  # of the history: the same seed gives the same one
     hits: Counter[tuple[str, str]]
     history: list[Entry]
+    asked: list[str]  # what could have been left out
 
     def story(self) -> Iterator[str]:
         """Yield the history line by line, as a person reads it."""
@@ -35,9 +36,9 @@ class Outcome:
             yield f"VIOLATED  {one}"
 
 
-def play(seed: int, rate: float = 0.1) -> Outcome:
-    """Play the history of a seed; ``rate`` is the share of calls that go wrong."""
-    world = World(seed, rate)
+def play(seed: int, rate: float = 0.1, without: frozenset[str] = frozenset()) -> Outcome:
+    """Play the history of a seed; ``rate``: the share of calls that go wrong; ``without``: what is left out."""
+    world = World(seed, rate, without)
     cast = Cast(world)
     never(world)
     found: tuple[str, ...] = ()
@@ -47,7 +48,7 @@ def play(seed: int, rate: float = 0.1) -> Outcome:
             world.scheduler.run()
             found = tuple(violations(world, cast))
             if not found and (stage := _stage(world, cast)):
-                world.faults.made = 0  # calls go wrong again
+                world.trouble_again()
                 stage()
                 world.scheduler.run()
                 later = stage == cast.come_back_after_retention
@@ -63,6 +64,7 @@ def play(seed: int, rate: float = 0.1) -> Outcome:
         digest=hashlib.sha256(text.encode()).hexdigest(),
         hits=world.faults.hits,
         history=world.scheduler.history,
+        asked=world.faults.asked,
     )
 
 

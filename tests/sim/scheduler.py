@@ -53,6 +53,9 @@ class Task:
     threads: list[Task] = field(default_factory=list)
     owner: Task | None = None  # of a thread: the task that started it
 
+    def __str__(self) -> str:
+        return self.name
+
     def kill(self) -> None:
         """End it and its threads, wherever they are."""
         self.killed = True

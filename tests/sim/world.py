@@ -47,21 +47,32 @@ class World:
 
     seed: int
     rate: float = 0.1
+    without: frozenset[str] = frozenset()
     acks: list[Ack] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
         self.scheduler = Scheduler(self.chance)
-        self.faults = Faults(self.rate, calls=150 + int(self.chance.random() * 250))
+        self._calls = 150 + int(self.chance.random() * 250)
+        self.faults = Faults(self.rate, self._calls, self.without)
         self.s3, self.sqs = S3(), SQS(self.chance, lambda: self.scheduler.now)
         self.dynamodb = DynamoDB(page=lambda: 1 + int(self.chance.random() * 4))
         self.clients = {
             name: Client(name, backend, self.scheduler, self.faults)
             for name, backend in (("s3", self.s3), ("dynamodb", self.dynamodb), ("sqs", self.sqs))
         }
-        self.sqs.refused = lambda: not self.faults.over and self.chance.random() < 2 * self.rate
+        self.sqs.refused = lambda: self.goes_wrong("entry", 2 * self.rate)
         self._requests = 0
         self.consuming = True
+
+    def goes_wrong(self, what: str, rate: float) -> bool:
+        """Decide whether something other than a call goes wrong."""
+        wrong = not self.faults.over and self.chance.random() < rate
+        return wrong and self.faults.happens(f"{what} {self.faults.made}")
+
+    def trouble_again(self) -> None:
+        """Have calls go wrong again, after a time of quiet."""
+        self.faults.calls = self.faults.made + self._calls
 
     # --- what the functions see -----------------------------------------------------------------------------------
 
@@ -110,7 +121,7 @@ class World:
         name = f"{function} {request.request_id}"
         work = partial(self._invoke, function, request)
         invocation = self.scheduler.call(name, work, API_SECONDS, API_SECONDS)
-        lost = not self.faults.over and self.chance.random() < self.rate / 3
+        lost = self.goes_wrong("answer", self.rate / 3)
         if not invocation.done or invocation.killed or lost:
             self.scheduler.note(name, "no answer")
             return None
