@@ -10,6 +10,8 @@ from typing import Any
 
 from pik import events
 from pik.pipeline import rows
+from pik.producer.delivery import FAILED
+from tests.sim import delivering
 from tests.sim.operators import DAYS, ENTITIES, MOST_TRIES, Operators
 from tests.sim.scheduler import Task
 from tests.sim.world import Ack, World
@@ -136,12 +138,23 @@ class Cast:
     # --- producers --------------------------------------------------------------------------------------------------
 
     def _produce(self, bodies: list[bytes]) -> None:
+        delivers = self.world.chance.random() < 0.4
         for number, body in enumerate(bodies, start=1):
             self.world.scheduler.pause(self.world.chance.random() * 20)
             if not self.world.faults.happens(f"{self.world.scheduler.current}, event {number}"):
                 continue
-            ack = self._until_settled(partial(self.world.post, "ingest", body))
+            ack = self._delivered(body) if delivers else self._until_settled(partial(self.world.post, "ingest", body))
             self.sent.append(Sent(body, ack))
+
+    def _delivered(self, body: bytes) -> Ack:
+        """Have the kit's own delivery send it, and begin anew when that has used up its attempts."""
+        delivery = delivering.new()
+        for _ in range(MOST_TRIES):
+            outcome = delivery.deliver(body)
+            if outcome.result != FAILED:
+                return Ack(body, int(outcome.status), outcome.answer)
+            self.world.scheduler.note("delivery", "", f"failed after {outcome.attempts} attempts: {outcome.status}")
+        raise AssertionError(f"not delivered in {MOST_TRIES} times {outcome.attempts} attempts")
 
     def _until_settled(self, send: Callable[[], Ack | None]) -> Ack:
         """Send again what was answered 5xx, or not at all, as a producer must."""

@@ -17,7 +17,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from pik import events
 from pik.pipeline import aws, backoff, http, ingest, processor, replay, selection
 from pik.pipeline.http import Request
-from tests.sim import connection
+from tests.sim import connection, delivering
 from tests.sim.aws.dynamodb import DynamoDB
 from tests.sim.aws.s3 import S3
 from tests.sim.aws.sqs import SQS, Message
@@ -39,6 +39,7 @@ class Ack:
     body: bytes
     status: int
     answer: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,6 +100,7 @@ class World:
             (backoff, "random", self.chance),
             (selection, "uuid4", lambda: SimpleNamespace(hex=f"{self.chance.getrandbits(128):032x}")),
             *connection.replaced(self),
+            *delivering.replaced(self),
         ]
         for module in (ingest, replay, processor):
             replaced += [(module, "logger", silent), (module, "metrics", silent)]
@@ -126,7 +128,7 @@ class World:
             self.scheduler.note(name, "no answer")
             return None
         answer = json.loads(invocation.result["body"])
-        ack = Ack(body, invocation.result["statusCode"], answer)
+        ack = Ack(body, invocation.result["statusCode"], answer, invocation.result["headers"])
         self.scheduler.note(name, "", f"{ack.status} {answer.get('status') or answer.get('code') or ''}")
         self.acks.append(ack)
         return ack
