@@ -14,10 +14,8 @@ from pik.producer.delivery import FAILED
 from tests.sim import delivering
 from tests.sim.operators import DAYS, ENTITIES, MOST_TRIES, Operators
 from tests.sim.scheduler import Task
-from tests.sim.world import Ack, World
+from tests.sim.world import EPOCH, Ack, World
 from tests.stores import SETTINGS
-
-YEAR = 365 * 86_400.0
 
 
 @dataclass
@@ -62,11 +60,13 @@ class Cast:
     def come_back_after_retention(self) -> None:
         """Producers send again, a year later, what may have been deleted or may be deleted at any moment."""
         world, chance = self.world, self.world.chance
-        world.scheduler.now += YEAR * (0.99 + chance.random() / 50)
+        one = chance.choice(sorted(world.s3.objects.items()))[1]
+        ends = rows.expires_at(one.metadata["ingest-time"], SETTINGS.retention_days) - EPOCH.timestamp()
+        world.scheduler.now = max(world.scheduler.now, ends - 90 + chance.random() * 100)
         world.acks.clear()
         self.sent.clear()
         for number in range(1 + int(chance.random() * 2)):
-            mine = [chance.choice(self.bodies) for _ in range(1 + int(chance.random() * 2))]
+            mine = [chance.choice(self.bodies) for _ in range(1 + int(chance.random() * 4))]
             self._add(f"late producer {number + 1}", partial(self._produce, mine))
         self._add("retention", self._expire)
 
@@ -182,5 +182,11 @@ class Cast:
         while not all(task.done for task in self.busy) or world.sqs.queues["queue"]:
             if world.consuming:
                 world.consume()
-            visible = any(message.visible_at <= world.scheduler.now for message in world.sqs.queues["queue"])
-            world.scheduler.pause(world.chance.random() * (0.1 if visible and world.consuming else 6))
+            # All of them wake when a message can be received.
+            world.scheduler.pause(30 + world.chance.random(), self._waiting)
+            world.scheduler.pause(world.chance.random() * world.chance.choice((0.01, 0.1, 3)))
+
+    def _waiting(self) -> bool:
+        """Whether there is something to consume."""
+        world = self.world
+        return world.consuming and any(m.visible_at <= world.scheduler.now for m in world.sqs.queues["queue"])

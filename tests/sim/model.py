@@ -47,11 +47,12 @@ def violations_later(world: World, cast: Cast) -> Iterator[str]:
 
 
 def _anew(world: World) -> Iterator[str]:
-    """What arrives after the retention of its first arrival is no repetition of it."""
+    """What arrives after the retention of its first arrival, or of its bytes, is no repetition of it."""
     for ack in world.acks:
-        first, status = ack.answer.get("first_ingest_time"), ack.answer.get("status")
-        if first and rows.expires_at(first, SETTINGS.retention_days) <= events.epoch(ack.answer["ingest_time"]):
-            yield f"{status} {ack.answer['event_id'][:8]}: its first arrival was over already"
+        status, key = ack.answer.get("status"), ack.answer.get("s3_key")
+        for came in (ack.answer.get("first_ingest_time"), key and world.s3.stored[key].metadata["ingest-time"]):
+            if came and rows.expires_at(came, SETTINGS.retention_days) <= events.epoch(ack.answer["ingest_time"]):
+                yield f"{status} {ack.answer['event_id'][:8]}: what it repeats was over already"
 
 
 def never(world: World) -> None:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
-import tomllib
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
-from pik.project import ROOT
+from tests.sim import mutants
 from tests.sim.__main__ import applies, chunk, rate
 from tests.sim.client import KINDS
 from tests.sim.episode import play
+from tests.sim.mutants import Mutant
 
 EPISODES = int(os.environ.get("PIK_SIM_EPISODES", "2000"))
-MUTANTS = tomllib.loads((Path(__file__).parent / "mutants.toml").read_text())["mutant"]
 
 
 def test_no_history_breaks_a_promise() -> None:
@@ -39,16 +34,7 @@ def test_a_seed_gives_the_same_history_again() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant["name"])
-def test_a_fault_put_into_the_code_is_caught(mutant: dict[str, str], tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "pik", tmp_path / "pik", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
-    file = tmp_path / "pik" / mutant["file"]
-    text = file.read_text()
-    assert text.count(mutant["old"]) == 1
-    file.write_text(text.replace(mutant["old"], mutant["new"]))
-    command = [sys.executable, "-P", "-m", "tests.sim", "--episodes", "2000", "--stop"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "broke a promise" in done.stdout
+@pytest.mark.parametrize("mutant", mutants.named(), ids=lambda mutant: mutant.name)
+def test_a_fault_put_into_the_code_is_caught(mutant: Mutant) -> None:
+    (caught,) = mutants.catch(mutant, [0])
+    assert caught.episodes is not None
