@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from tests.sim.aws.conditions import holds
@@ -122,7 +123,17 @@ class DynamoDB:
     def _put(self, table: str, item: Item) -> None:
         key = _key(table, item)
         self.written(table, self.tables[table].get(key), item)
-        self.tables[table][key] = dict(item)
+        self.tables[table][key] = {name: _stored(value) for name, value in item.items()}
+
+
+def _stored(value: Item) -> Item:
+    """A value as the table holds it: a number without needless zeros.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
+    """
+    if "N" not in value or value["N"].isdecimal():
+        return value
+    return {"N": f"{Decimal(value['N']).normalize():f}"}
 
 
 def _key(table: str, item: Item) -> Key:
