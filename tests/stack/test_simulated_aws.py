@@ -17,12 +17,13 @@ from botocore.exceptions import ClientError
 from pik.environments import Environment
 from tests.sim.aws.dynamodb import DynamoDB
 from tests.sim.aws.s3 import S3
-from tests.sim.aws.sqs import MAX_RECEIVES, SQS
+from tests.sim.aws.sqs import SQS
 from tests.stores import KEYS
 
 CALLS = 10_000
 SEED = 20_261_128
 HOUR = 3600
+MAX_RECEIVES = 3
 NAMES = {"#next": "next", "#matched": "matched"}
 CONDITIONS = (
     "",
@@ -229,7 +230,7 @@ def test_queues_answer_alike(embedded_env: Environment) -> None:
     arn = sqs.get_queue_attributes(QueueUrl=urls["dlq"], AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
     urls["queue"] = sqs.create_queue(QueueName="sim", Attributes={"RedrivePolicy": policy})["QueueUrl"]
-    here, calls, differ = SQS(Orderly()), Calls(SEED), list[str]()
+    here, calls, differ = SQS(Orderly(), max_receives=MAX_RECEIVES), Calls(SEED), list[str]()
     held: dict[str, list[tuple[str, str]]] = {"queue": [], "dlq": []}  # receipts here and there, of the same message
     for _ in range(CALLS // 4):
         operation, arguments = calls.sqs()
@@ -256,7 +257,7 @@ def test_queues_answer_alike(embedded_env: Environment) -> None:
         counts = [here.get_queue_attributes(QueueUrl=name, AttributeNames=list(COUNTS)) for name in urls]
         theirs = [sqs.get_queue_attributes(QueueUrl=name, AttributeNames=list(COUNTS)) for name in urls.values()]
         if (mine, _counts(counts)) != (other, _counts(theirs)):
-            differ.append(f"{operation} {arguments}: {mine}, {_counts(counts)} here, {other}, {_counts(theirs)} there")
+            differ.append(f"{operation} {arguments}\n{mine} {_counts(counts)} here\n{other} {_counts(theirs)} there")
             break
     assert differ == []
 

@@ -15,8 +15,6 @@ from typing import Any
 
 from pik.aws.queues import QUEUE_COUNTS
 
-MAX_RECEIVES = 20
-
 
 @dataclass(eq=False)
 class Message:
@@ -41,6 +39,7 @@ class SQS:
 
     chance: random.Random
     now: Callable[[], float] = lambda: 0.0
+    max_receives: int = 20  # of the queue; the dead-letter queue has no such limit
     queues: dict[str, list[Message]] = field(default_factory=lambda: {"queue": [], "dlq": []})
     taken: dict[str, list[Message]] = field(default_factory=lambda: {"queue": [], "dlq": []})
     refused: Callable[[], bool] = lambda: False  # whether an entry of a batch fails in an answer that succeeds
@@ -67,8 +66,10 @@ class SQS:
         waiting = [message for message in self.queues[url] if message.visible_at <= self.now()]
         self.chance.shuffle(waiting)
         received = []
-        for message in waiting[:most]:
-            if url == "queue" and message.receives >= MAX_RECEIVES:
+        for message in waiting:
+            if len(received) == most:
+                break
+            if url == "queue" and message.receives >= self.max_receives:
                 self.queues[url].remove(message)
                 self.queues["dlq"].append(message)
                 self.taken["dlq"].append(message)
@@ -107,7 +108,7 @@ class SQS:
         counts = (visible, len(self.queues[QueueUrl]) - visible, 0)
         found = dict(zip(QUEUE_COUNTS, map(str, counts), strict=True))
         if QueueUrl == "queue":
-            found["RedrivePolicy"] = json.dumps({"maxReceiveCount": MAX_RECEIVES})
+            found["RedrivePolicy"] = json.dumps({"maxReceiveCount": self.max_receives})
         return {"Attributes": {name: value for name, value in found.items() if name in AttributeNames}}
 
     def _each(self, entries: list[dict[str, Any]], work: Callable[[dict[str, Any]], Any]) -> Any:
