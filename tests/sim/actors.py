@@ -13,9 +13,11 @@ from pik.pipeline import rows
 from pik.producer.delivery import FAILED
 from tests.sim import delivering
 from tests.sim.operators import DAYS, ENTITIES, MOST_TRIES, Operators
-from tests.sim.scheduler import Task
+from tests.sim.scheduler import Task, Violation
 from tests.sim.world import EPOCH, Ack, World
 from tests.stores import SETTINGS
+
+NONSENSE = (b"{", b'{"source": "s"}', b'{"source": "s", "event_type": "a", "entity_id": "", "payload": {}}')
 
 
 @dataclass
@@ -46,8 +48,13 @@ class Cast:
             mine = [chance.choice(self.bodies) for _ in range(1 + int(chance.random() * 5))]
             self._add(f"producer {number + 1}", partial(self._produce, mine))
         for number in range(1 + int(chance.random() * 3)):
-            request = self.operators.selection(f"rp-{number}")
+            name = f"rp-{number}" if chance.random() < 0.9 else "rp-0"  # two people may think of the same one
+            request = self.operators.selection(name)
             self._add(f"operator {number + 1}", partial(self.operators.replay, request, patience=120))
+        if chance.random() < 0.3:
+            self._add("careless producer", self._produce_nonsense)
+        if chance.random() < 0.2:
+            self._add("cautious producer", self._ask_before)
         if chance.random() < 0.1:
             self._add("reader", partial(self.operators.reconcile, patience=120))
         if chance.random() < 0.2:
@@ -145,6 +152,20 @@ class Cast:
                 continue
             ack = self._delivered(body) if delivers else self._until_settled(partial(self.world.post, "ingest", body))
             self.sent.append(Sent(body, ack))
+
+    def _produce_nonsense(self) -> None:
+        """Send what is no event."""
+        world, body = self.world, self.world.chance.choice(NONSENSE)
+        world.scheduler.pause(world.chance.random() * 20)
+        ack = self._until_settled(partial(world.post, "ingest", body))
+        if ack.status != 400:
+            raise Violation(f"no event, and answered {ack.status}: {ack.answer}")
+
+    def _ask_before(self) -> None:
+        """Ask what would become of an event."""
+        self.world.scheduler.pause(self.world.chance.random() * 40)
+        body = self.world.chance.choice((*self.bodies, *NONSENSE))
+        self._until_settled(partial(self.world.post, "ingest", body, dry_run=True))
 
     def _delivered(self, body: bytes) -> Ack:
         """Have the kit's own delivery send it, and begin anew when that has used up its attempts."""

@@ -14,9 +14,10 @@ from typing import Any
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from tests.sim.aws.errors import refused
-from tests.sim.scheduler import Scheduler
+from tests.sim.scheduler import Scheduler, Violation
 
 ATTEMPTS = 3
+WRITES = ("put_", "transact_", "send_", "delete_")
 REPEATED = {"InternalServerError", "InternalError", "SlowDown", "ProvisionedThroughputExceededException"}
 #: Every fault, and the calls that it can strike; None: all of them.
 KINDS: dict[str, frozenset[str] | None] = {
@@ -106,6 +107,8 @@ class Client:
 
     def _attempt(self, operation: str, arguments: dict[str, Any], fault: str) -> Any:
         scheduler, name = self.scheduler, f"{self.service}.{operation}"
+        if operation.startswith(WRITES) and scheduler.current and scheduler.current.only_reads:
+            raise Violation(f"{scheduler.current} must only read, and calls {name}")
         if fault == "slow":
             scheduler.note(name, fault)
             scheduler.pause(5 + 40 * scheduler.chance.random())

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.sim.actors import Cast
-from tests.sim.model import Violation, never, violations, violations_later
-from tests.sim.scheduler import Endless, Entry
+from tests.sim.model import never, violations, violations_later
+from tests.sim.scheduler import Endless, Entry, Violation
 from tests.sim.world import World
 
 

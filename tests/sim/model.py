@@ -13,6 +13,7 @@ from pik.pipeline.aggregators import fold
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival
 from tests.sim.aws.s3 import Object
+from tests.sim.scheduler import Violation
 from tests.sim.world import Ack, World
 from tests.stores import SETTINGS
 
@@ -34,6 +35,7 @@ def violations(world: World, cast: Cast) -> Iterator[str]:
     yield from _messages(seen, cast)
     yield from _versions(seen)
     yield from _predicted(seen, cast)
+    yield from _rejected(seen)
 
 
 def violations_later(world: World, cast: Cast) -> Iterator[str]:
@@ -65,10 +67,6 @@ def never(world: World) -> None:
             raise Violation("a first arrival's row was replaced")
 
     world.dynamodb.written = written
-
-
-class Violation(BaseException):
-    """A promise was broken at this step; nothing under test may catch it."""
 
 
 class Seen:
@@ -174,8 +172,11 @@ def _messages(seen: Seen, cast: Cast) -> Iterator[str]:
     taken = [json.loads(message.body) for message in seen.world.sqs.taken["queue"]]
     counted = {row["SK"] for row in seen.aggregates if row["SK"].startswith("C#")}
     dead = {json.loads(message.body)["event_id"] for message in seen.world.sqs.queues["dlq"]}
+    yield from _claimed(cast.operators.replays)
     for replayed in cast.operators.replays:
         name = replayed.request["replay_id"]
+        if replayed.refused:
+            continue
         sent = {(one["event_id"], one["s3_key"]) for one in taken if one["replay_id"] == name}
         must, may = _selected(seen, replayed)
         if replayed.complete and must - sent:
@@ -189,6 +190,17 @@ def _messages(seen: Seen, cast: Cast) -> Iterator[str]:
             yield f"the message of {message['event_id'][:8]} in {message['replay_id']} is nowhere"
     for letter in seen.world.sqs.queues["dlq"]:
         yield f"a message that could be processed is in the dead-letter queue: {letter.attributes}"
+
+
+def _claimed(replays: list[Replayed]) -> Iterator[str]:
+    """A replay id stands for one selection, always."""
+    selections: dict[str, list[str]] = {}
+    for one in replays:
+        what = json.dumps({k: v for k, v in one.request.items() if k not in {"limit", "cursor"}}, sort_keys=True)
+        selections.setdefault(one.request["replay_id"], []).append("" if one.refused else what)
+    for name, found in selections.items():
+        if len({*found} - {""}) != 1:
+            yield f"{name} stands for {len({*found} - {''})} selections"
 
 
 def _selected(seen: Seen, replayed: Replayed) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
@@ -235,3 +247,13 @@ def _predicted(seen: Seen, cast: Cast) -> Iterator[str]:
     for key in found.keys() - said.keys():
         if key[1].startswith(events.version_sk("late-")):
             yield f"{key}: was not predicted"
+
+
+def _rejected(seen: Seen) -> Iterator[str]:
+    """A body that can't be accepted is kept below rejected/, byte for byte."""
+    for ack in seen.world.acks:
+        if ack.answer.get("status") != events.REJECTED:
+            continue
+        kept = seen.objects.get(events.rejected_key(ack.answer["rejected_id"]))
+        if kept is None or kept.body != ack.body or "reason" not in kept.metadata:
+            yield f"a rejected body is not kept: {ack.answer}"

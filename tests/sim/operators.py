@@ -18,7 +18,7 @@ from pik.workbench.consistency.reconcile import HARMLESS, reconcile
 from pik.workbench.consistency.reindex import reindex
 from pik.workbench.redriving import Choice, redrive
 from tests.sim.connection import connection
-from tests.sim.model import Violation
+from tests.sim.scheduler import Violation
 from tests.sim.world import World
 
 T = TypeVar("T")
@@ -38,6 +38,7 @@ class Replayed:
     request: dict[str, Any]
     before: frozenset[str]
     complete: bool = False
+    refused: bool = False  # as its id stands for another selection
 
 
 @dataclass
@@ -51,14 +52,14 @@ class Operators:
     def __post_init__(self) -> None:
         self.aws = connection(self.world)
 
-    def command(self, name: str, work: Callable[[], T]) -> T:
+    def command(self, name: str, work: Callable[[], T], *, only_reads: bool = True) -> T:
         """Run a command of the kit as its own process, and again when AWS did not answer or it was killed."""
         scheduler, chance = self.world.scheduler, self.world.chance
         assert scheduler.current is not None
         scheduler.current.skew = (2 * chance.random() - 1) * CLOCK_SECONDS
         for _ in range(MOST_TRIES):
             try:
-                process = scheduler.call(name, work, patience=1e6)
+                process = scheduler.call(name, work, patience=1e6, only_reads=only_reads)
             except (AwsError, Refused, ClientError, ReadTimeoutError) as error:
                 scheduler.note(name, "", f"{type(error).__name__}: {error}"[:100])
             else:
@@ -81,6 +82,8 @@ class Operators:
         }
         if chance.random() < 0.5:
             request["limit"] = 1 + int(chance.random() * 2)
+        if chance.random() < 0.2:
+            request["include_duplicates"] = True
         return request
 
     def replay(self, request: dict[str, Any], patience: float) -> None:
@@ -90,9 +93,14 @@ class Operators:
         mine = Replayed(request, self._acknowledged())
         self.replays.append(mine)
         cursor: str | None = None
+        if world.chance.random() < 0.2:
+            world.post("replay", json.dumps(request).encode(), dry_run=True)
         for _ in range(MOST_TRIES):
             document = {**request, **({"cursor": cursor} if cursor else {})}
             ack = world.post("replay", json.dumps(document).encode())
+            if ack and ack.answer.get("code") == "replay_id_taken":
+                mine.refused = True
+                return
             if ack and ack.status in {200, 503} and "complete" in ack.answer:
                 cursor = ack.answer["cursor"]
                 if ack.answer["complete"]:
@@ -156,7 +164,7 @@ class Operators:
     def rebuild(self) -> None:
         """Write the rows again that raw objects give."""
         self.world.scheduler.pause(2 + self.world.chance.random() * 10)
-        self.command("pik reindex --apply", partial(reindex, self.aws, apply=True))
+        self.command("pik reindex --apply", partial(reindex, self.aws, apply=True), only_reads=False)
 
     def delete_objects(self) -> None:
         """Somebody deletes raw objects, so that messages that refer to them can't be processed."""

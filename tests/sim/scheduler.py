@@ -22,6 +22,10 @@ class Killed(BaseException):
     """The task ends here: its Lambda worker was killed. Nothing of it runs afterwards."""
 
 
+class Violation(BaseException):
+    """A promise was broken at this step; nothing under test may catch it."""
+
+
 class Endless(Exception):
     """A history did not come to its end."""
 
@@ -49,6 +53,7 @@ class Task:
     done: bool = False
     result: Any = None
     error: Exception | None = None
+    only_reads: bool = False  # it must write nothing
     killed: bool = False  # nothing of it has an effect any more
     threads: list[Task] = field(default_factory=list)
     owner: Task | None = None  # of a thread: the task that started it
@@ -139,13 +144,21 @@ class Scheduler:
         if task.killed:
             raise Killed
 
-    def call(self, name: str, work: Callable[[], Any], patience: float, limit: float = math.inf) -> Task:
+    def call(
+        self,
+        name: str,
+        work: Callable[[], Any],
+        patience: float,
+        limit: float = math.inf,
+        *,
+        only_reads: bool = False,
+    ) -> Task:
         """Have a task of its own do ``work``, and wait for its end, but not longer than ``patience`` seconds.
 
         After ``limit`` seconds it is killed, as Lambda kills an invocation.
         """
         task = self.spawn(name, work, owned=True)
-        task.ends_at = self.now + limit
+        task.ends_at, task.only_reads = self.now + limit, only_reads
         self.pause(min(patience, limit), lambda: task.done)
         if task.error:
             raise task.error
@@ -158,7 +171,7 @@ class Scheduler:
         threads = [self.spawn(f"{owner.name}.{n}", work, owned=True) for n, work in enumerate(works, start=1)]
         owner.threads += threads
         for thread in threads:
-            thread.owner = owner
+            thread.owner, thread.only_reads = owner, owner.only_reads
         self.pause(math.inf, lambda: all(thread.done for thread in threads))
         owner.threads = [thread for thread in owner.threads if not thread.done]
         for thread in threads:

@@ -116,13 +116,16 @@ class World:
 
     # --- the APIs ---------------------------------------------------------------------------------------------------
 
-    def post(self, function: str, body: bytes, headers: dict[str, str] | None = None) -> Ack | None:
+    def post(
+        self, function: str, body: bytes, headers: dict[str, str] | None = None, *, dry_run: bool = False
+    ) -> Ack | None:
         """Send a request to an API and return what comes back; None when no answer does."""
         self._requests += 1
-        request = Request(body, headers or {"content-type": "application/json"}, {}, f"r{self._requests}", "arn:x/sim")
+        headers, query = headers or {"content-type": "application/json"}, {"dry_run": ["true"]} if dry_run else {}
+        request = Request(body, headers, query, f"r{self._requests}", "arn:x/sim")
         name = f"{function} {request.request_id}"
         work = partial(self._invoke, function, request)
-        invocation = self.scheduler.call(name, work, API_SECONDS, API_SECONDS)
+        invocation = self.scheduler.call(name, work, API_SECONDS, API_SECONDS, only_reads=dry_run)
         lost = self.goes_wrong("answer", self.rate / 3)
         if not invocation.done or invocation.killed or lost:
             self.scheduler.note(name, "no answer")
@@ -130,7 +133,8 @@ class World:
         answer = json.loads(invocation.result["body"])
         ack = Ack(body, invocation.result["statusCode"], answer, invocation.result["headers"])
         self.scheduler.note(name, "", f"{ack.status} {answer.get('status') or answer.get('code') or ''}")
-        self.acks.append(ack)
+        if not dry_run:
+            self.acks.append(ack)
         return ack
 
     def _invoke(self, function: str, request: Request) -> dict[str, Any]:

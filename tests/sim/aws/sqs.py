@@ -65,7 +65,7 @@ class SQS:
         """Receive messages, as the event source mapping does."""
         waiting = [message for message in self.queues[url] if message.visible_at <= self.now()]
         self.chance.shuffle(waiting)
-        received = []
+        received = list[Message]()
         for message in waiting:
             if len(received) == most:
                 break
