@@ -61,29 +61,36 @@ def named() -> list[Mutant]:
 
 
 def automatic(count: int, seed: int) -> list[Mutant]:
-    """Return ``count`` mutants, drawn by lot from all places of :data:`FILES`."""
-    places = [(file, place) for file in FILES for place in range(_places(file))]
-    return [_mutated(*one) for one in random.Random(seed).sample(places, count)]
+    """Return ``count`` mutants, drawn by lot from all places of :data:`FILES` that histories reach."""
+    reached = _reached()
+    places = [(file, place) for file in FILES for place in _places(file, reached)]
+    return [_mutated(*one) for one in random.Random(seed).sample(places, min(count, len(places)))]
 
 
 def catch(mutant: Mutant, starts: list[int], most: int = EPISODES) -> list[Caught]:
     """Play histories with a mutant, from each start on, until one breaks a promise."""
+    try:
+        done = _run({mutant.file: mutant.text}, _PLAY, json.dumps(starts), str(most))
+    except subprocess.TimeoutExpired:
+        return [Caught(1, "it does not end")] * len(starts)
+    if done.returncode:  # it does not even start
+        return [Caught(1, done.stderr.strip().rpartition("\n")[2])] * len(starts)
+    return [Caught(*one) for one in json.loads(done.stdout)]
+
+
+def _run(texts: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with a copy of the package in which some files have another text."""
     with tempfile.TemporaryDirectory(prefix="pik-mutant-") as folder:
         top = Path(folder)
         shutil.copytree(ROOT / "pik", top / "pik", ignore=shutil.ignore_patterns("__pycache__"))
         (top / "tests").symlink_to(ROOT / "tests")
-        (top / "pik" / mutant.file).write_text(mutant.text)
-        command = [sys.executable, "-P", "-c", _PLAY, json.dumps(starts), str(most)]
+        for file, text in texts.items():
+            (top / "pik" / file).write_text(text)
         environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-        try:
-            done = subprocess.run(
-                command, cwd=top, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            return [Caught(1, "it does not end")] * len(starts)
-    if done.returncode:  # it does not even start
-        return [Caught(1, done.stderr.strip().rpartition("\n")[2])] * len(starts)
-    return [Caught(*one) for one in json.loads(done.stdout)]
+        whole = [sys.executable, "-P", "-c", *command]
+        return subprocess.run(
+            whole, cwd=top, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
 
 
 _PLAY = """
@@ -100,6 +107,53 @@ def first(start, most):
 
 print(json.dumps([first(start, int(sys.argv[2])) for start in json.loads(sys.argv[1])]))
 """
+
+
+_REACH = """
+import builtins, json
+builtins.pik_reached = set()
+from tests.sim.__main__ import chunk
+chunk(0, 400)
+print(json.dumps(sorted(builtins.pik_reached)))
+"""
+
+
+def _reached() -> set[tuple[str, int]]:
+    """Return file and line of each statement that histories run."""
+    texts = {}
+    for file in FILES:
+        tree = ast.parse((ROOT / "pik" / file).read_text())
+        for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+            _mark(file, function)
+        texts[file] = ast.unparse(ast.fix_missing_locations(tree))
+    done = _run(texts, _REACH)
+    done.check_returncode()
+    return {(file, line) for file, line in json.loads(done.stdout)}
+
+
+def _mark(file: str, node: ast.AST) -> None:
+    """Have each statement of a function say that it is reached."""
+    for name in ("body", "orelse", "finalbody", "handlers"):
+        inner = getattr(node, name, None)
+        if not isinstance(inner, list):
+            continue
+        for one in inner:
+            if not isinstance(one, ast.FunctionDef | ast.ClassDef):
+                _mark(file, one)
+        if name != "handlers":
+            marks = [ast.parse(f"pik_reached.add(({file!r}, {one.lineno}))").body[0] for one in inner]
+            setattr(node, name, [each for pair in zip(marks, inner, strict=True) for each in pair])
+
+
+def _places(file: str, reached: set[tuple[str, int]]) -> Iterator[int]:
+    tree = ast.parse((ROOT / "pik" / file).read_text())
+    above = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for place, (node, _) in enumerate(_sites(tree)):
+        statement = node
+        while not isinstance(statement, ast.stmt):
+            statement = above[id(statement)]
+        if (file, statement.lineno) in reached:
+            yield place
 
 
 def _sites(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
@@ -128,10 +182,6 @@ def _hints(node: ast.AST) -> Iterator[ast.AST]:
     for name in ("annotation", "returns"):
         if hint := getattr(node, name, None):
             yield hint
-
-
-def _places(file: str) -> int:
-    return len(list(_sites(ast.parse((ROOT / "pik" / file).read_text()))))
 
 
 def _mutated(file: str, place: int) -> Mutant:
