@@ -29,7 +29,7 @@ hostile: dev  ## every hostile input, the published lists included (fetched with
 	@PIK_HOSTILE=all .venv/bin/pytest tests/hostile
 
 sim: dev  ## seeded histories of the shipped functions over a small AWS in memory (EPISODES=100000 SEED=0)
-	@.venv/bin/python -m tests.sim --episodes $(or $(EPISODES),100000) --seed $(or $(SEED),0)
+	@.venv/bin/python -m tests.sim --episodes $(or $(EPISODES),100000) --seed $(or $(SEED),0) --keep .pik/sim
 
 lab: setup  ## JupyterLab on notebooks/, with the embedded AWS running (STATE=.pik/demo: what the demo left)
 	@$(PIK) lab $(if $(STATE),--state "$(STATE)")

@@ -17,7 +17,9 @@ from tests.sim.scheduler import Task, Violation
 from tests.sim.world import EPOCH, Ack, World
 from tests.stores import SETTINGS
 
+FRACTIONS = ("", "", ".5", ".000001")
 NONSENSE = (b"{", b'{"source": "s"}', b'{"source": "s", "event_type": "a", "entity_id": "", "payload": {}}')
+NO_REPLAY = json.dumps({"entity": "N1", "entity_id": "N1", "start_time": DAYS[0], "end_time": DAYS[1]}).encode()
 
 
 @dataclass
@@ -43,11 +45,12 @@ class Cast:
     def enter(self) -> None:
         """Decide who acts, and add them."""
         chance = self.world.chance
-        self.bodies = [self._body() for _ in range(2 + int(chance.random() * 8))]
-        for number in range(1 + int(chance.random() * 4)):
-            mine = [chance.choice(self.bodies) for _ in range(1 + int(chance.random() * 5))]
+        size = chance.choice((0.4, 0.4, 1))  # small histories find most, and are soon told
+        self.bodies = [self._body() for _ in range(2 + int(chance.random() * 8 * size))]
+        for number in range(1 + int(chance.random() * 4 * size)):
+            mine = [chance.choice(self.bodies) for _ in range(1 + int(chance.random() * 5 * size))]
             self._add(f"producer {number + 1}", partial(self._produce, mine))
-        for number in range(1 + int(chance.random() * 3)):
+        for number in range(1 + int(chance.random() * 3 * size)):
             name = f"rp-{number}" if chance.random() < 0.9 else "rp-0"  # two people may think of the same one
             request = self.operators.selection(name)
             self._add(f"operator {number + 1}", partial(self.operators.replay, request, patience=120))
@@ -135,7 +138,7 @@ class Cast:
             "source": "s",
             "event_type": chance.choice(("a", "b")),
             "entity_id": ENTITIES[chance.random() < 0.2],  # most events meet in one version
-            "event_time": f"{DAYS[chance.random() < 0.2]}T12:00:0{int(chance.random() * 4)}Z",
+            "event_time": f"{DAYS[chance.random() < 0.2]}T12:00:0{int(chance.random() * 3)}{chance.choice(FRACTIONS)}Z",
             "payload": {"n": int(chance.random() * 3)},
         }
         if keyed:
@@ -154,12 +157,13 @@ class Cast:
             self.sent.append(Sent(body, ack))
 
     def _produce_nonsense(self) -> None:
-        """Send what is no event."""
-        world, body = self.world, self.world.chance.choice(NONSENSE)
+        """Send what is no event, or asks for no replay."""
+        world, nonsense = self.world, [("ingest", body) for body in NONSENSE] + [("replay", NO_REPLAY)]
+        function, body = world.chance.choice(nonsense)
         world.scheduler.pause(world.chance.random() * 20)
-        ack = self._until_settled(partial(world.post, "ingest", body))
+        ack = self._until_settled(partial(world.post, function, body))
         if ack.status != 400:
-            raise Violation(f"no event, and answered {ack.status}: {ack.answer}")
+            raise Violation(f"nonsense, and answered {ack.status}: {ack.answer}")
 
     def _ask_before(self) -> None:
         """Ask what would become of an event."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pik import events
@@ -90,7 +92,9 @@ class Seen:
 
 
 def _answers(world: World) -> Iterator[str]:
-    """A bug answers 500; nothing that happens to AWS may."""
+    """A bug answers 500; nothing that happens to AWS may. Each answer is counted once."""
+    if world.counted != world.metrics:
+        yield f"answered {dict(world.counted)}, and metrics say {dict(world.metrics)}"
     for ack in world.acks:
         if ack.status == 500:
             yield f"answered 500: {ack.answer}"
@@ -111,11 +115,20 @@ def _acknowledged(seen: Seen, cast: Cast) -> Iterator[str]:
             yield f"{what}: no dedupe row"
         if identity not in accepted:
             yield f"{what}: not among its entity's rows"
+        lag = _seconds(answer["ingest_time"]) - _seconds(answer["event_time"])
+        if answer["ingest_lag_ms"] != int(lag * 1000):
+            yield f"{what}: a lag of {answer['ingest_lag_ms']} ms, and not {lag} s"
         if (status, answer["request_id"]) not in every:
             yield f"{what}: the arrival {answer['request_id']} has no row of its own"
     for sent in cast.sent:
         if (sent.ack.status, sent.ack.answer.get("status")) not in SETTLED:
             yield f"a good body was answered {sent.ack.status}: {sent.ack.answer}"
+
+
+def _seconds(time: str) -> Decimal:
+    """A time of the kit as seconds, read by something else than the kit."""
+    found = datetime.fromisoformat(time)
+    return int(found.replace(microsecond=0).timestamp()) + Decimal(found.microsecond) / 1_000_000
 
 
 def _over(seen: Seen, answer: Row) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -16,7 +17,7 @@ from pik.errors import AwsError, Refused
 from pik.rollout.plan.prediction import Prediction, predict
 from pik.workbench.consistency.reconcile import HARMLESS, reconcile
 from pik.workbench.consistency.reindex import reindex
-from pik.workbench.redriving import Choice, redrive
+from pik.workbench.redriving import Choice, Redrive, redrive
 from tests.sim.connection import connection
 from tests.sim.scheduler import Violation
 from tests.sim.world import World
@@ -164,7 +165,9 @@ class Operators:
     def rebuild(self) -> None:
         """Write the rows again that raw objects give."""
         self.world.scheduler.pause(2 + self.world.chance.random() * 10)
-        self.command("pik reindex --apply", partial(reindex, self.aws, apply=True), only_reads=False)
+        found = self.command("pik reindex --apply", partial(reindex, self.aws, apply=True), only_reads=False)
+        if found.applied != bool(found.events or found.dedupe):
+            raise Violation(f"rows are absent, and it says: {found.to_text()}")
 
     def delete_objects(self) -> None:
         """Somebody deletes raw objects, so that messages that refer to them can't be processed."""
@@ -187,9 +190,17 @@ class Operators:
             plan = self.command("wb.dlq.redrive()", partial(redrive, self.aws, Choice()))
             if len(plan.frame):
                 again = partial(redrive, self.aws, Choice(), preview=False, confirm=plan.confirm)
-                world.scheduler.call("wb.dlq.redrive(False)", partial(_unless_refused, again), patience=1e6)
+                done = world.scheduler.call("wb.dlq.redrive(False)", partial(_unless_refused, again), patience=1e6)
+                if isinstance(done.result, Redrive):
+                    self._is_recorded(done.result)
             world.scheduler.pause(30 + world.chance.random() * 100)
         raise AssertionError(f"dead letters are left after {MOST_TRIES} redrives")
+
+    def _is_recorded(self, done: Redrive) -> None:
+        """What was moved is written down. Raises Violation."""
+        last = json.loads(Path(done.record).read_text().splitlines()[-1])
+        if (last["redrive"], tuple(last["moved"])) != ("end", done.moved):
+            raise Violation(f"a redrive moved {done.moved}, and recorded {last}")
 
 
 def _unless_refused(work: Callable[[], Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from tests.sim.scheduler import Scheduler
 from tests.stores import SETTINGS
 
 EPOCH = datetime(2025, 6, 1, tzinfo=UTC)
+STATUSES = {events.ACCEPTED, events.DUPLICATE, events.CONFLICT, events.REJECTED}
 # As in template.yaml.
 VISIBILITY = 190.0
 API_SECONDS = 29.0  # after which API Gateway answers 504, and Lambda ends the function
@@ -64,6 +66,7 @@ class World:
         }
         self.sqs.refused = lambda: self.goes_wrong("entry", 2 * self.rate)
         self._requests = 0
+        self.metrics, self.counted = Counter[str](), Counter[str]()  # events by what became of them
         self.consuming = True
 
     def goes_wrong(self, what: str, rate: float) -> bool:
@@ -91,7 +94,7 @@ class World:
         """Put this world where the functions look for AWS, the time, sleep and chance."""
         silent: Any = SimpleNamespace(
             **dict.fromkeys(("info", "warning", "error", "exception"), lambda *_, **__: None),
-            add_metric=lambda *_, **__: None,
+            add_metric=self._count,
         )
         replaced: list[tuple[Any, str, Any]] = [
             (aws, "client", self.clients.__getitem__),
@@ -114,6 +117,11 @@ class World:
                 setattr(module, name, value)
             connection.forget(self)
 
+    def _count(self, name: str, _: str, value: float) -> None:
+        """Take a metric."""
+        if name.upper() in STATUSES:
+            self.metrics[name.upper()] += int(value)
+
     # --- the APIs ---------------------------------------------------------------------------------------------------
 
     def post(
@@ -127,6 +135,9 @@ class World:
         work = partial(self._invoke, function, request)
         invocation = self.scheduler.call(name, work, API_SECONDS, API_SECONDS, only_reads=dry_run)
         lost = self.goes_wrong("answer", self.rate / 3)
+        if invocation.done and not invocation.killed and not dry_run:
+            status = json.loads(invocation.result["body"]).get("status")
+            self.counted.update({status} & STATUSES)
         if not invocation.done or invocation.killed or lost:
             self.scheduler.note(name, "no answer")
             return None
