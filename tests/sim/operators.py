@@ -199,7 +199,7 @@ class Operators:
     def _is_recorded(self, done: Redrive) -> None:
         """What was moved is written down. Raises Violation."""
         last = json.loads(Path(done.record).read_text().splitlines()[-1])
-        if (last["redrive"], tuple(last["moved"])) != ("end", done.moved):
+        if (last["redrive"], tuple(last["moved"])) != ("end", done.moved) or {*done.moved} & {*done.doubled}:
             raise Violation(f"a redrive moved {done.moved}, and recorded {last}")
 
 
