@@ -146,7 +146,8 @@ def take(aws: Connection, start: str, end: str, progress: Progress | None = None
     """Read the three stores; ``start`` and ``end`` are the kit's times. Raise AwsError."""
     tell = progress or (lambda _: None)
     with aws_errors(aws.environment, "compare the stores"):
-        began = events.format_time(clock.now(aws.environment))  # in whole seconds: what came in this one is left out
+        # Ours may be behind AWS's clock, whose time is known in whole seconds.
+        began = max(events.now(), events.format_time(clock.now(aws.environment)))
         epoch, retention = events.epoch(began), retention_days(aws)
         between = {":start": {"S": f"TS#{start}"}, ":end": {"S": f"TS#{end}"}}
         # Objects are listed after the tables, so that no row is without its object.
