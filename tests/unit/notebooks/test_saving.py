@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from traitlets.config.loader import JSONFileConfigLoader
 
 from pik import project
 
+Manager = Callable[[Path], Any]
 SETTINGS = project.ROOT / "pik" / "data" / "jupyter"
 
 
@@ -26,10 +28,19 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def manager(folder: Path) -> Any:
-    """Jupyter's own manager of files, with the settings of ``pik lab``."""
-    settings: Config = JSONFileConfigLoader("jupyter_server_config.json", path=str(SETTINGS)).load_config()
-    return LargeFileManager(root_dir=str(folder), config=settings)
+@pytest.fixture
+def manager() -> Iterator[Manager]:
+    """Jupyter's own manager of a folder's files, with the settings of ``pik lab``."""
+    opened: list[LargeFileManager] = []
+
+    def manage(folder: Path) -> Any:
+        settings: Config = JSONFileConfigLoader("jupyter_server_config.json", path=str(SETTINGS)).load_config()
+        opened.append(LargeFileManager(root_dir=str(folder), config=settings))
+        return opened[-1]
+
+    yield manage
+    for one in opened:
+        one.notary.store.close()  # its database: nobody else closes it
 
 
 def run_and_save(files: Any, path: str) -> None:
@@ -47,7 +58,7 @@ def run_and_save(files: Any, path: str) -> None:
     files.save({"type": "notebook", "format": "json", "content": book}, path)
 
 
-def test_running_and_saving_every_notebook_changes_no_byte(notebooks: Path) -> None:
+def test_running_and_saving_every_notebook_changes_no_byte(notebooks: Path, manager: Manager) -> None:
     files = manager(notebooks)
     for path in sorted(notebooks.rglob("*.ipynb")):
         before = path.read_bytes()
@@ -55,7 +66,7 @@ def test_running_and_saving_every_notebook_changes_no_byte(notebooks: Path) -> N
         assert path.read_bytes() == before, path.name
 
 
-def test_what_somebody_wrote_is_saved(notebooks: Path) -> None:
+def test_what_somebody_wrote_is_saved(notebooks: Path, manager: Manager) -> None:
     files = manager(notebooks)
     opened = files.get("start.ipynb")
     opened["content"]["cells"][-1]["source"] = "# mine"
@@ -64,7 +75,7 @@ def test_what_somebody_wrote_is_saved(notebooks: Path) -> None:
     assert "# mine" in "".join(saved["cells"][-1]["source"])
 
 
-def test_a_notebook_of_ones_own_keeps_its_outputs(notebooks: Path, tmp_path: Path) -> None:
+def test_a_notebook_of_ones_own_keeps_its_outputs(notebooks: Path, manager: Manager, tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
     shutil.copy(notebooks / "start.ipynb", own)
