@@ -58,7 +58,7 @@ class Cast:
             self._add("careless producer", self._produce_nonsense)
         if chance.random() < 0.2:
             self._add("cautious producer", self._ask_before)
-        if chance.random() < 0.1:
+        if chance.random() < 0.2:
             self._add("reader", partial(self.operators.reconcile, patience=120))
         if chance.random() < 0.2:
             self._add("peeker", partial(self.operators.peek, patience=60))

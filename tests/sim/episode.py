@@ -69,8 +69,7 @@ def play(seed: int, rate: float = 0.1, without: frozenset[str] = frozenset()) ->
 
 
 def _stage(world: World, cast: Cast) -> Callable[[], None] | None:
-    """Choose what comes when all is quiet: often nothing."""
-    stages: list[Callable[[], None] | None] = [None] * 4
-    stages += [cast.come_back_after_retention] * 4
-    stages += [cast.lose_rows, cast.lose_objects, cast.enable_late, cast.compare]
+    """Choose what comes when all is quiet; None: nothing."""
+    stages: list[Callable[[], None] | None] = [None, cast.come_back_after_retention, cast.lose_rows]
+    stages += [cast.lose_objects, cast.enable_late, cast.compare]
     return stages[int(world.chance.random() * len(stages))]

@@ -246,20 +246,23 @@ def _versions(seen: Seen) -> Iterator[str]:
 
 
 def _predicted(seen: Seen, cast: Cast) -> Iterator[str]:
-    """What was predicted before the processor was switched on is what it wrote."""
+    """What was predicted before the processor was switched on is what it wrote, and it wrote nothing else."""
     if cast.operators.predicted is None:
         return
-    found = {(row["PK"], row["SK"]): int(row["input_count"]) for row in seen.aggregates if row["SK"].startswith("V#")}
-    said = {
-        (events.aggregate_pk(one.entity_id, one.day), events.version_sk(one.replay_id)): one.input_count
-        for one in cast.operators.predicted.versions
-    }
-    for key, count in said.items():
-        if found.get(key) != count:
-            yield f"{key}: {count} inputs were predicted, {found.get(key)} counted"
-    for key in found.keys() - said.keys():
-        if key[1].startswith(events.version_sk("late-")):
-            yield f"{key}: was not predicted"
+    expected = dict(cast.operators.counted)
+    for one in cast.operators.predicted.versions:
+        key = (events.aggregate_pk(one.entity_id, one.day), events.version_sk(one.replay_id))
+        expected[key] = one.input_count
+    found = counts(seen.world)
+    for key in sorted(expected.keys() | found.keys()):
+        if found.get(key) != expected.get(key):
+            yield f"{key}: {expected.get(key)} inputs were predicted, {found.get(key)} counted"
+
+
+def counts(world: World) -> dict[tuple[str, str], int]:
+    """How many inputs each version of an aggregate counts, by its key."""
+    found = (aws.from_item(item) for item in world.dynamodb.tables["aggregates"].values())
+    return {(row["PK"], row["SK"]): int(row["input_count"]) for row in found if row["SK"].startswith("V#")}
 
 
 def _rejected(seen: Seen) -> Iterator[str]:
