@@ -88,9 +88,11 @@ def _accept(stores: Stores, event: Event, body: bytes, arrival: Arrival) -> tupl
             # Its retention is over and the lifecycle has not removed it yet: this is a first arrival again.
             key = events.next_raw_key(key, first.ingest_time)
             continue
-        # Raw without rows: an arrival before us got no further. It was the first; finish what it began.
-        stores.index(first_event, first, key)
-        known, _ = rows.first_rows(first_event, first, stores.settings.retention_days, key)
+        # Raw without rows: an arrival before us got no further. Finish what it began, and it is the first, unless one
+        # with the same idempotency key and another event time, and so another raw key, was indexed meanwhile.
+        if stores.index(first_event, first, key):
+            known, _ = rows.first_rows(first_event, first, stores.settings.retention_days, key)
+        break
     known = known or stores.known(event.event_id)
     if known is None:
         raise Contended(event.event_id)

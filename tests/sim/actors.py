@@ -38,6 +38,8 @@ class Cast:
     sent: list[Sent] = field(default_factory=list)
     busy: list[Task] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    pace: float = 20.0
+    one_key: bool = False
 
     def __post_init__(self) -> None:
         self.operators = Operators(self.world)
@@ -46,6 +48,8 @@ class Cast:
         """Decide who acts, and add them."""
         chance = self.world.chance
         size = chance.choice((0.4, 0.4, 1))  # small histories find most, and are soon told
+        self.one_key = chance.random() < 0.25  # all events claim to be the same one
+        self.pace = chance.choice((0.05, 1, 20))  # seconds between a producer's events, at most
         self.bodies = [self._body() for _ in range(2 + int(chance.random() * 8 * size))]
         for number in range(1 + int(chance.random() * 4 * size)):
             mine = [chance.choice(self.bodies) for _ in range(1 + int(chance.random() * 5 * size))]
@@ -53,13 +57,13 @@ class Cast:
         for number in range(1 + int(chance.random() * 3 * size)):
             name = f"rp-{number}" if chance.random() < 0.9 else "rp-0"  # two people may think of the same one
             request = self.operators.selection(name)
-            self._add(f"operator {number + 1}", partial(self.operators.replay, request, patience=120))
+            self._add(f"operator {number + 1}", partial(self.operators.replay, request, patience=6 * self.pace))
         if chance.random() < 0.3:
             self._add("careless producer", self._produce_nonsense)
         if chance.random() < 0.2:
             self._add("cautious producer", self._ask_before)
         if chance.random() < 0.2:
-            self._add("reader", partial(self.operators.reconcile, patience=120))
+            self._add("reader", partial(self.operators.reconcile, patience=3 * self.pace))
         if chance.random() < 0.2:
             self._add("peeker", partial(self.operators.peek, patience=60))
         self._add("switch", self._switch)
@@ -133,7 +137,7 @@ class Cast:
 
     def _body(self) -> bytes:
         chance = self.world.chance
-        keyed = chance.random() < 0.5
+        keyed = self.one_key or chance.random() < 0.5
         event: dict[str, Any] = {
             "source": "s",
             "event_type": chance.choice(("a", "b")),
@@ -142,7 +146,7 @@ class Cast:
             "payload": {"n": int(chance.random() * 3)},
         }
         if keyed:
-            event["idempotency_key"] = chance.choice(("k1", "k2"))
+            event["idempotency_key"] = "k1" if self.one_key else chance.choice(("k1", "k2"))
         return json.dumps(event).encode()
 
     # --- producers --------------------------------------------------------------------------------------------------
@@ -150,7 +154,7 @@ class Cast:
     def _produce(self, bodies: list[bytes]) -> None:
         delivers = self.world.chance.random() < 0.4
         for number, body in enumerate(bodies, start=1):
-            self.world.scheduler.pause(self.world.chance.random() * 20)
+            self.world.scheduler.pause(self.world.chance.random() * self.pace)
             if not self.world.faults.happens(f"{self.world.scheduler.current}, event {number}"):
                 continue
             ack = self._delivered(body) if delivers else self._until_settled(partial(self.world.post, "ingest", body))
@@ -187,7 +191,7 @@ class Cast:
             ack = send()
             if ack and ack.status < 500:
                 return ack
-            self.world.scheduler.pause(0.2 + self.world.chance.random() * 3)
+            self.world.scheduler.pause(0.01 + self.world.chance.random() * min(3, self.pace))
         raise AssertionError(f"not settled in {MOST_TRIES} tries")
 
     # --- the processor ------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from tests.sim import connection, delivering
 from tests.sim.aws.dynamodb import DynamoDB
 from tests.sim.aws.s3 import S3
 from tests.sim.aws.sqs import SQS, Message
-from tests.sim.client import Client, Faults
+from tests.sim.client import KINDS, Client, Faults
 from tests.sim.scheduler import Scheduler
 from tests.stores import SETTINGS
 
@@ -57,7 +57,8 @@ class World:
         self.chance = random.Random(self.seed)
         self.scheduler = Scheduler(self.chance)
         self._calls = 150 + int(self.chance.random() * 250)
-        self.faults = Faults(self.rate, self._calls, self.without)
+        kinds = tuple(kind for kind in KINDS if self.chance.random() < 0.5)
+        self.faults = Faults(self.rate, self._calls, kinds, self.without)
         self.s3, self.sqs = S3(), SQS(self.chance, lambda: self.scheduler.now)
         self.dynamodb = DynamoDB(page=lambda: 1 + int(self.chance.random() * 4))
         self.clients = {

@@ -256,6 +256,30 @@ def test_whoever_is_overtaken_while_indexing_is_still_the_first(send: Send, worl
     assert len(world.table("events")) == 1
 
 
+def test_whoever_finds_its_own_object_is_not_the_first_when_another_was_indexed_meanwhile(
+    send: Send, world: World, deployed: Settings
+) -> None:
+    """The answer to our put was lost; one with the same key and another event time came before we wrote our rows."""
+    keyed = {**BODY, "idempotency_key": "k"}
+    index, put = stores.Stores.index, stores.Stores.put_if_absent
+
+    def lost(self: stores.Stores, *given: Any) -> bool:
+        put(self, *given)
+        return put(self, *given)
+
+    def overtaken(self: stores.Stores, event: Any, arrival: Any, key: str) -> bool:
+        with patch.multiple(stores.Stores, index=index, put_if_absent=put):
+            assert send({**keyed, "event_time": "2025-03-01T00:00:00Z"})[1]["status"] == "ACCEPTED"
+        return index(self, event, arrival, key)
+
+    with patch.multiple(stores.Stores, index=overtaken, put_if_absent=lost):
+        code, answer = send(keyed)
+
+    assert (code, answer["status"], answer["differs"]) == (409, "CONFLICT", ["event_time"])
+    assert [row["status"] for row in world.table("events")] == ["ACCEPTED", "CONFLICT"]
+    assert json.loads(world.objects()[answer["s3_key"]]) == keyed
+
+
 def test_a_lost_dedupe_row_is_put_back_without_touching_the_first_row(send: Send, world: World) -> None:
     send()
     before = world.table("dedupe"), world.table("events")
