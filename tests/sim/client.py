@@ -37,7 +37,7 @@ class Faults:
     """How often calls go wrong, until ``calls`` of them were made: then all is well, and every history has an end.
 
     ``kinds``: those that this history has; a few of them meet more often than all would (swarm testing: Groce et al.,
-    ISSTA 2012). ``without`` names what is left out of the history (:mod:`tests.sim.shrink`); ``asked``, all that could be.
+    ISSTA 2012). ``without`` names what is left out of the history (:mod:`tests.sim.shrink`); ``asked``, all that could.
     """
 
     rate: float

@@ -118,11 +118,24 @@ def _acknowledged(seen: Seen, cast: Cast) -> Iterator[str]:
         lag = _seconds(answer["ingest_time"]) - _seconds(answer["event_time"])
         if answer["ingest_lag_ms"] != int(lag * 1000):
             yield f"{what}: a lag of {answer['ingest_lag_ms']} ms, and not {lag} s"
+        yield from (f"{what}: {problem}" for problem in _compared(seen, ack))
         if (status, answer["request_id"]) not in every:
             yield f"{what}: the arrival {answer['request_id']} has no row of its own"
     for sent in cast.sent:
         if (sent.ack.status, sent.ack.answer.get("status")) not in SETTLED:
             yield f"a good body was answered {sent.ack.status}: {sent.ack.answer}"
+
+
+def _compared(seen: Seen, ack: Ack) -> Iterator[str]:
+    """The same key with the same payload and time is a duplicate; with another payload or time it is a conflict."""
+    dedupe = seen.dedupe.get(ack.answer["event_id"])
+    first = seen.objects.get(dedupe["s3_key"]) if dedupe else None
+    if first is None:
+        return
+    mine, theirs = json.loads(ack.body), json.loads(first.body)
+    same = mine["payload"] == theirs["payload"] and _seconds(mine["event_time"]) == _seconds(theirs["event_time"])
+    if same != (ack.answer["status"] != events.CONFLICT):
+        yield f"its first arrival is {'the same' if same else 'another'}"
 
 
 def _seconds(time: str) -> Decimal:

@@ -163,6 +163,10 @@ class Operators:
         """Somebody deletes rows of first arrivals: of the one table, of the other, or of both."""
         world, chance = self.world, self.world.chance
         for key, item in list(world.dynamodb.tables["events"].items()):
+            if item["status"]["S"] == events.CONFLICT and chance.random() < 0.5:
+                kept = world.s3.objects[item["s3_key"]["S"]]  # of those that it brought, a row can be rebuilt
+                if kept.metadata["request-id"] == item["request_id"]["S"]:
+                    del world.dynamodb.tables["events"][key]
             if item["status"]["S"] != events.ACCEPTED or chance.random() < 0.5:
                 continue
             which = int(chance.random() * 3)
@@ -198,6 +202,8 @@ class Operators:
             if not world.sqs.queues["dlq"]:
                 return
             plan = self.command("wb.dlq.redrive()", partial(redrive, self.aws, Choice()))
+            if not plan.preview:
+                raise Violation("a preview of a redrive says that it was none")
             if len(plan.frame):
                 again = partial(redrive, self.aws, Choice(), preview=False, confirm=plan.confirm)
                 done = world.scheduler.call("wb.dlq.redrive(False)", partial(_unless_refused, again), patience=1e6)
