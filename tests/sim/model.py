@@ -1,4 +1,7 @@
-"""What the world must look like: the promises of docs/architecture.md, as plain code over the small AWS's contents."""
+"""What the world must look like: the promises of docs/architecture.md, as plain code over the small AWS's contents.
+
+Behind ``>`` stands the sentence that a check stands for; a test finds it there.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ def violations_later(world: World, cast: Cast) -> Iterator[str]:
 
 
 def _anew(world: World) -> Iterator[str]:
-    """What arrives after the retention of its first arrival, or of its bytes, is no repetition of it."""
+    """What arrives after the retention of its first arrival, or of its bytes, is no repetition of it.
+
+    > The same event sent after that is a first arrival, even if the lifecycle has not removed the old object yet
+    """
     for ack in world.acks:
         status, key = ack.answer.get("status"), ack.answer.get("s3_key")
         for came in (ack.answer.get("first_ingest_time"), key and world.s3.stored[key].metadata["ingest-time"]):
@@ -60,7 +66,10 @@ def _anew(world: World) -> Iterator[str]:
 
 
 def never(world: World) -> None:
-    """Watch each write, for what may never happen at any step. Raises Violation."""
+    """Watch each write, for what may never happen at any step. Raises Violation.
+
+    > the next arrival writes it again and leaves the first row as it is
+    """
 
     def written(table: str, before: Row | None, after: Row) -> None:
         if table != "events" or before is None or before["status"]["S"] != events.ACCEPTED or before == after:
@@ -101,7 +110,11 @@ def _answers(world: World) -> Iterator[str]:
 
 
 def _acknowledged(seen: Seen, cast: Cast) -> Iterator[str]:
-    """No acknowledged event is lost: stored byte for byte, findable by id and by entity."""
+    """No acknowledged event is lost: stored byte for byte, findable by id and by entity.
+
+    > No acknowledged event is lost
+    > each arrival has a row of its own
+    """
     accepted = {row["event_id"] for row in map(rows.expand, seen.rows) if row["status"] == events.ACCEPTED}
     every = {(row["status"], row["request_id"]) for row in seen.rows}
     for ack in seen.world.acks:
@@ -127,7 +140,10 @@ def _acknowledged(seen: Seen, cast: Cast) -> Iterator[str]:
 
 
 def _compared(seen: Seen, ack: Ack) -> Iterator[str]:
-    """The same key with the same payload and time is a duplicate; with another payload or time it is a conflict."""
+    """The same key with the same payload and time is a duplicate; with another payload or time it is a conflict.
+
+    > An idempotency key with another payload **or another event time** is a conflict (409).
+    """
     dedupe = seen.dedupe.get(ack.answer["event_id"])
     first = seen.objects.get(dedupe["s3_key"]) if dedupe else None
     if first is None:
@@ -152,7 +168,10 @@ def _over(seen: Seen, answer: Row) -> bool:
 
 
 def _object(seen: Seen, ack: Ack) -> Iterator[str]:
-    """The object that an answer names holds what was sent."""
+    """The object that an answer names holds what was sent.
+
+    > S3 put-if-absent of the exact bytes
+    """
     key = ack.answer["s3_key"]
     if key not in seen.objects:
         yield f"no object {key}"
@@ -161,7 +180,10 @@ def _object(seen: Seen, ack: Ack) -> Iterator[str]:
 
 
 def _identities(seen: Seen) -> Iterator[str]:
-    """Exactly one first arrival for each identity; the dedupe row names it."""
+    """Exactly one first arrival for each identity; the dedupe row names it.
+
+    > The dedupe row names the request id of the first arrival.
+    """
     firsts: dict[str, list[Row]] = {}
     for row in map(rows.expand, seen.rows):
         if row["status"] == events.ACCEPTED:
@@ -177,7 +199,12 @@ def _identities(seen: Seen) -> Iterator[str]:
 
 
 def _derived(seen: Seen) -> Iterator[str]:
-    """No row outlives its object; a first arrival's rows are a function of its raw object."""
+    """No row outlives its object; a first arrival's rows are a function of its raw object.
+
+    > The rows of a first arrival are computed from the raw object and its metadata alone
+    > The row of a duplicate expires with the first arrival's object
+    > the row of a conflict expires with the conflict's own body
+    """
     for row in seen.rows:
         whole = rows.expand(row)
         if whole["s3_key"] not in seen.objects:
@@ -194,7 +221,12 @@ def _derived(seen: Seen) -> Iterator[str]:
 
 
 def _messages(seen: Seen, cast: Cast) -> Iterator[str]:
-    """Sent = selected; each message is waiting, counted, or in the dead-letter queue with a reason."""
+    """Sent = selected; each message is waiting, counted, or in the dead-letter queue with a reason.
+
+    > It reads them to the end with consistent reads and sends references to the queue
+    > A message that the queue did not take is retried, and not counted as sent.
+    > A message that can never succeed goes to the dead-letter queue at once
+    """
     taken = [json.loads(message.body) for message in seen.world.sqs.taken["queue"]]
     counted = {row["SK"] for row in seen.aggregates if row["SK"].startswith("C#")}
     dead = {json.loads(message.body)["event_id"] for message in seen.world.sqs.queues["dlq"]}
@@ -219,7 +251,10 @@ def _messages(seen: Seen, cast: Cast) -> Iterator[str]:
 
 
 def _claimed(replays: list[Replayed]) -> Iterator[str]:
-    """A replay id stands for one selection, always."""
+    """A replay id stands for one selection, always.
+
+    > A replay id always stands for one selection
+    """
     selections: dict[str, list[str]] = {}
     for one in replays:
         what = json.dumps({k: v for k, v in one.request.items() if k not in {"limit", "cursor"}}, sort_keys=True)
@@ -241,7 +276,10 @@ def _selected(seen: Seen, replayed: Replayed) -> tuple[set[tuple[str, str]], set
 
 
 def _versions(seen: Seen) -> Iterator[str]:
-    """Each version is the fold of its inputs, each counted once."""
+    """Each version is the fold of its inputs, each counted once.
+
+    > So the result does not depend on redelivery, order, batches or concurrency.
+    """
     inputs: dict[tuple[str, str], list[Event]] = {}
     for row in seen.aggregates:
         if row["SK"].startswith("C#"):
@@ -259,7 +297,10 @@ def _versions(seen: Seen) -> Iterator[str]:
 
 
 def _predicted(seen: Seen, cast: Cast) -> Iterator[str]:
-    """What was predicted before the processor was switched on is what it wrote, and it wrote nothing else."""
+    """What was predicted before the processor was switched on is what it wrote, and it wrote nothing else.
+
+    > You see what a change does before you make it
+    """
     if cast.operators.predicted is None:
         return
     expected = dict(cast.operators.counted)
@@ -279,7 +320,10 @@ def counts(world: World) -> dict[tuple[str, str], int]:
 
 
 def _rejected(seen: Seen) -> Iterator[str]:
-    """A body that can't be accepted is kept below rejected/, byte for byte."""
+    """A body that can't be accepted is kept below rejected/, byte for byte.
+
+    > A rejected body is kept below `rejected/ingest_date=…/` with its reason.
+    """
     for ack in seen.world.acks:
         if ack.answer.get("status") != events.REJECTED:
             continue

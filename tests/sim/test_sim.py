@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from datetime import UTC, datetime
 
 import pytest
 
-from tests.sim import mutants
+from pik.project import ROOT
+from tests.sim import model, mutants
 from tests.sim.__main__ import applies, chunk, rate
 from tests.sim.client import KINDS
 from tests.sim.episode import play
@@ -31,6 +33,14 @@ def test_a_seed_gives_the_same_history_again() -> None:
         first, second = play(seed, rate(seed)), play(seed, rate(seed))
         assert (first.digest, first.history) == (second.digest, second.history)
     assert len({play(seed, rate(seed)).digest for seed in range(20)}) > 15
+
+
+def test_each_check_stands_for_a_sentence_of_the_architecture() -> None:
+    promised = " ".join((ROOT / "docs" / "architecture.md").read_text().split())
+    lines = [line.strip() for line in inspect.getsource(model).splitlines()]
+    quoted = [line[2:] for line in lines if line.startswith("> ")]
+    assert len(quoted) > 12
+    assert [one for one in quoted if one not in promised] == []
 
 
 @pytest.mark.slow
