@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # A request that is signed by a clock further off is refused, so no producer's clock is further off than this:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
 SKEW_ON_AWS = timedelta(minutes=5)
+AHEAD = timedelta(minutes=1)  # by how much AWS's clock may well be ahead of ours: "until now" goes on for so long
 SKEW_EMBEDDED = timedelta(seconds=5)  # one machine, one clock; an answer under load takes a few seconds
 SKEW_REALISM = timedelta(seconds=90)  # the realism mode sets its clock wrong by up to 60 s
 

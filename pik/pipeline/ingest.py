@@ -55,7 +55,14 @@ def ingest(request: Request, config: Settings) -> dict[str, Any]:
         request_id=request.request_id,
         producer=request.caller,
     )
-    stores = Stores(config)
+    try:
+        return _answered(Stores(config), request, arrival, dry_run)
+    except Contended as what:
+        logger.warning("contended", what=str(what))
+        return try_again("contended", "the same event arrives many times at once", request_id=arrival.request_id)
+
+
+def _answered(stores: Stores, request: Request, arrival: Arrival, dry_run: bool) -> dict[str, Any]:
     try:
         refuse_misspelt(request.headers)
         # From the headers that are kept, and no others, so that it is the same event when it is read again.
@@ -63,11 +70,7 @@ def ingest(request: Request, config: Settings) -> dict[str, Any]:
         arrival.to_metadata()
     except Rejected as reason:
         return _reject(stores, request.body, arrival, reason, dry_run)
-    try:
-        status, s3_key, more = _predicted(stores, event) if dry_run else _accept(stores, event, request.body, arrival)
-    except Contended:
-        logger.warning("contended", event_id=event.event_id)
-        return try_again("contended", "the same event arrives many times at once", request_id=arrival.request_id)
+    status, s3_key, more = _predicted(stores, event) if dry_run else _accept(stores, event, request.body, arrival)
     return _answer(event, arrival, status, s3_key, dry_run, more)
 
 

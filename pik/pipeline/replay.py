@@ -98,7 +98,7 @@ def _interrupted(
     selection: Selection, progress: _Progress, request: Request, config: Settings, failure: Exception
 ) -> dict[str, Any]:
     """Answer that a store failed half-way, with all that is needed to go on: without it, a repeat is another replay."""
-    if not selection.dry_run and progress.after != selection.after:
+    if not selection.dry_run and (progress.after != selection.after or progress.complete):
         try:
             _record(selection, progress, request, config)
         except STORE_FAILURES:
@@ -202,12 +202,17 @@ def _claim(selection: Selection, request: Request, config: Settings) -> bool:
     return True
 
 
-def _record(selection: Selection, progress: _Progress, request: Request, config: Settings) -> None:
-    """Write down how far the request came. A repeat that came less far changes nothing, and goes on where it ended.
+# What a repeat may replace, by whether it came to the end of the window. The row of a place says where the next request
+# begins, and somebody may have gone on from there: it moves only when nothing was sent, or when nothing is left to go
+# on with. A repeat that ended at the same place may have sent more: what arrived since.
+_REPLACES = {
+    True: "#next < :next OR (#next = :next AND (#matched < :matched OR (#matched = :matched AND complete = :no)))",
+    False: "(complete = :no AND (#next = :place OR (#next = :next AND #matched < :matched)))",
+}
 
-    The row of a place says where the next request begins; a repeat with a smaller limit must not take it back. One that
-    came as far may have sent more: what arrived in its window since the first attempt.
-    """
+
+def _record(selection: Selection, progress: _Progress, request: Request, config: Settings) -> None:
+    """Write down how far the request came. A repeat changes that only as :data:`_REPLACES` says, and goes on there."""
     row = {
         "PK": events.replay_pk(selection.replay_id),
         "SK": f"PAGE#{selection.after or 'START'}",
@@ -224,11 +229,11 @@ def _record(selection: Selection, progress: _Progress, request: Request, config:
         aws.client("dynamodb").put_item(
             TableName=config.replays_table,
             Item=aws.to_item(row),
-            ConditionExpression="attribute_not_exists(PK) OR #next < :next OR (#next = :next AND "
-            "(#matched < :matched OR (#matched = :matched AND complete = :no)))",
+            ConditionExpression=f"attribute_not_exists(PK) OR {_REPLACES[progress.complete]}",
             ExpressionAttributeNames={"#next": "next", "#matched": "matched"},
             ExpressionAttributeValues=aws.to_item(
                 {":next": progress.after, ":matched": progress.matched, ":no": False}
+                | ({} if progress.complete else {":place": selection.after})
             ),
         )
     except ClientError as failure:

@@ -105,7 +105,12 @@ class Stores:
 
     def add_arrival(self, row: dict[str, Any]) -> None:
         """Write the row of a later arrival; it has its own key and replaces nothing."""
-        aws.client("dynamodb").put_item(**self._put(self.settings.events_table, row, "PK")["Put"])
+        try:
+            aws.client("dynamodb").put_item(**self._put(self.settings.events_table, row, "PK")["Put"])
+        except ClientError as error:
+            # Only this arrival has this key: the answer to an earlier attempt was lost.
+            if aws.error_code(error) != "ConditionalCheckFailedException":
+                raise
 
     def _put(self, table: str, row: dict[str, Any], key: str) -> dict[str, Any]:
         return {

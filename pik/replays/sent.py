@@ -7,8 +7,8 @@ when they arrived. Together they name the events that were sent, whenever one as
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pik import events
@@ -30,33 +30,38 @@ class SentRows:
 def sent(replay: Replay, arrivals: Iterable[Row]) -> SentRows:
     """Return what ``replay`` sent of ``arrivals``: all rows that its window holds now, in the order of their keys."""
     duplicates = bool(replay.head.get("include_duplicates"))
-    wanted = {events.ACCEPTED, events.DUPLICATE} if duplicates else {events.ACCEPTED}
     rows, unsure, begin = list[Row](), set[str](), ""
-    matching = [row for row in arrivals if row["status"] in wanted]
+    every = list(arrivals)
     for page in replay.chain:
-        read = [row for row in matching if begin < row["SK"] <= page["next"] and _was_there(row, page)]
-        surplus = set(_surplus(read, page))
-        unsure |= {day for day, _ in surplus}
-        rows += [row for row in read if (_day(row), row["SK"]) not in surplus]
+        read = [row for row in every if begin < row["SK"] <= page["next"] and _is_kept(row, page)]
+        for day, firsts in _by_day(row for row in read if row["status"] == events.ACCEPTED).items():
+            counted, present = int(page["days"].get(day, 0)), sum(_was_there(row, page) for row in firsts)
+            rows += firsts[:counted]
+            # More, or fewer, had arrived by the request's clock than it counted, and others are there to choose from.
+            if present > counted or present < min(counted, len(firsts)):
+                unsure.add(day)
+        if duplicates:
+            rows += [row for row in read if row["status"] == events.DUPLICATE and _was_there(row, page)]
         begin = str(page["next"])
-    return SentRows(tuple(rows), frozenset(unsure))
+    return SentRows(tuple(sorted(rows, key=lambda row: str(row["SK"]))), frozenset(unsure))
 
 
 def _was_there(row: Row, page: Row) -> bool:
-    """Whether a row had arrived, and had not expired, when a request ended."""
-    return bool(row["ingest_time"] <= page["finished"] and row["expires_at"] > events.epoch(str(page["finished"])))
+    """Whether a row had arrived when a request ended, as far as the clocks of two functions agree."""
+    return bool(row["ingest_time"] <= page["finished"])
 
 
-def _surplus(read: Iterable[Row], page: Row) -> Iterator[tuple[str, str]]:
-    """Yield (day, key) of the first arrivals that are more than the request says it sent: the last to arrive."""
+def _is_kept(row: Row, page: Row) -> bool:
+    """Whether a row had not expired when a request ended."""
+    return bool(row["expires_at"] > events.epoch(str(page["finished"])))
+
+
+def _by_day(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """First arrivals by the day of the event, in the order in which they came."""
     days = defaultdict[str, list[Row]](list)
-    for row in read:
-        if row["status"] == events.ACCEPTED:
-            days[_day(row)].append(row)
-    counted = Counter({day: int(number) for day, number in page["days"].items()})
-    for day, rows in days.items():
-        by_arrival = sorted(rows, key=lambda row: (row["ingest_time"], row["SK"]))
-        yield from ((day, row["SK"]) for row in by_arrival[counted[day] :])
+    for row in rows:
+        days[_day(row)].append(row)
+    return {day: sorted(found, key=lambda row: (row["ingest_time"], row["SK"])) for day, found in days.items()}
 
 
 def _day(row: Row) -> str:

@@ -189,7 +189,7 @@ def _logged(aws: Connection, wanted: int) -> tuple[list[dict[str, Any]], datetim
     found. With nothing wanted, which is what an empty queue asks for, it is the last hour.
     """
     now = datetime.now(UTC)
-    rows, until, left, whole = list[dict[str, Any]](), now + clock.SKEW_ON_AWS, REQUESTS, True
+    rows, until, left, whole = list[dict[str, Any]](), now + clock.AHEAD, REQUESTS, True
     for step in STEPS:
         lines = logs(aws, text="set aside", function="processor", start=now - step, end=until, requests=left)
         rows += _set_aside(lines)

@@ -102,7 +102,7 @@ def logs(
 def window(start: str | datetime | None, end: str | datetime | None) -> tuple[datetime, datetime]:
     """Return a half-open window as aware datetimes; 24 hours up to now where nothing is said. Raise UsageError."""
     now = datetime.now(UTC)
-    until = events.parse_time(moment(end, "end")) if end is not None else now + clock.SKEW_ON_AWS
+    until = events.parse_time(moment(end, "end")) if end is not None else now + clock.AHEAD
     since = events.parse_time(moment(start, "start")) if start is not None else min(now, until) - WINDOW
     if since >= until:
         raise UsageError(f"start {since} is not before end {until}", next_step="the end is left out of the window")

@@ -121,7 +121,7 @@ class Cast:
         for _ in range(int(world.chance.random() * 5)):
             world.scheduler.pause(world.chance.random() * 15)
             if world.chance.random() < 0.5:
-                world.dynamodb.expire(events.epoch(world.clock()))
+                world.dynamodb.expire(events.epoch(world.clock()), lambda: world.chance.random() < 0.5)
                 world.scheduler.note("dynamodb TTL", "", "expired rows are deleted")
                 continue
             for key, found in list(world.s3.objects.items()):

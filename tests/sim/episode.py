@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.sim.actors import Cast
 from tests.sim.model import never, violations, violations_later
-from tests.sim.scheduler import Endless, Entry, Violation
+from tests.sim.scheduler import Entry, Violation
 from tests.sim.world import World
 
 
@@ -53,7 +53,7 @@ def play(seed: int, rate: float = 0.1, without: frozenset[str] = frozenset()) ->
                 world.scheduler.run()
                 later = stage == cast.come_back_after_retention
                 found = tuple(violations_later(world, cast) if later else violations(world, cast))
-        except (Violation, Endless, AssertionError, LookupError, ValueError) as broken:  # a row without its object, too
+        except (Violation, Exception) as broken:  # what did not come to its end, or to what the model can read
             found = (f"{type(broken).__name__}: {broken}",)
     text = "\n".join(map(str, world.scheduler.history))
     return Outcome(

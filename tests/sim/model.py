@@ -17,6 +17,7 @@ from pik.pipeline import aws, rows
 from pik.pipeline.aggregators import fold
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.rows import Arrival
+from pik.replays.records import replays_of
 from tests.sim.aws.s3 import Object
 from tests.sim.scheduler import Violation
 from tests.sim.world import Ack, World
@@ -59,8 +60,8 @@ def _anew(world: World) -> Iterator[str]:
     > The same event sent after that is a first arrival, even if the lifecycle has not removed the old object yet
     """
     for ack in world.acks:
-        status, key = ack.answer.get("status"), ack.answer.get("s3_key")
-        for came in (ack.answer.get("first_ingest_time"), key and world.s3.stored[key].metadata["ingest-time"]):
+        status = ack.answer.get("status")
+        for came in (ack.answer.get("first_ingest_time"), ack.came):
             if came and rows.expires_at(came, SETTINGS.retention_days) <= events.epoch(ack.answer["ingest_time"]):
                 yield f"{status} {ack.answer['event_id'][:8]}: what it repeats was over already"
 
@@ -74,7 +75,7 @@ def never(world: World) -> None:
     def written(table: str, before: Row | None, after: Row) -> None:
         if table != "events" or before is None or before["status"]["S"] != events.ACCEPTED or before == after:
             return
-        if int(before["expires_at"]["N"]) > events.epoch(world.clock()):
+        if int(before["expires_at"]["N"]) > world.time().timestamp() + 1:  # by any function's clock
             raise Violation("a first arrival's row was replaced")
 
     world.dynamodb.written = written
@@ -85,7 +86,8 @@ class Seen:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        tables, self.now = world.dynamodb.tables, events.epoch(world.clock())
+        tables = world.dynamodb.tables
+        self.now = int(world.time().timestamp()) + 2  # by any function's clock
         found = [aws.from_item(item) for item in tables["events"].values()]
         self.rows = [row for row in found if row["expires_at"] > self.now]  # the others are gone, deleted or not
         known = [aws.from_item(item) for item in tables["dedupe"].values()]
@@ -119,7 +121,7 @@ def _acknowledged(seen: Seen, cast: Cast) -> Iterator[str]:
     every = {(row["status"], row["request_id"]) for row in seen.rows}
     for ack in seen.world.acks:
         status, answer = ack.answer.get("status"), ack.answer
-        if status not in {events.ACCEPTED, events.DUPLICATE, events.CONFLICT} or _over(seen, answer):
+        if status not in {events.ACCEPTED, events.DUPLICATE, events.CONFLICT} or _over(seen, ack):
             continue
         identity = answer["event_id"]
         what = f"{status} {identity[:8]}"
@@ -160,10 +162,9 @@ def _seconds(time: str) -> Decimal:
     return int(found.replace(microsecond=0).timestamp()) + Decimal(found.microsecond) / 1_000_000
 
 
-def _over(seen: Seen, answer: Row) -> bool:
+def _over(seen: Seen, ack: Ack) -> bool:
     """Whether the retention of what was acknowledged is over by now: it counts from the arrival of the bytes."""
-    first = str(answer.get("first_ingest_time", answer["ingest_time"]))
-    came = {first, seen.world.s3.stored[answer["s3_key"]].metadata["ingest-time"]}
+    came = {ack.answer.get("first_ingest_time", ack.answer["ingest_time"]), ack.came}
     return min(rows.expires_at(one, SETTINGS.retention_days) for one in came) <= seen.now
 
 
@@ -231,11 +232,14 @@ def _messages(seen: Seen, cast: Cast) -> Iterator[str]:
     counted = {row["SK"] for row in seen.aggregates if row["SK"].startswith("C#")}
     dead = {json.loads(message.body)["event_id"] for message in seen.world.sqs.queues["dlq"]}
     yield from _claimed(cast.operators.replays)
+    recorded = replays_of(aws.from_item(item) for item in seen.world.dynamodb.tables["replays"].values())
     for replayed in cast.operators.replays:
         name = replayed.request["replay_id"]
         if replayed.refused:
             continue
         sent = {(one["event_id"], one["s3_key"]) for one in taken if one["replay_id"] == name}
+        if replayed.complete and not recorded[name].complete:
+            yield f"{name} was answered complete, and its record says that it is not"
         must, may = _selected(seen, replayed)
         if replayed.complete and must - sent:
             yield f"{name} is complete and never sent {', '.join(one[:8] for one, _ in must - sent)}"

@@ -110,12 +110,16 @@ class Operators:
                 cursor = ack.answer["cursor"]
                 if ack.answer["complete"]:
                     mine.complete = True
+                    if world.chance.random() < 0.2:  # somebody asks once more, from the start, and not to the end
+                        again = {**request, "limit": 1 + int(world.chance.random() * 3)}
+                        world.post("replay", json.dumps(again).encode())
                     return
             world.scheduler.pause(0.2 + world.chance.random() * 3)
         raise AssertionError(f"{request['replay_id']} is not complete after {MOST_TRIES} requests")
 
     def _acknowledged(self) -> frozenset[str]:
-        return frozenset(one.answer["event_id"] for one in self.world.acks if one.answer.get("status") == "ACCEPTED")
+        stored = {events.ACCEPTED, events.DUPLICATE}
+        return frozenset(one.answer["event_id"] for one in self.world.acks if one.answer.get("status") in stored)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -186,7 +190,7 @@ class Operators:
     def delete_objects(self) -> None:
         """Somebody deletes raw objects, so that messages that refer to them can't be processed."""
         for key in list(self.world.s3.objects):
-            if key.startswith("raw/") and self.world.chance.random() < 0.5:
+            if key.startswith("raw/") and self.world.chance.random() < 0.8:
                 del self.world.s3.objects[key]
                 self.world.scheduler.note("somebody", "", f"deletes {key}")
 

@@ -152,6 +152,7 @@ class Scheduler:
         limit: float = math.inf,
         *,
         only_reads: bool = False,
+        skew: float | None = None,
     ) -> Task:
         """Have a task of its own do ``work``, and wait for its end, but not longer than ``patience`` seconds.
 
@@ -159,6 +160,8 @@ class Scheduler:
         """
         task = self.spawn(name, work, owned=True)
         task.ends_at, task.only_reads = self.now + limit, only_reads
+        if skew is not None:
+            task.skew = skew
         self.pause(min(patience, limit), lambda: task.done)
         if task.error:
             raise task.error

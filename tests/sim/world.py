@@ -42,6 +42,7 @@ class Ack:
     status: int
     answer: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
+    came: str = ""  # when the object that it names came; another one may take its place when its retention is over
 
 
 @dataclass
@@ -65,7 +66,7 @@ class World:
             name: Client(name, backend, self.scheduler, self.faults)
             for name, backend in (("s3", self.s3), ("dynamodb", self.dynamodb), ("sqs", self.sqs))
         }
-        self.sqs.refused = lambda: self.goes_wrong("entry", 2 * self.rate)
+        self.sqs.refused = lambda: self.goes_wrong("entry", 3 * self.rate)
         self._requests = 0
         self.metrics, self.counted = Counter[str](), Counter[str]()  # events by what became of them
         self.consuming = True
@@ -134,16 +135,18 @@ class World:
         request = Request(body, headers, query, f"r{self._requests}", "arn:x/sim")
         name = f"{function} {request.request_id}"
         work = partial(self._invoke, function, request)
-        invocation = self.scheduler.call(name, work, API_SECONDS, API_SECONDS, only_reads=dry_run)
+        # A connection may break while the function goes on, and API Gateway's time begins before the function's.
+        patience = API_SECONDS * (self.chance.random() if self.goes_wrong("connection", self.rate / 3) else 1)
+        skew = 2 * self.chance.random() - 1  # the clocks of two functions agree to about a second
+        invocation = self.scheduler.call(name, work, patience, API_SECONDS, only_reads=dry_run, skew=skew)
         lost = self.goes_wrong("answer", self.rate / 3)
-        if invocation.done and not invocation.killed and not dry_run:
-            status = json.loads(invocation.result["body"]).get("status")
-            self.counted.update({status} & STATUSES)
         if not invocation.done or invocation.killed or lost:
             self.scheduler.note(name, "no answer")
             return None
         answer = json.loads(invocation.result["body"])
-        ack = Ack(body, invocation.result["statusCode"], answer, invocation.result["headers"])
+        kept = self.s3.stored.get(answer.get("s3_key") or "")
+        came = kept.metadata["ingest-time"] if kept else ""
+        ack = Ack(body, invocation.result["statusCode"], answer, invocation.result["headers"], came)
         self.scheduler.note(name, "", f"{ack.status} {answer.get('status') or answer.get('code') or ''}")
         if not dry_run:
             self.acks.append(ack)
@@ -152,7 +155,10 @@ class World:
     def _invoke(self, function: str, request: Request) -> dict[str, Any]:
         logger: Any = ingest.logger
         if function == "ingest":
-            return http.guarded(request, lambda: ingest.ingest(request, SETTINGS), logger, logger)
+            answer = http.guarded(request, lambda: ingest.ingest(request, SETTINGS), logger, logger)
+            if not request.query:  # a dry run is no event
+                self.counted.update({json.loads(answer["body"]).get("status")} & STATUSES)
+            return answer
         ends = self.scheduler.now + self.chance.random() * 5
         work = lambda: replay.replay(request, SETTINGS, lambda: self.scheduler.now < ends)  # noqa: E731
         return http.guarded(request, work, logger, logger)

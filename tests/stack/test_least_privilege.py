@@ -19,6 +19,7 @@ from pik import producer, runbooks
 from pik.aws.guard import guard
 from pik.environments import EMBEDDED_KEYS, Environment, environment
 from pik.errors import PikError
+from pik.rollout.checks.probe import exchange
 from pik.rollout.deploy import deployer, rights
 from pik.rollout.deploy.deploy import deploy
 from pik.rollout.deploy.promote import promote
@@ -87,6 +88,14 @@ def _verified(env: Environment, phase: str, runs: Path) -> None:
     assert (run.verdict, missing) == ("passed", [])
 
 
+def _conflict_again(env: Environment) -> None:
+    """A body in conflict that comes again is compared with what is kept of it: the function may read that."""
+    event = {"source": "s", "event_type": "t", "entity_id": "e", "event_time": "2026-01-01T00:00:00Z"}
+    bodies = [json.dumps({**event, "idempotency_key": "k", "payload": {"n": n}}).encode() for n in (1, 2, 2)]
+    answers = [exchange(env, env.outputs()["IngestUrl"], body) for body in bodies]
+    assert [answer.status for answer in answers] == [200, 409, 409]
+
+
 def _speak_http(root: Environment) -> None:
     """Take TLS-only from the bucket that `sam` has just made for artifacts: the embedded AWS speaks HTTP."""
     s3 = root.client("s3")
@@ -107,6 +116,7 @@ def test_the_documented_roles_roll_out_verify_and_roll_back(
         assert deploy(env, "ingest").changed
     with acting("operator") as env:
         assert producer.send(list(producer.load("flights:2013-01-01"))[:40], env).safe
+        _conflict_again(env)
         with pytest.raises(PikError):  # who operates does not deploy
             deploy(env, "replay")
         _verified(env, "ingest", tmp_path)

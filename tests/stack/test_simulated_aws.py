@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik.environments import Environment
+from pik.pipeline import replay
 from tests.sim.aws.dynamodb import DynamoDB
 from tests.sim.aws.s3 import S3
 from tests.sim.aws.sqs import SQS
@@ -32,8 +33,7 @@ CONDITIONS = (
     "attribute_not_exists(nothing)",
     "input_count = :before AND aggregator = :aggregator",
     "s3_key = :key",
-    "attribute_not_exists(PK) OR #next < :next OR (#next = :next AND "
-    "(#matched < :matched OR (#matched = :matched AND complete = :no)))",
+    *(f"attribute_not_exists(PK) OR {replaces}" for replaces in replay._REPLACES.values()),
 )
 QUERIES = ("PK = :pk", "PK = :pk AND SK BETWEEN :start AND :end", "PK = :pk AND begins_with(SK, :prefix)")
 
@@ -85,6 +85,7 @@ class Calls:
             ":aggregator": {"S": "x"},
             ":key": {"S": "k"},
             ":next": {"S": chance.choice(("", "A", "B"))},
+            ":place": {"S": chance.choice(("", "A"))},
             ":matched": {"N": str(chance.randrange(3))},
             ":no": {"BOOL": False},
         }

@@ -53,7 +53,7 @@ class Window:
     def until_now(cls, function: str, since: datetime | None = None, *, reach: timedelta = _RECENT) -> Window:
         """Return what is between ``since`` and now; by default ``reach``, the last day."""
         now = datetime.now(UTC)
-        return cls(function, since or now - reach, now + clock.SKEW_ON_AWS)  # AWS's clock may be ahead of ours
+        return cls(function, since or now - reach, now + clock.AHEAD)  # AWS's clock may be ahead of ours
 
     def __str__(self) -> str:
         return f"{self.function} log from {self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from pik.aws.stack import aws_errors
 from pik.errors import AwsError
-from pik.events import CONFLICT, epoch, now
+from pik.events import CONFLICT, epoch, lag_ms, now
 from pik.pipeline.aws import cancellation_codes, error_code, to_item
 from pik.pipeline.backoff import backoff
 from pik.pipeline.rows import arrival_row, compact, expires_at
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FIRST, LAST = "0001-01-01", "9999-12-31"
 _ATTEMPTS = 6
+_OVERTAKEN_MS = 60_000  # a request that is overtaken by the first arrival began no earlier than that: Lambda ends it
 _KEYS = {"DedupeTable": "event_id", "EventsTable": "PK"}
 
 
@@ -166,6 +167,8 @@ def _absent(seen: Snapshot, skipped: dict[str, str]) -> Iterator[_Absent]:
 def _conflict(kept: StoredObject, first: Row | None, retention_days: int) -> Row | None:
     if first is None or kept.problem or kept.event is None or kept.arrival is None:
         return None
+    if lag_ms(kept.arrival.ingest_time, first["ingest_time"]) > _OVERTAKEN_MS:
+        return None  # it was in conflict with an earlier first arrival, whose retention is over
     until = expires_at(kept.arrival.ingest_time, retention_days)
     return arrival_row(kept.event, kept.arrival, retention_days, CONFLICT, kept.key, first, until)
 

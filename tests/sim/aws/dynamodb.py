@@ -104,11 +104,11 @@ class DynamoDB:
             answer["LastEvaluatedKey"] = {name: page[-1][1][name] for name in KEYS[table]}
         return answer
 
-    def expire(self, now: int) -> None:
-        """Remove what TTL may remove at ``now``."""
+    def expire(self, now: int, goes: Callable[[], bool]) -> None:
+        """Remove what TTL may remove at ``now``; ``goes``: whether an item is removed already."""
         for table in self.tables.values():
             for key, item in list(table.items()):
-                if "expires_at" in item and int(item["expires_at"]["N"]) <= now:
+                if "expires_at" in item and int(item["expires_at"]["N"]) <= now and goes():
                     del table[key]
 
     def _may(self, table: str, item: Item, condition: Mapping[str, Any]) -> bool:

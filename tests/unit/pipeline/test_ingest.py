@@ -280,6 +280,26 @@ def test_whoever_finds_its_own_object_is_not_the_first_when_another_was_indexed_
     assert json.loads(world.objects()[answer["s3_key"]]) == keyed
 
 
+def test_a_later_arrival_whose_row_was_written_by_a_lost_attempt_is_answered(send: Send, world: World) -> None:
+    send()
+    add = stores.Stores.add_arrival
+
+    def twice(self: stores.Stores, row: dict[str, Any]) -> None:
+        add(self, row)
+        add(self, row)
+
+    with patch.object(stores.Stores, "add_arrival", twice):
+        assert send()[1]["status"] == "DUPLICATE"
+    assert len(world.table("events")) == 2
+
+
+def test_a_rejected_body_that_others_write_without_end_is_to_be_sent_again(send: Send) -> None:
+    busy = patch.object(stores.Stores, "put_if_absent", side_effect=stores.Contended("rejected/x"))
+    with busy:
+        code, answer = send(b"{")
+    assert (code, answer["code"]) == (503, "contended")
+
+
 def test_a_lost_dedupe_row_is_put_back_without_touching_the_first_row(send: Send, world: World) -> None:
     send()
     before = world.table("dedupe"), world.table("events")

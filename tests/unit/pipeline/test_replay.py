@@ -17,6 +17,7 @@ from pik import events
 from pik.pipeline import aws, ingest, queue, replay
 from pik.pipeline.http import Request
 from pik.pipeline.settings import Settings
+from pik.replays.records import Replay
 from tests.unit.world import World
 
 WINDOW = {"entity_id": "e", "start_time": "2025-01-01T00:00:00Z", "end_time": "2025-01-02T00:00:00Z"}
@@ -236,6 +237,33 @@ def test_a_repeat_with_a_smaller_limit_does_not_break_the_chain_of_requests(fill
     assert ask({**named, "cursor": again["cursor"]})["complete"]
     _, *pages = recorded(world)
     assert sum(page["days"]["2025-01-01"] for page in pages) == 25
+
+
+def test_a_repeat_that_comes_further_does_not_move_what_others_went_on_from(fill: Any, ask: Ask, world: World) -> None:
+    fill(*[f"2025-01-01T00:00:0{second}Z" for second in range(5)])
+    named = {**WINDOW, "replay_id": "rp-1"}
+    cursor = ask({**named, "limit": 2})["cursor"]
+    assert ask({**named, "cursor": cursor})["complete"]
+    assert ask({**named, "limit": 3})["cursor"] == cursor
+    head, *pages = recorded(world)
+    assert Replay("rp-1", head, {page["SK"].removeprefix("PAGE#"): page for page in pages}).complete
+
+
+def test_the_end_of_a_replay_is_recorded_although_nothing_was_left_to_send(fill: Any, ask: Ask, world: World) -> None:
+    client = aws.client("dynamodb")
+    real, failed = client.put_item, list[Any]()
+
+    def fail(**call: Any) -> Any:
+        if "#next" in call.get("ConditionExpression", "") and not failed:
+            failed.append(call)
+            raise ClientError({"Error": {"Code": "InternalServerError"}}, "PutItem")
+        return real(**call)
+
+    with patch.object(client, "put_item", fail):
+        answer = ask({**WINDOW, "replay_id": "rp-1"})
+    assert (answer["http"], answer["complete"]) == (503, True)
+    _, page = recorded(world)
+    assert page["complete"] is True
 
 
 def test_what_arrived_before_a_request_was_repeated_is_written_down_as_well(fill: Any, ask: Ask, world: World) -> None:

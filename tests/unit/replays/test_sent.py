@@ -105,3 +105,12 @@ def test_what_came_since_is_not_told_as_sent() -> None:
     replay, truth = replayed(history, [100])
     since = [*history, Arrived(15, 200, 200), Arrived(35, 90, 110)]  # late, and one that was being written
     assert found(replay, since) == truth == {"0000", "0001"}
+
+
+def test_an_event_of_a_function_whose_clock_is_ahead_was_sent_all_the_same() -> None:
+    """It came, by its own clock, a second after the request that counted it had ended; another one came much later."""
+    history = [Arrived(0, 1, 1), Arrived(10, 6, 4), Arrived(20, 90, 90)]
+    replay, truth = replayed(history, [5])
+    answer = sent(replay, [row(number, one) for number, one in enumerate(history)])
+    assert {one["event_id"] for one in answer.rows} == truth == {"0000", "0001"}
+    assert answer.unsure == {"2026-01-01"}

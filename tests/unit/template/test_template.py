@@ -105,6 +105,13 @@ def test_the_raw_bucket_is_private_versioned_and_written_once() -> None:
     assert "<RawBucket.Arn>/raw/*" in policy["NeverDeleted"]["Resource"]
 
 
+def test_ingest_may_read_whatever_it_writes_only_once() -> None:
+    """What it finds instead of its own put, it reads: the first arrival, or the body of an earlier conflict."""
+    statements = FULL.resources["IngestRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    by_name = {statement["Sid"]: statement["Resource"] for statement in statements}
+    assert set(by_name["CompareWithWhatIsThere"]) == set(by_name["KeepWhatCame"]) - {"<RawBucket.Arn>/rejected/*"}
+
+
 def test_the_evidence_bucket_is_private_versioned_and_written_once() -> None:
     bucket = FULL.resources["EvidenceBucket"]["Properties"]
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
