@@ -6,7 +6,7 @@ the frame's ``state.…`` columns are doubles, for charts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from pik.aws.stack import aws_errors
 from pik.events import Event
 from pik.pipeline.aggregators import fold
 from pik.replays.records import Replay
-from pik.replays.versions import contributions, stored
+from pik.replays.versions import contributions, first_arrivals, selected, stored
 from pik.workbench.replays import known
 from pik.workbench.versions import (
     CONTRIBUTIONS,
@@ -186,7 +186,7 @@ def aggregate_drift(aws: Connection, entity: str, day: str, replay: str) -> Drif
     with aws_errors(aws.environment, "compute an aggregate again"):
         version = require(aws, key)
         counted = {row["event_id"]: row for row in contributions(aws.stores, *key)}
-        rows = {row["event_id"]: row for row in _first_arrivals(stores, entity, day)}
+        rows = {row["event_id"]: row for row in first_arrivals(stores, entity, day)}
         read, problems = _read(stores, counted, rows)
         selected = _selected(aws, replay, rows)
     again = fold(version["aggregator"], read)
@@ -230,11 +230,6 @@ def _completeness(count: int, expected: int | None, sent_to_its_end: bool) -> st
     return COMPLETE if sent_to_its_end and count == expected else PARTIAL
 
 
-def _first_arrivals(stores: StoreReader, entity: str, day: str) -> Iterable[Row]:
-    rows = stores.arrivals(entity, f"{day}T00:00:00.000000Z", f"{day}T24")
-    return [row for row in rows if row["status"] == events.ACCEPTED]
-
-
 def _read(
     stores: StoreReader, counted: Mapping[str, Row], rows: Mapping[str, Row]
 ) -> tuple[list[Event], dict[str, str]]:
@@ -261,7 +256,4 @@ def _read(
 def _selected(aws: Connection, replay_id: str, rows: Mapping[str, Row]) -> set[str]:
     """The events of a day that a replay's window covers; none when the replay is not known."""
     replay = known(aws, replay_ids=[replay_id]).get(replay_id)
-    if replay is None:
-        return set()
-    start, end = str(replay.head["start_time"]), str(replay.head["end_time"])
-    return {name for name, row in rows.items() if start <= row["event_time"] < end}
+    return selected(replay, rows.values()) if replay else set()

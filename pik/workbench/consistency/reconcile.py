@@ -45,7 +45,7 @@ from pik.events import ACCEPTED, CONFLICT
 from pik.frames import frame
 from pik.pipeline.rows import short_caller
 from pik.replays.records import Replay
-from pik.replays.versions import contributions
+from pik.replays.versions import contributions, first_arrivals, selected
 from pik.workbench import replays
 from pik.workbench.consistency.snapshot import Progress, Row, Snapshot, StoredObject, again, take
 from pik.workbench.times import moment
@@ -323,11 +323,10 @@ def _is_selected(aws: Connection, replay: Replay, day: str, count: int) -> bool:
     When the same request is made twice, the second one also sends what arrived in its window meanwhile, and the record
     is one of the two.
     """
-    entity, head = str(replay.head["entity_id"]), replay.head
+    entity = str(replay.head["entity_id"])
     counted = [row["event_id"] for row in contributions(aws.stores, entity, day, replay.replay_id)]
-    window = aws.stores.arrivals(entity, str(head["start_time"]), str(head["end_time"]))
-    selected = {row["event_id"] for row in window if row["status"] == ACCEPTED}
-    return len(counted) >= count and set(counted) <= selected  # more: they were counted since the version was read
+    may = selected(replay, first_arrivals(aws.stores, entity, day))
+    return len(counted) >= count and set(counted) <= may  # more: they were counted since the version was read
 
 
 def _disagreement(kind: str, about: Row, where: str, detail: str) -> Row:

@@ -97,7 +97,7 @@ def test_a_version_may_count_more_than_its_replay_recorded_when_the_replay_selec
             return [{"event_id": name} for name in counted]
 
         def arrivals(self, *_: str) -> list[Row]:
-            return [{"event_id": name, "status": "ACCEPTED"} for name in ("a", "b")]
+            return [{"event_id": n, "status": "ACCEPTED", "event_time": "2025-01-01T12"} for n in ("a", "b")]
 
     aws: Any = SimpleNamespace(stores=Stores())
     head = {"entity_id": "e", "start_time": "2025-01-01", "end_time": "2025-01-02"}
