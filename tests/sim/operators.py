@@ -20,7 +20,7 @@ from pik.workbench.consistency.reindex import reindex
 from pik.workbench.redriving import Choice, Redrive, redrive
 from tests.sim.connection import connection
 from tests.sim.model import counts
-from tests.sim.scheduler import Violation
+from tests.sim.scheduler import Task, Violation
 from tests.sim.world import PROCESSOR_SECONDS, World
 
 T = TypeVar("T")
@@ -61,16 +61,21 @@ class Operators:
         assert scheduler.current is not None
         scheduler.current.skew = (2 * chance.random() - 1) * CLOCK_SECONDS
         for _ in range(MOST_TRIES):
-            try:
-                process = scheduler.call(name, work, patience=1e6, only_reads=only_reads)
-            except (AwsError, Refused, ClientError, ReadTimeoutError) as error:
-                scheduler.note(name, "", f"{type(error).__name__}: {error}"[:100])
-            else:
-                if not process.killed:
-                    result: T = process.result
-                    return result
+            process = self._once(name, work, only_reads=only_reads)
+            if process and not process.killed:
+                result: T = process.result
+                return result
             scheduler.pause(chance.random() * 20)
         raise AssertionError(f"{name} did not succeed in {MOST_TRIES} tries")
+
+    def _once(self, name: str, work: Callable[[], Any], *, only_reads: bool = False) -> Task | None:
+        """Run a command once; None when it was refused, or AWS did not answer."""
+        scheduler = self.world.scheduler
+        try:
+            return scheduler.call(name, work, patience=1e6, only_reads=only_reads)
+        except (AwsError, Refused, ClientError, ReadTimeoutError) as error:
+            scheduler.note(name, "", f"{type(error).__name__}: {error}"[:100])
+            return None
 
     # --- replays ------------------------------------------------------------------------------------------------------
 
@@ -138,10 +143,7 @@ class Operators:
         for _ in range(1 + int(world.chance.random() * 3)):
             world.scheduler.pause(world.chance.random() * patience)
             url = "queue" if world.chance.random() < 0.8 else "dlq"
-            try:
-                world.scheduler.call("peek", partial(queue_peek.look, self.aws.environment, url, 5), patience=1e6)
-            except (AwsError, Refused, ClientError, ReadTimeoutError) as error:
-                world.scheduler.note("peek", "", f"{type(error).__name__}: {error}"[:100])
+            self._once("peek", partial(queue_peek.look, self.aws.environment, url, 5))
 
     # --- the processor is switched on late ----------------------------------------------------------------------------
 
@@ -210,8 +212,8 @@ class Operators:
                 raise Violation("a preview of a redrive says that it was none")
             if len(plan.frame):
                 again = partial(redrive, self.aws, Choice(), preview=False, confirm=plan.confirm)
-                done = world.scheduler.call("wb.dlq.redrive(False)", partial(_unless_refused, again), patience=1e6)
-                if isinstance(done.result, Redrive):
+                done = self._once("wb.dlq.redrive(False)", again)
+                if done and not done.killed:
                     self._is_recorded(done.result)
             world.scheduler.pause(30 + world.chance.random() * 100)
         raise AssertionError(f"dead letters are left after {MOST_TRIES} redrives")
@@ -221,13 +223,6 @@ class Operators:
         last = json.loads(Path(done.record).read_text().splitlines()[-1])
         if (last["redrive"], tuple(last["moved"])) != ("end", done.moved) or {*done.moved} & {*done.doubled}:
             raise Violation(f"a redrive moved {done.moved}, and recorded {last}")
-
-
-def _unless_refused(work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except (AwsError, Refused, ClientError, ReadTimeoutError) as error:
-        return error
 
 
 def _event_id(key: tuple[str, ...]) -> str:
