@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from pik import clock, emulator, phases, project
+from pik import clock, emulator, phases
 from pik.aws import reading
 from pik.aws.queues import SETTLE_SECONDS, settling
 from pik.aws.reading import Steady, StoreReader
 from pik.emulator.instance import Instance
 from pik.environments import Environment
-from pik.pipeline.settings import METRICS_NAMESPACE, Settings
+from pik.pipeline.settings import METRICS_NAMESPACE
 from pik.results import Verdict
 from pik.rollout.checks import common
 from pik.rollout.checks.processor import Drain, ProcessorChecks
@@ -25,19 +25,10 @@ from pik.rollout.checks.replaying import Raws
 from pik.rollout.checks.trials import TrialPrediction
 from pik.rollout.checks.verdicts import patience
 from pik.rollout.deploy.canary import Limits
-from tests.unit.rollout_world import RolloutWorld, in_place, indexed
+from tests.unit.rollout_world import RolloutWorld
 
 AWS = Environment("staging", "eu-west-1")
 LOCAL = Environment("local", "us-east-1", "http://127.0.0.1:9")
-
-
-@pytest.fixture
-def world(deployed: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RolloutWorld:
-    monkeypatch.setattr(project, "STATE", tmp_path)
-    indexed()
-    found = RolloutWorld(deployed)
-    in_place(found, monkeypatch)
-    return found
 
 
 def counted(world: RolloutWorld) -> tuple[ProcessorChecks, TrialPrediction]:

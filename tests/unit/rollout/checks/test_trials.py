@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pik import project
-from pik.pipeline.settings import Settings
 from pik.results import Verdict
 from pik.rollout.checks.processor import ProcessorChecks
 from pik.rollout.checks.replay import ReplayChecks
-from tests.unit.rollout_world import RolloutWorld, in_place, indexed
+from tests.unit.rollout_world import RolloutWorld
 from tests.unit.virtual_time import VirtualTime
-
-
-@pytest.fixture
-def world(deployed: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RolloutWorld:
-    monkeypatch.setattr(project, "STATE", tmp_path)
-    indexed()
-    found = RolloutWorld(deployed)
-    in_place(found, monkeypatch)
-    return found
-
 
 # --- the processor's dry run ----------------------------------------------------------------------------------------
 
