@@ -230,14 +230,14 @@ def original_key(key: str) -> str:
     return f"{folder}{slash}{name.partition('.')[0]}.json"
 
 
-def conflict_key(event: Event, body_sha256: str) -> str:
+def conflict_key(event: Event, content_sha256: str) -> str:
     """S3 key of a body that claims an idempotency key already used for something else."""
-    return f"conflicts/{_hive(event)}/{body_sha256}.json"
+    return f"conflicts/{_hive(event)}/{content_sha256}.json"
 
 
-def rejected_id(ingest_time: str, body_sha256: str) -> str:
+def rejected_id(ingest_time: str, content_sha256: str) -> str:
     """Id of a rejected body: the day it came and what it holds, so the same body is kept once a day."""
-    return f"{ingest_time[:10]}.{body_sha256}"
+    return f"{ingest_time[:10]}.{content_sha256}"
 
 
 def rejected_key(identifier: str) -> str:

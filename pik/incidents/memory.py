@@ -105,7 +105,7 @@ def _row(arrived: Arrived, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
     else:
         same = (event.payload_sha256, event.exact_time) == (first["payload_sha256"], first["exact_time"])
         status = events.DUPLICATE if same else events.CONFLICT
-        key = first["s3_key"] if same else events.conflict_key(event, arrival.body_sha256)
+        key = first["s3_key"] if same else events.conflict_key(event, arrival.content_sha256)
         until = first["expires_at"] if same else rows.expires_at(arrival.ingest_time, RETENTION_DAYS)
         row = rows.arrival_row(event, arrival, RETENTION_DAYS, status, key, first, until)
     # The table leaves out what is usual, and calls some columns otherwise.

@@ -117,7 +117,7 @@ def _repeat(
 
 def _keep_conflict(stores: Stores, event: Event, body: bytes, arrival: Arrival) -> tuple[str, int]:
     """Keep the body of a conflict; return its key, and the end of its retention: the same bytes are kept once."""
-    key = events.conflict_key(event, arrival.body_sha256)
+    key = events.conflict_key(event, arrival.content_sha256)
     while not stores.put_if_absent(key, body, arrival):
         _, kept = stores.read_raw(key)
         if not stores.is_over(kept):
@@ -143,7 +143,7 @@ def _predicted(stores: Stores, event: Event) -> tuple[str, str, dict[str, Any]]:
 
 
 def _reject(stores: Stores, body: bytes, arrival: Arrival, reason: Rejected, dry_run: bool) -> dict[str, Any]:
-    identifier = events.rejected_id(arrival.ingest_time, arrival.body_sha256)
+    identifier = events.rejected_id(arrival.ingest_time, arrival.content_sha256)
     if not dry_run:
         kept, key = replace(arrival, headers={}), events.rejected_key(identifier)
         why = {"code": reason.code, "reason": quote(reason.message[:200], safe=" ")[:600]}

@@ -92,6 +92,13 @@ class Arrival:
         )
 
     @property
+    def content_sha256(self) -> str:
+        """Hash of the body and of the headers that are part of the event: two events may differ in these alone."""
+        if not self.headers:
+            return self.body_sha256
+        return hashlib.sha256(json.dumps([self.body_sha256, self.event_headers], sort_keys=True).encode()).hexdigest()
+
+    @property
     def event_headers(self) -> dict[str, str]:
         """The headers that :func:`~pik.pipeline.parsing.parse_event` needs to read the body again."""
         return {**self.headers, "content-type": self.content_type}

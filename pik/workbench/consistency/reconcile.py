@@ -203,10 +203,11 @@ def _of_object(kept: StoredObject, seen: Snapshot, row: Row | None, dedupe: Row 
         yield _disagreement("stray", expected_row, kept.key, why)
         return
     if not row and not dedupe:
-        why = kept.unusable
-        yield _disagreement(
-            "unusable_raw" if why else "orphan_raw", expected_row, kept.key, why or "a raw object without rows"
-        )
+        if why := kept.unusable:
+            yield _disagreement("unusable_raw", expected_row, kept.key, why)
+            return
+        why = seen.undecided.get(kept.key, "a raw object without rows")
+        yield _disagreement("orphan_raw", expected_row, kept.key, why)
     elif not row:
         yield _disagreement(
             "missing_metadata", expected_row, kept.key, "a raw object and a dedupe row, but no events row"

@@ -43,7 +43,8 @@ class Reindexed:
     Attributes:
         events: absent rows of the events table.
         dedupe: absent rows of the dedupe table.
-        skipped: objects that are not what was received, or that cannot become rows, by key, and why.
+        skipped: objects that are not what was received, that cannot become rows, or of which nothing says which of them
+            is the event, by key, and why.
         objects: how many raw objects were read.
         applied: whether it was written.
         written: rows that were written; fewer than were absent when somebody else wrote them first.
@@ -148,6 +149,9 @@ def _absent(seen: Snapshot, skipped: dict[str, str]) -> Iterator[_Absent]:
     firsts = dict(seen.dedupe)
     for kept in seen.raw.values():
         if kept.problem or kept.key in seen.strays:
+            continue
+        if kept.key in seen.undecided:
+            skipped[kept.key] = seen.undecided[kept.key]
             continue
         known = kept.event_id in seen.dedupe
         dedupe, row = kept.rows(seen.retention_days)

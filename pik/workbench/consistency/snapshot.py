@@ -56,12 +56,9 @@ class StoredObject:
     @property
     def twin(self) -> str:
         """Key under which the same bytes are kept when they were answered with a conflict; empty without an event."""
-        return events.conflict_key(self.event, self.body_sha256) if self.event else ""
-
-    @property
-    def order(self) -> tuple[str, str]:
-        """What puts the objects of one event into the order in which they came."""
-        return (self.arrival.ingest_time if self.arrival else "", self.key)
+        if self.event is None or self.arrival is None:
+            return ""
+        return events.conflict_key(self.event, self.arrival.content_sha256)
 
     def rows(self, retention_days: int) -> tuple[Row, Row]:
         """The dedupe row and the events row that follow from it; only of an object without a problem."""
@@ -96,34 +93,44 @@ class Snapshot:
         Requests that come at the same moment with one idempotency key and different event times each leave a raw
         object. One is accepted; the others are answered with a conflict, and their bodies are kept as conflicts too.
         """
-        firsts = {row["event_id"]: row["s3_key"] for row in self.rows if row["status"] == events.ACCEPTED}
-        firsts |= {event_id: row["s3_key"] for event_id, row in (self.elsewhere | self.dedupe).items()}
-        found, unnamed = dict[str, str](), dict[str, list[StoredObject]]()
+        firsts, aside, found = self._firsts, self._kept_aside, dict[str, str]()
         for kept in self.raw.values():
             first = firsts.get(kept.event_id)
-            if first is None:
-                unnamed.setdefault(kept.event_id, []).append(kept)
-            elif first != kept.key:
+            if first is None and kept.twin in aside:
+                found[kept.key] = f"it was answered with a conflict: {aside[kept.twin]}"
+            elif first not in (None, kept.key):
                 found[kept.key] = f"the event's first arrival is {first}"
-        for rivals in unnamed.values():
-            found |= self._beside(rivals)
         return found
+
+    @cached_property
+    def undecided(self) -> dict[str, str]:
+        """Raw objects of which one is their event's first arrival, and nothing says which, by key, and why.
+
+        A request that stored its object and got no further leaves no conflict, and it may have come before the one that
+        was accepted.
+        """
+        rivals: dict[str, list[str]] = {}
+        for kept in self.raw.values():
+            if kept.event_id not in self._firsts and kept.key not in self.strays and not kept.problem:
+                rivals.setdefault(kept.event_id, []).append(kept.key)
+        return {
+            key: f"no row says whether it or {next(other for other in keys if other != key)} is the event's first "
+            "arrival; when the producer sends the accepted event again, its rows are written"
+            for keys in rivals.values()
+            if len(keys) > 1
+            for key in keys
+        }
+
+    @cached_property
+    def _firsts(self) -> dict[str, str]:
+        """The key of each event's first arrival, where a row names it, by event id."""
+        found = {row["event_id"]: row["s3_key"] for row in self.rows if row["status"] == events.ACCEPTED}
+        return found | {event_id: row["s3_key"] for event_id, row in (self.elsewhere | self.dedupe).items()}
 
     @cached_property
     def _kept_aside(self) -> dict[str, str]:
         """The bodies of conflicts: the key that each would have with no older object beside it, and its own key."""
         return {events.original_key(key): key for key in self.conflicts}
-
-    def _beside(self, rivals: list[StoredObject]) -> dict[str, str]:
-        """The strays among the objects of one event that no row names: those kept as a conflict, and all but one."""
-        aside = self._kept_aside
-        found = {
-            kept.key: f"it was answered with a conflict: {aside[kept.twin]}" for kept in rivals if kept.twin in aside
-        }
-        left = sorted(
-            (kept for kept in rivals if kept.key not in found and not kept.problem), key=lambda kept: kept.order
-        )
-        return found | {kept.key: f"{left[0].key} came before it" for kept in left[1:]}
 
 
 def key_id(key: str) -> str:

@@ -158,6 +158,25 @@ def test_headers_of_a_rejected_binary_cloudevent_are_kept_beside_it(send: Send, 
     assert json.loads(world.objects()[f"{key}.headers.json"])["ce-id"] == "é" * 2000
 
 
+def test_conflicts_that_differ_in_their_headers_alone_are_each_kept(send: Send, deployed: Settings) -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-subject": "N1"}
+    times = [f"2025-01-01T10:00:0{second}Z" for second in (0, 1, 2, 1)]
+    answers = [send({"a": 1}, {**headers, "ce-time": time})[1] for time in times]
+    assert [answer["status"] for answer in answers] == ["ACCEPTED"] + ["CONFLICT"] * 3
+    keys = [answer["s3_key"] for answer in answers]
+    assert keys[1] == keys[3]  # the same bytes and headers are kept once
+    kept = [stores.Stores(deployed).read_raw(key)[0].exact_time for key in keys[:3]]
+    assert [time[:19] for time in kept] == [time[:19] for time in times[:3]]
+
+
+def test_rejected_bodies_that_differ_in_their_headers_alone_are_each_kept(send: Send, world: World) -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "é" * 2000}
+    answers = [send({"a": 1}, {**headers, "ce-subject": name})[1] for name in ("one", "two", "one")]
+    keys = [f"{events.rejected_key(answer['rejected_id'])}.headers.json" for answer in answers]
+    assert keys[0] == keys[2]
+    assert [json.loads(world.objects()[key])["ce-subject"] for key in keys[:2]] == ["one", "two"]
+
+
 def test_a_binary_cloudevent_can_be_read_again_from_its_object(send: Send, world: World, deployed: Settings) -> None:
     headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-subject": "N%201"}
     code, answer = send({"a": 1}, {**headers, "Ce-Time": "2025-01-01T00:00:00Z"})

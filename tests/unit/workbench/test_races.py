@@ -107,7 +107,7 @@ def test_a_conflict_never_becomes_an_accepted_event(
     assert (world.table("events"), world.table("dedupe")) == before
 
 
-def test_of_objects_that_no_row_and_no_conflict_tells_apart_the_first_is_the_event(
+def test_of_objects_that_no_row_and_no_conflict_tells_apart_none_becomes_the_event(
     wb: Workbench, send: Callable[[Any], Any], world: World
 ) -> None:
     """A request that stored its object and got no further leaves no conflict."""
@@ -120,9 +120,14 @@ def test_of_objects_that_no_row_and_no_conflict_tells_apart_the_first_is_the_eve
     (row,) = world.table("events")
     boto3.client("dynamodb").delete_item(TableName="events", Key={name: {"S": row[name]} for name in ("PK", "SK")})
 
-    assert wb.reconcile(*MONTH).counts == {"orphan_raw": 1, "stray": 1}
-    assert reindex.reindex(wb, *MONTH, apply=True).written == 2
-    assert len(accepted(world)) == 1
+    assert wb.reconcile(*MONTH).counts == {"orphan_raw": 2}
+    found = reindex.reindex(wb, *MONTH, apply=True)
+    assert (found.written, sorted(found.skipped)) == (0, sorted(world.objects("raw/")))
+    assert all("no row says" in why for why in found.skipped.values())
+
+    assert send(body(9, idempotency_key="k"))["status"] == "DUPLICATE"  # and not a conflict with the other one
+    assert accepted(world) == [row["SK"]]
+    assert wb.reconcile(*MONTH).counts == {"stray": 1}
 
 
 def test_rows_are_not_written_where_another_first_arrival_was_since_the_reading(
