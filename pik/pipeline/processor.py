@@ -56,8 +56,13 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     config = settings()
     if config.dry_run or event.get("dry_run") is True:
         return predict(event, config)
+    return process_batch(event, config)
+
+
+def process_batch(event: dict[str, Any], config: Settings) -> dict[str, Any]:
+    """Count a batch of messages; the answer names those that go back to the queue."""
     batch = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-    response = process_partial_response(event, lambda record: process(record, config), batch, context)
+    response = process_partial_response(event, lambda record: process(record, config), batch)
     metrics.add_metric("TransientFailures", MetricUnit.Count, len(response["batchItemFailures"]))
     return dict(response)
 

@@ -74,6 +74,8 @@ class Cast:
     def come_back_after_retention(self) -> None:
         """Producers send again, a year later, what may have been deleted or may be deleted at any moment."""
         world, chance = self.world, self.world.chance
+        if not world.s3.objects:  # nobody delivered anything
+            return
         one = chance.choice(sorted(world.s3.objects.items()))[1]
         ends = rows.expires_at(one.metadata["ingest-time"], SETTINGS.retention_days) - EPOCH.timestamp()
         world.scheduler.now = max(world.scheduler.now, ends - 90 + chance.random() * 100)
@@ -83,6 +85,8 @@ class Cast:
             mine = [chance.choice(self.bodies) for _ in range(1 + int(chance.random() * 4))]
             self._add(f"late producer {number + 1}", partial(self._produce, mine))
         self._add("retention", self._expire)
+        if chance.random() < 0.3:
+            self._add("reader", partial(self.operators.reconcile, patience=30))
 
     def lose_rows(self) -> None:
         """Somebody deletes rows; an operator writes them again while producers send again what was accepted."""
@@ -102,13 +106,19 @@ class Cast:
 
     def enable_late(self) -> None:
         """The processor is off while an operator replays; what it will write is predicted, and it is switched on."""
-        self.world.consuming = False
+        self.world.patient()
+        self.world.mapping.set(False)
         self._add("operator", self.operators.enable_late)
         self._consumers()
 
     def compare(self) -> None:
         """An operator compares the stores."""
         self._add("reader", partial(self.operators.reconcile, patience=1))
+
+    def redrive(self) -> None:
+        """Messages have used up their receives; an operator sends them back to the queue."""
+        self._add("operator", self.operators.redrive_all)
+        self._consumers()
 
     def _consumers(self) -> None:
         for number in range(1 + int(self.world.chance.random() * 4)):
@@ -152,10 +162,13 @@ class Cast:
     # --- producers --------------------------------------------------------------------------------------------------
 
     def _produce(self, bodies: list[bytes]) -> None:
-        delivers = self.world.chance.random() < 0.4
+        delivers, gives_up = self.world.chance.random() < 0.4, self.world.chance.random() < 0.15
         for number, body in enumerate(bodies, start=1):
             self.world.scheduler.pause(self.world.chance.random() * self.pace)
             if not self.world.faults.happens(f"{self.world.scheduler.current}, event {number}"):
+                continue
+            if gives_up:  # it may have crashed: whatever becomes of its request, it never comes back
+                self.world.post("ingest", body)
                 continue
             ack = self._delivered(body) if delivers else self._until_settled(partial(self.world.post, "ingest", body))
             self.sent.append(Sent(body, ack))
@@ -197,19 +210,18 @@ class Cast:
     # --- the processor ------------------------------------------------------------------------------------------------
 
     def _switch(self) -> None:
-        """Switch consumption off and on again."""
-        world = self.world
-        for _ in range(int(world.chance.random() * 4)):
-            world.scheduler.pause(world.chance.random() * 40)
-            world.consuming = not world.consuming
-            world.scheduler.note("event source mapping", "", "enabled" if world.consuming else "disabled")
-        world.consuming = True
+        """Stop consumption as a rollback does, and enable it again."""
+        for _ in range(int(self.world.chance.random() * 3)):
+            self.world.scheduler.pause(self.world.chance.random() * 40)
+            self.operators.stop_consumption()
+            self.world.scheduler.pause(self.world.chance.random() * 40)
+            self.operators.start_consumption()
 
     def _consume(self) -> None:
         """Consume until everybody has done their work and the queue is empty."""
         world = self.world
-        while not all(task.done for task in self.busy) or world.sqs.queues["queue"]:
-            if world.consuming:
+        while not all(task.done for task in self.busy) or world.sqs.queues["queue"] or world.faults.under_way:
+            if world.mapping.consumes:
                 world.consume()
             # All of them wake when a message can be received.
             world.scheduler.pause(30 + world.chance.random(), self._waiting)
@@ -218,4 +230,4 @@ class Cast:
     def _waiting(self) -> bool:
         """Whether there is something to consume."""
         world = self.world
-        return world.consuming and any(m.visible_at <= world.scheduler.now for m in world.sqs.queues["queue"])
+        return world.mapping.consumes and any(m.visible_at <= world.scheduler.now for m in world.sqs.queues["queue"])

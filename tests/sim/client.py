@@ -17,8 +17,12 @@ from tests.sim.aws.errors import refused
 from tests.sim.scheduler import Scheduler, Violation
 
 ATTEMPTS = 3
-WRITES = ("put_", "transact_", "send_", "delete_")
-REPEATED = {"InternalServerError", "InternalError", "SlowDown", "ProvisionedThroughputExceededException"}
+WRITES = ("put_", "transact_", "send_", "delete_", "update_")
+LATE_SECONDS = 30.0  # after which a request that was given up may still have its effect, at most
+REPEATED = {
+    *("InternalServerError", "InternalError", "SlowDown"),
+    *("ProvisionedThroughputExceededException", "TooManyRequestsException"),
+}
 #: Every fault, and the calls that it can strike; None: all of them.
 KINDS: dict[str, frozenset[str] | None] = {
     "fails before": None,
@@ -27,9 +31,20 @@ KINDS: dict[str, frozenset[str] | None] = {
     "killed before": None,
     "killed after": None,
     "slow": None,
-    "conflict": frozenset({"put_object", "transact_write_items"}),
+    "conflict": frozenset({"put_object", "put_item", "transact_write_items"}),
+    "lands late": frozenset(
+        {
+            *("put_object", "put_item", "transact_write_items", "send_message", "send_message_batch"),
+            *("delete_message_batch", "change_message_visibility_batch"),
+        }
+    ),
 }
-_THROTTLED = {"s3": "SlowDown", "dynamodb": "ProvisionedThroughputExceededException", "sqs": "InternalError"}
+_THROTTLED = {
+    "s3": "SlowDown",
+    "dynamodb": "ProvisionedThroughputExceededException",
+    "sqs": "InternalError",
+    "lambda": "TooManyRequestsException",
+}
 
 
 @dataclass
@@ -45,6 +60,7 @@ class Faults:
     kinds: tuple[str, ...] = tuple(KINDS)
     without: frozenset[str] = frozenset()
     made: int = 0
+    under_way: int = 0  # requests that nobody waits for any more, and that still have their effect
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
     asked: list[str] = field(default_factory=list)
 
@@ -114,6 +130,11 @@ class Client:
         if fault == "slow":
             scheduler.note(name, fault)
             scheduler.pause(5 + 40 * scheduler.chance.random())
+        elif fault == "lands late":
+            scheduler.note(name, fault)
+            self.faults.under_way += 1
+            scheduler.spawn(f"{name} under way", lambda: self._land(operation, arguments))
+            raise ReadTimeoutError(endpoint_url=self.service)
         elif fault == "killed before":
             scheduler.note(name, fault, "nothing done")
             scheduler.die()
@@ -135,9 +156,22 @@ class Client:
             scheduler.die()
         return answer
 
+    def _land(self, operation: str, arguments: dict[str, Any]) -> None:
+        """Have the effect of a request whose caller has given up, and may have repeated it."""
+        self.scheduler.pause(LATE_SECONDS * self.scheduler.chance.random())
+        try:
+            getattr(self.backend, operation)(**arguments)
+            effect = "done"
+        except ClientError as error:
+            effect = error.response["Error"]["Code"]
+        self.faults.under_way -= 1
+        self.scheduler.note(f"{self.service}.{operation}", "", effect)
+
     def _refusal(self, operation: str, arguments: dict[str, Any], fault: str) -> ClientError:
         if fault == "conflict" and operation == "put_object":
             return refused("ConditionalRequestConflict", operation)
+        if fault == "conflict" and operation == "put_item":
+            return refused("TransactionConflictException", operation)
         if operation == "transact_write_items":
             if fault == "fails before":
                 return refused("InternalServerError", operation)

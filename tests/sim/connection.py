@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from pik import project
-from pik.aws import batch, objects, queue_peek, reading
+from pik.aws import batch, event_source_mapping, objects, queue_peek, reading, retry
 from pik.aws.connection import Connection
 from pik.aws.objects import Listed, Object
 from pik.environments import as_aws_error
 from pik.replays import outstanding
 from pik.replays import reading as replays_reading
+from pik.rollout.deploy import rollback
 from pik.rollout.plan import prediction, records
 from pik.workbench import messages
 from pik.workbench.consistency import reindex, snapshot
@@ -40,7 +41,9 @@ OUTPUTS = {
     "AggregatesTable": SETTINGS.aggregates_table,
     "ReplaysTable": SETTINGS.replays_table,
     "QueueUrl": SETTINGS.queue_url,
+    "QueueArn": "arn:x:queue",
     "DeadLetterQueueUrl": SETTINGS.dead_letter_queue_url,
+    "ProcessorFunction": "processor",
     "Phase": "processor",
 }
 _FOLDER = Path(tempfile.mkdtemp(prefix="pik-sim-"))
@@ -56,6 +59,7 @@ class Where:
             name: Client(name, backend, world.scheduler, world.faults, ATTEMPTS)
             for name, backend in (("s3", world.s3), ("dynamodb", world.dynamodb), ("sqs", world.sqs))
         }
+        self._clients["lambda"] = Client("lambda", world.mapping, world.scheduler, world.faults, ATTEMPTS)
         parameters = [{"ParameterKey": "RetentionDays", "ParameterValue": str(SETTINGS.retention_days)}]
         self._clients["cloudformation"] = SimpleNamespace(
             describe_stacks=lambda StackName: {"Stacks": [{"Parameters": parameters}]}  # noqa: N803
@@ -157,6 +161,9 @@ def replaced(world: World) -> Iterator[tuple[Any, str, Any]]:
     yield reindex, "now", world.clock
     seconds = lambda: world.scheduler.now  # noqa: E731
     yield queue_peek, "time", SimpleNamespace(time=seconds, monotonic=seconds)
+    for module in (event_source_mapping, retry, rollback):
+        yield module, "time", SimpleNamespace(monotonic=seconds, sleep=world.scheduler.pause)
+    yield retry, "random", world.chance
     yield project, "STATE", _FOLDER / str(world.seed)
 
 

@@ -70,6 +70,8 @@ def play(seed: int, rate: float = 0.1, without: frozenset[str] = frozenset()) ->
 
 def _stage(world: World, cast: Cast) -> Callable[[], None] | None:
     """Choose what comes when all is quiet; None: nothing."""
+    if world.sqs.queues["dlq"]:
+        return cast.redrive
     stages: list[Callable[[], None] | None] = [None, cast.come_back_after_retention, cast.lose_rows]
     stages += [cast.lose_objects, cast.enable_late, cast.compare]
     return stages[int(world.chance.random() * len(stages))]

@@ -7,23 +7,22 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
-
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from pik import events
 from pik.pipeline import aws, backoff, http, ingest, processor, replay, selection
 from pik.pipeline.http import Request
 from tests.sim import connection, delivering
 from tests.sim.aws.dynamodb import DynamoDB
+from tests.sim.aws.lambda_ import Lambda
 from tests.sim.aws.s3 import S3
 from tests.sim.aws.sqs import SQS, Message
 from tests.sim.client import KINDS, Client, Faults
-from tests.sim.scheduler import Scheduler
+from tests.sim.scheduler import Scheduler, Violation
 from tests.stores import SETTINGS
 
 EPOCH = datetime(2025, 6, 1, tzinfo=UTC)
@@ -32,6 +31,7 @@ STATUSES = {events.ACCEPTED, events.DUPLICATE, events.CONFLICT, events.REJECTED}
 VISIBILITY = 190.0
 API_SECONDS = 29.0  # after which API Gateway answers 504, and Lambda ends the function
 PROCESSOR_SECONDS = 30.0
+COUNT_SECONDS = 60.0  # by which SQS's counts are late, at most
 
 
 @dataclass
@@ -66,10 +66,26 @@ class World:
             name: Client(name, backend, self.scheduler, self.faults)
             for name, backend in (("s3", self.s3), ("dynamodb", self.dynamodb), ("sqs", self.sqs))
         }
+        self.sqs.late = lambda: COUNT_SECONDS * self.chance.random() if self.chance.random() < 0.5 else 0.0
         self.sqs.refused = lambda: self.goes_wrong("entry", 3 * self.rate)
         self._requests = 0
         self.metrics, self.counted = Counter[str](), Counter[str]()  # events by what became of them
-        self.consuming = True
+        self.mapping = Lambda(self.chance, lambda: self.scheduler.now, PROCESSOR_SECONDS)
+        self.processing, self.stopped = 0, False
+        self.settings = SETTINGS
+        if self.chance.random() < 0.15:  # a queue that is soon tired of a message
+            self.sqs.max_receives = 3
+            self.settings = replace(SETTINGS, max_receive_count=3)
+
+    def patient(self) -> None:
+        """Have the queue keep a message for as many receives as it usually does."""
+        self.settings, self.sqs.max_receives = SETTINGS, SETTINGS.max_receive_count
+
+    def stop(self) -> None:
+        """A rollback says that the queue is no longer consumed. Raises Violation when it is."""
+        self.stopped = True
+        if self.processing or self.mapping.consumes:
+            raise Violation("messages are processed after consumption has ended")
 
     def goes_wrong(self, what: str, rate: float) -> bool:
         """Decide whether something other than a call goes wrong."""
@@ -170,27 +186,24 @@ class World:
         batch = self.sqs.receive("queue", 1 + int(self.chance.random() ** 2 * 5), VISIBILITY)
         if not batch:
             return
-        handles = [message.handle for message in batch]
-        name = f"processor {' '.join(message.id for message in batch)}"
-        work = lambda: [self._processed(one) for one in batch]  # noqa: E731
+        if self.stopped:
+            raise Violation("a message is received after consumption has ended")
+        self.processing += 1
+        handles = {message.id: message.handle for message in batch}
+        name = f"processor {' '.join(handles)}"
+        event = {"Records": [_record(message) for message in batch]}
+        work = lambda: processor.process_batch(event, self.settings)  # noqa: E731
         invocation = self.scheduler.call(name, work, PROCESSOR_SECONDS, PROCESSOR_SECONDS)
+        self.processing -= 1
         if not invocation.done or invocation.killed:
             self.scheduler.note(name, "no answer", "the messages return")
             return
-        for handle, fine in zip(handles, invocation.result, strict=True):
-            if fine:
-                self.sqs.delete("queue", handle)
+        failed = {one["itemIdentifier"] for one in invocation.result["batchItemFailures"]}
+        for identifier in handles.keys() - failed:
+            self.sqs.delete("queue", handles[identifier])
 
-    def _processed(self, message: Message) -> bool:
-        record = SQSRecord(
-            {
-                "messageId": message.id,
-                "body": message.body,
-                "attributes": {"ApproximateReceiveCount": str(message.receives)},
-            }
-        )
-        try:
-            processor.process(record, SETTINGS)
-        except Exception:
-            return False
-        return True
+
+def _record(message: Message) -> dict[str, Any]:
+    """A message as Lambda hands it to the processor."""
+    about = {"ApproximateReceiveCount": str(message.receives)}
+    return {"messageId": message.id, "body": message.body, "attributes": about}

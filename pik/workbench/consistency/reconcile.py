@@ -17,7 +17,7 @@ row_mismatch         a row that differs from the one its raw object gives
 conflict_unkept      a conflict whose body is gone
 half_replay          a replay that stopped before the end of its window
 aggregate_partial    an aggregate that counts fewer events than its replay sent
-aggregate_excess     an aggregate that counts more, and not only events that its replay selects
+aggregate_excess     an aggregate that counts more, among them events that its replay does not select
 ===================  ==================================================================================================
 
 A stray is listed, but is no disagreement. Expiry times of rows are not compared, because the retention may have
@@ -322,12 +322,13 @@ def _is_selected(aws: Connection, replay: Replay, day: str, count: int) -> bool:
     """Whether a version that counts more events than its replay recorded counts only events that the replay selects.
 
     When the same request is made twice, the second one also sends what arrived in its window meanwhile, and the record
-    is one of the two.
+    is one of the two. Of an event whose row is gone, because its retention is over, nobody can say more.
     """
     entity = str(replay.head["entity_id"])
     counted = [row["event_id"] for row in contributions(aws.stores, entity, day, replay.replay_id)]
-    may = selected(replay, first_arrivals(aws.stores, entity, day))
-    return len(counted) >= count and set(counted) <= may  # more: they were counted since the version was read
+    rows = first_arrivals(aws.stores, entity, day)
+    others = {row["event_id"] for row in rows} - selected(replay, rows)
+    return len(counted) >= count and others.isdisjoint(counted)  # more: they were counted since the version was read
 
 
 def _disagreement(kind: str, about: Row, where: str, detail: str) -> Row:

@@ -1,6 +1,8 @@
 """SQS, as far as the kit calls it: at least once, in any order, with receive counts and a dead-letter queue.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/standard-queues-at-least-once-delivery.html
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html: counts become right a
+minute after the last message was sent.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html: with the receipt handle of
 an earlier receipt, a message may stay.
 """
@@ -42,6 +44,7 @@ class SQS:
     max_receives: int = 20  # of the queue; the dead-letter queue has no such limit
     queues: dict[str, list[Message]] = field(default_factory=lambda: {"queue": [], "dlq": []})
     taken: dict[str, list[Message]] = field(default_factory=lambda: {"queue": [], "dlq": []})
+    late: Callable[[], float] = lambda: 0.0  # by how many seconds a count of messages is late
     refused: Callable[[], bool] = lambda: False  # whether an entry of a batch fails in an answer that succeeds
 
     def send_message(self, QueueUrl: str, MessageBody: str, MessageAttributes: Any = None) -> Any:
@@ -103,9 +106,11 @@ class SQS:
         return self._each(Entries, change)
 
     def get_queue_attributes(self, QueueUrl: str, AttributeNames: list[str]) -> Any:
-        """Return how many messages there are."""
-        visible = sum(message.visible_at <= self.now() for message in self.queues[QueueUrl])
-        counts = (visible, len(self.queues[QueueUrl]) - visible, 0)
+        """Return how many messages there are; those of the last minute may not be counted yet."""
+        until = self.now() - self.late()
+        known = [message for message in self.queues[QueueUrl] if message.sent_at <= until]
+        visible = sum(message.visible_at <= self.now() for message in known)
+        counts = (visible, len(known) - visible, 0)
         found = dict(zip(QUEUE_COUNTS, map(str, counts), strict=True))
         if QueueUrl == "queue":
             found["RedrivePolicy"] = json.dumps({"maxReceiveCount": self.max_receives})

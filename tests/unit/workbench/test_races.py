@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 import pytest
 
-from pik import events
+from pik import clock, events
 from pik.pipeline import ingest
 from pik.pipeline.http import Request
 from pik.pipeline.parsing import parse_event
@@ -185,6 +186,26 @@ def test_what_is_older_than_the_reading_and_written_between_is_looked_at_again(
         return found
 
     monkeypatch.setattr(snapshot, "scan", between)
+    assert wb.reconcile(*MONTH).counts == {}
+
+
+def test_what_expires_while_the_stores_are_read_is_not_named_when_our_clock_is_behind(
+    wb: Workbench, send: Callable[[Any], Any], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS deletes a conflict's body by its own clock; by ours, its row has still four minutes."""
+    send(body(3, idempotency_key="k"))
+    conflict = send(body(3, idempotency_key="k", payload={"n": 2}))
+    (ends,) = {int(row["expires_at"]) for row in world.table("events")}
+    times = iter([ends - 30])
+    monkeypatch.setattr(clock, "now", lambda _: datetime.fromtimestamp(next(times, ends + 10), UTC))
+    monkeypatch.setattr("pik.events.now", lambda: events.format_time(datetime.fromtimestamp(ends - 240, UTC)))
+    find = snapshot._objects
+
+    def deleted(*args: Any) -> Any:
+        boto3.client("s3").delete_object(Bucket="raw", Key=conflict["s3_key"])
+        return find(*args)
+
+    monkeypatch.setattr(snapshot, "_objects", deleted)
     assert wb.reconcile(*MONTH).counts == {}
 
 

@@ -86,19 +86,25 @@ def test_a_second_object_of_an_event_is_a_stray() -> None:
     assert key_id(other.key) == one.event_id
 
 
-@pytest.mark.parametrize(("counted", "fine"), [(("a", "b"), True), (("a", "c"), False), (("a",), False)])
+@pytest.mark.parametrize(
+    ("counted", "fine"), [(("a", "b"), True), (("a", "other"), False), (("a", "gone"), True), (("a",), False)]
+)
 def test_a_version_may_count_more_than_its_replay_recorded_when_the_replay_selects_it(
     counted: tuple[str, ...], fine: bool
 ) -> None:
-    """A request that is repeated also sends what arrived meanwhile, and only one of the two is recorded."""
+    """A request that is repeated also sends what arrived meanwhile, and only one of the two is recorded.
+
+    ``gone``: the retention of the event is over, and its row was deleted.
+    """
+    times = {"a": "2025-01-01T12", "b": "2025-01-01T13", "other": "2025-01-01T20"}
 
     class Stores:
         def under(self, *_: str) -> list[Row]:
             return [{"event_id": name} for name in counted]
 
         def arrivals(self, *_: str) -> list[Row]:
-            return [{"event_id": n, "status": "ACCEPTED", "event_time": "2025-01-01T12"} for n in ("a", "b")]
+            return [{"event_id": n, "status": "ACCEPTED", "event_time": time} for n, time in times.items()]
 
     aws: Any = SimpleNamespace(stores=Stores())
-    head = {"entity_id": "e", "start_time": "2025-01-01", "end_time": "2025-01-02"}
+    head = {"entity_id": "e", "start_time": "2025-01-01", "end_time": "2025-01-01T18"}
     assert reconcile._is_selected(aws, Replay("rp-1", head, {}), "2025-01-01", 2) is fine
