@@ -17,6 +17,7 @@ _MAX_DIGITS = 400  # a double written out in full has at most 309 digits before 
 _EXACT_INTEGER = 2**53 - 1  # RFC 8785 and RFC 7493, section 2.2
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Rejected(ValueError):
@@ -86,7 +87,7 @@ def is_unicode(text: str) -> bool:
     >>> is_unicode("\\U0001f600"), is_unicode("\\ud83d")
     (True, False)
     """
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return text.isascii() or _SURROGATE.search(text) is None
 
 
 class _Inexact(ValueError):

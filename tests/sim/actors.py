@@ -47,7 +47,7 @@ class Cast:
     def enter(self) -> None:
         """Decide who acts, and add them."""
         chance = self.world.chance
-        size = chance.choice((0.4, 0.4, 1))  # small histories find most, and are soon told
+        size = chance.choice((0.15, 0.3, 0.3, 1))  # small histories find most, and are soon told
         self.one_key = chance.random() < 0.25  # all events claim to be the same one
         self.pace = chance.choice((0.05, 1, 20))  # seconds between a producer's events, at most
         self.bodies = [self._body() for _ in range(2 + int(chance.random() * 8 * size))]

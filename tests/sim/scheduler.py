@@ -57,6 +57,8 @@ class Task:
     killed: bool = False  # nothing of it has an effect any more
     threads: list[Task] = field(default_factory=list)
     owner: Task | None = None  # of a thread: the task that started it
+    waiter: Task | None = None  # who waits for its end
+    awaits: set[Task] = field(default_factory=set)  # whose ends it waits for
 
     def __str__(self) -> str:
         return self.name
@@ -116,8 +118,25 @@ class Scheduler:
             self.current.until = None
             self.current.run.switch()
             if self.current.done:
-                self.tasks.remove(self.current)
+                self._ended(self.current)
         self.current = None
+
+    def _ended(self, task: Task) -> None:
+        self.tasks.remove(task)
+        if (waiter := task.waiter) and task in waiter.awaits:
+            waiter.awaits.remove(task)
+            if not waiter.awaits:
+                waiter.ready_at = self.now
+
+    def _wait(self, tasks: Sequence[Task], patience: float) -> None:
+        """Let the others go on until all of ``tasks`` have ended, but not longer than ``patience`` seconds."""
+        me = self.current
+        assert me is not None
+        for task in tasks:
+            task.waiter = me
+        me.awaits = set(tasks)
+        self.pause(patience if tasks else 0.0)
+        me.awaits.clear()
 
     def pause(self, seconds: float = 0.0, until: Callable[[], bool] | None = None) -> None:
         """Let the others go on, for so long or until something holds. Called by the task that runs."""
@@ -162,7 +181,7 @@ class Scheduler:
         task.ends_at, task.only_reads = self.now + limit, only_reads
         if skew is not None:
             task.skew = skew
-        self.pause(min(patience, limit), lambda: task.done)
+        self._wait([task], min(patience, limit))
         if task.error:
             raise task.error
         return task
@@ -175,7 +194,7 @@ class Scheduler:
         owner.threads += threads
         for thread in threads:
             thread.owner, thread.only_reads = owner, owner.only_reads
-        self.pause(math.inf, lambda: all(thread.done for thread in threads))
+        self._wait(threads, math.inf)
         owner.threads = [thread for thread in owner.threads if not thread.done]
         for thread in threads:
             if thread.error:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +31,7 @@ STATUSES = {events.ACCEPTED, events.DUPLICATE, events.CONFLICT, events.REJECTED}
 VISIBILITY = 190.0
 API_SECONDS = 29.0  # after which API Gateway answers 504, and Lambda ends the function
 PROCESSOR_SECONDS = 30.0
+_PARSED = lru_cache(10_000)(events.parse_instant)  # a history asks for the same few times again and again
 COUNT_SECONDS = 60.0  # by which SQS's counts are late, at most
 
 
@@ -117,6 +118,7 @@ class World:
         replaced: list[tuple[Any, str, Any]] = [
             (aws, "client", self.clients.__getitem__),
             (events, "now", self.clock),
+            (events, "parse_instant", _PARSED),
             (backoff, "time", SimpleNamespace(sleep=self.scheduler.pause)),
             (backoff, "random", self.chance),
             (selection, "uuid4", lambda: SimpleNamespace(hex=f"{self.chance.getrandbits(128):032x}")),

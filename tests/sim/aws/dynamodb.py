@@ -73,7 +73,7 @@ class DynamoDB:
         assert ConsistentRead, "a scan that lags is not imitated"
         table = self.tables[TableName]
         mine = [key for key in sorted(table) if zlib.crc32(key[0].encode()) % TotalSegments == Segment]
-        answer = self._page(TableName, [(key, table[key]) for key in mine], more)
+        answer = self._page(TableName, [(key, table[key]) for key in mine], more, 3)
         if condition := more.get("FilterExpression"):
             names, values = more.get("ExpressionAttributeNames", {}), more["ExpressionAttributeValues"]
             answer["Items"] = [item for item in answer["Items"] if holds(condition, item, names, values)]
@@ -90,10 +90,10 @@ class DynamoDB:
         left = {table: {**asked, "Keys": asked["Keys"][answered:]}} if len(keys) > answered else {}
         return {"Responses": {table: found}, "UnprocessedKeys": left}
 
-    def _page(self, table: str, found: list[tuple[Key, Item]], more: Item) -> Item:
+    def _page(self, table: str, found: list[tuple[Key, Item]], more: Item, times: int = 1) -> Item:
         after = _key(table, more["ExclusiveStartKey"]) if "ExclusiveStartKey" in more else ()
         found = [(key, item) for key, item in found if key > after]
-        page = found[: self.page()]
+        page = found[: self.page() * times]
         items = [dict(item) for _, item in page]
         if projection := more.get("ProjectionExpression"):
             names = more.get("ExpressionAttributeNames", {})

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.sim.aws.errors import refused
 
-SECONDS = 20.0  # that a change takes at most; it is not documented, and seconds to a minute are seen
+SECONDS = 8.0  # that a change takes at most; it is not documented, and seconds to a minute are seen
 
 
 @dataclass
