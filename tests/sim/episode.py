@@ -21,10 +21,14 @@ class Outcome:
     violations: tuple[str, ...]
     calls: int
     steps: int
-    digest: str  # of the history: the same seed gives the same one
     hits: Counter[tuple[str, str]]
     history: list[Entry]
     asked: list[str]  # what could have been left out
+
+    @property
+    def digest(self) -> str:
+        """Hash of the history: the same seed gives the same one."""
+        return hashlib.sha256("\n".join(map(str, self.history)).encode()).hexdigest()
 
     def story(self) -> Iterator[str]:
         """Yield the history line by line, as a person reads it."""
@@ -55,13 +59,11 @@ def play(seed: int, rate: float = 0.1, without: frozenset[str] = frozenset()) ->
                 found = tuple(violations_later(world, cast) if later else violations(world, cast))
         except (Violation, Exception) as broken:  # what did not come to its end, or to what the model can read
             found = (f"{type(broken).__name__}: {broken}",)
-    text = "\n".join(map(str, world.scheduler.history))
     return Outcome(
         seed=seed,
         violations=found,
         calls=world.faults.made,
         steps=world.scheduler.steps,
-        digest=hashlib.sha256(text.encode()).hexdigest(),
         hits=world.faults.hits,
         history=world.scheduler.history,
         asked=world.faults.asked,

@@ -6,7 +6,6 @@ nothing; its reasons are in the order of its parts. A deleted or expired item is
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -112,7 +111,7 @@ class DynamoDB:
                     del table[key]
 
     def _may(self, table: str, item: Item, condition: Mapping[str, Any]) -> bool:
-        if len(json.dumps(item)) > MOST_BYTES:
+        if sum(len(name) + len(str(*value.values())) for name, value in item.items()) > MOST_BYTES:
             raise refused("ValidationException", "PutItem")
         if "ConditionExpression" not in condition:
             return True
