@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pik import events, producer
+from pik.aws.exchange import exchange
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.incidents.model import Arrived, Incident
-from pik.rollout.checks.probe import exchange
 
 Outputs = Mapping[str, str]
 Act = Callable[[Environment, Outputs, Incident], dict[str, Any]]

@@ -220,11 +220,12 @@ def _row(key: Key, version: Row | None, replay: Replay | None) -> Row:
         **{name: version[name] if version else None for name in ("aggregator", "state", "updated")},
         "input_count": count,
         "expected_count": expected,
-        "completeness": _completeness(count, expected, replay is not None and replay.complete),
+        "completeness": completeness(count, expected, replay is not None and replay.complete),
     }
 
 
-def _completeness(count: int, expected: int | None, sent_to_its_end: bool) -> str:
+def completeness(count: int, expected: int | None, sent_to_its_end: bool) -> str:
+    """Return whether a version counts everything that its replay sent, as far as the replay's record says."""
     if expected is None or count > expected:
         return UNKNOWN
     return COMPLETE if sent_to_its_end and count == expected else PARTIAL

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pik.workbench.aggregates import AggregateDiff
     from pik.workbench.queues import DeadLetters, Queue
+    from pik.workbench.replaying import Replaying
 
 
 @dataclass(frozen=True, repr=False)
@@ -213,6 +214,13 @@ class Workbench(Questions):
 
         return DeadLetters(self)
 
+    @property
+    def replay(self) -> Replaying:
+        """Replays: ``wb.replay.plan()``, ``run()``, ``result()``, ``local()`` (:mod:`pik.workbench.replaying`)."""
+        from pik.workbench.replaying import Replaying
+
+        return Replaying(self)
+
     def replays(
         self,
         *,
@@ -222,8 +230,7 @@ class Workbench(Questions):
     ) -> pd.DataFrame:
         """Return replays as a frame, oldest first: what was asked for, by whom, and how much of it was sent.
 
-        ``complete`` is false when a replay stopped before the end of its window: repeat it with the same
-        ``replay_id`` and the cursor of its last answer.
+        ``complete`` is false when a replay stopped before the end of its window: ``wb.replay.resume(replay_id)``.
 
         Args:
             entity: only this entity's; its exact name.

@@ -16,10 +16,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import producer, runbooks
+from pik.aws.exchange import exchange
 from pik.aws.guard import guard
 from pik.environments import EMBEDDED_KEYS, Environment, environment
 from pik.errors import PikError
-from pik.rollout.checks.probe import exchange
 from pik.rollout.deploy import deployer, rights
 from pik.rollout.deploy.deploy import deploy
 from pik.rollout.deploy.promote import promote

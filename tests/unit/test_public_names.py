@@ -19,6 +19,7 @@ from pik import environments, errors
 from pik.project import ROOT
 from pik.workbench import Workbench
 from pik.workbench.queues import DeadLetters, Queue
+from pik.workbench.replaying import Replaying
 
 # Changing a line here changes what people's notebooks and scripts may call: say so in CHANGELOG.md.
 EXPORTED = {
@@ -28,11 +29,24 @@ EXPORTED = {
 METHODS = {
     Workbench: {
         *("aggregate_diff", "aggregates", "dlq", "duplicates", "events", "explain", "gaps", "lateness", "ledger"),
-        *("logs", "metrics", "objects", "queue", "raw", "reconcile", "replays", "search_gaps", "sources", "sql"),
+        *(
+            "logs",
+            "metrics",
+            "objects",
+            "queue",
+            "raw",
+            "reconcile",
+            "replay",
+            "replays",
+            "search_gaps",
+            "sources",
+            "sql",
+        ),
         "stores",
     },
     Queue: {"peek"},
     DeadLetters: {"peek", "redrive"},
+    Replaying: {"local", "plan", "result", "resume", "run"},
 }
 ERRORS = {"AwsError", "CheckFailed", "NotDeployed", "PikError", "Refused", "UsageError"}
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from pik import clock, events
+from pik.aws.exchange import Exchange, tried
 from pik.aws.reading import RawObject, StoreReader
 from pik.environments import Environment
 from pik.results import Check, words
 from pik.rollout.checks import common
-from pik.rollout.checks.probe import Exchange, Probe, all_answered, answering, tried, until_answered
+from pik.rollout.checks.probe import Probe, all_answered, answering, until_answered
 from pik.rollout.checks.verdicts import ask, check, every, missing
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pik import clock, events
 from pik.aws import queue_peek, stack
+from pik.aws.exchange import Exchange, repeated, tried
 from pik.aws.reading import Steady, StoreReader, eventually
 from pik.aws.stack import Say, silent
 from pik.environments import Environment
@@ -16,7 +17,7 @@ from pik.errors import Refused
 from pik.replays import reading as replay_table
 from pik.results import Check
 from pik.rollout.checks import common
-from pik.rollout.checks.probe import Exchange, Probe, all_answered, repeated, tried, until_answered
+from pik.rollout.checks.probe import Probe, all_answered, until_answered
 from pik.rollout.checks.replaying import (
     EntityWindow,
     Group,

@@ -20,6 +20,7 @@ from typing import Any
 
 from pik import clock, events
 from pik.aws import stack
+from pik.aws.exchange import Exchange, exchange, repeated
 from pik.aws.reading import RawObject, Row, StoreReader
 from pik.aws.stack import Say, silent
 from pik.environments import Environment
@@ -29,7 +30,7 @@ from pik.pipeline.aggregators import fold
 from pik.replays import reading as replay_table
 from pik.replays.records import Replay as Record
 from pik.replays.sent import sent as sent_of
-from pik.rollout.checks.probe import Exchange, answering, exchange, repeated
+from pik.rollout.checks.probe import answering
 
 PREFIX = "rollout-"
 PARALLEL = 6

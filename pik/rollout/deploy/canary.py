@@ -18,6 +18,7 @@ from itertools import takewhile
 from typing import Any
 
 from pik import clock
+from pik.aws.exchange import exchange, repeated
 from pik.aws.queues import SETTLE_SECONDS, queue_counts, settling
 from pik.aws.reading import Row, StoreReader
 from pik.aws.retry import patiently
@@ -25,7 +26,7 @@ from pik.aws.stack import Say, silent
 from pik.environments import Environment
 from pik.errors import AwsError
 from pik.results import Verdict
-from pik.rollout.checks.probe import Probe, exchange, repeated
+from pik.rollout.checks.probe import Probe
 from pik.rollout.checks.processor import ProcessorChecks
 from pik.rollout.checks.replaying import EntityWindow, Group, predict, read_raws, replay_all, select
 from pik.rollout.checks.trials import TrialPrediction

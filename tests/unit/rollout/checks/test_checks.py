@@ -7,6 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pik import events, runbooks
+from pik.aws.exchange import Exchange
 from pik.aws.reading import RawObject, StoreReader
 from pik.environments import Environment
 from pik.errors import AwsError
@@ -16,7 +17,7 @@ from pik.results import StepResult, Verdict
 from pik.rollout.checks.catalog import BY_NAME, CHECKS, STEPS, of_step
 from pik.rollout.checks.ingest import IngestChecks
 from pik.rollout.checks.intact import Comparison
-from pik.rollout.checks.probe import Exchange, Probe
+from pik.rollout.checks.probe import Probe
 from pik.rollout.checks.processor import Drain, ProcessorChecks, _different, _emptying
 from pik.rollout.checks.replay import ReplayChecks, SentBatch
 from pik.rollout.checks.replaying import EntityWindow, Raws, ReplayAnswer, _compare

@@ -6,9 +6,9 @@ from unittest.mock import Mock
 
 import pytest
 
+from pik.aws import exchange
+from pik.aws.exchange import Exchange, repeated
 from pik.errors import AwsError
-from pik.rollout.checks import probe
-from pik.rollout.checks.probe import Exchange, repeated
 
 LOST = AwsError("local: no answer", reason="RemoteProtocolError: Server disconnected without sending a response.")
 
@@ -29,4 +29,4 @@ def test_an_api_that_never_answers_is_given_up() -> None:
 
     with pytest.raises(AwsError, match="no answer"):
         repeated(send)
-    assert send.call_count == probe.LOST_ATTEMPTS
+    assert send.call_count == exchange.LOST_ATTEMPTS

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pik import phases, project
+from pik.aws import exchange
 from pik.errors import AwsError
 from pik.pipeline.http import Request, error
 from pik.pipeline.settings import Settings
@@ -112,15 +113,15 @@ def test_an_api_that_stumbles_for_ever_is_never_accused(
 def test_a_connection_that_is_cut_says_nothing_against_the_api(
     world: RolloutWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, sent = probe.exchange, [0]
+    real, sent = exchange.exchange, [0]
 
-    def cut(*args: Any, **more: Any) -> probe.Exchange:
+    def cut(*args: Any, **more: Any) -> exchange.Exchange:
         sent[0] += 1
         if sent[0] % 6 == 0:
             raise AwsError("no answer", reason="connection reset")
         return real(*args, **more)
 
-    monkeypatch.setattr(probe, "exchange", cut)
+    monkeypatch.setattr(exchange, "exchange", cut)
     monkeypatch.setattr(probe, "FRESH_SECONDS", 0.2)
     checks = IngestChecks(world.environment, patience=0)
     found = [checks.api_answers(), checks.duplicates(), checks.conflicts(), checks.rejections()]
@@ -131,7 +132,7 @@ def test_a_replay_that_is_never_answered_to_its_end_is_inconclusive(
     world: RolloutWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.ingest("e", 5)
-    monkeypatch.setattr(probe, "ATTEMPTS", 1)
+    monkeypatch.setattr(exchange, "ATTEMPTS", 1)
     now_and_then(world, "replay", 503, 3)
     checks = ReplayChecks(world.environment, patience=5)
     sent = checks.replay()

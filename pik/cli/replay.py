@@ -1,0 +1,245 @@
+"""``pik replay``: plan a replay, run it, go on with it, look what came of it, or run its events through own code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pik.cli.output import EnvOption, JsonOption, console, emit, say
+from pik.text import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pik.workbench import Workbench
+
+replay = typer.Typer(
+    no_args_is_help=True,
+    help="""Send stored events to the queue again. A plan first, then the run, then what came of it.
+
+    A replay never changes what is stored; each makes new versions of the aggregates, beside those that are there.
+
+    Typical: pik replay plan --entity N14228 --start 2013-01-01 --end 2013-01-02 --save plan.gz, then
+    pik replay run plan.gz, and pik replay result with the id that it prints.
+    """,
+)
+_SHOWN = 20
+EntityOption = Annotated[
+    list[str] | None, typer.Option("--entity", help="An entity's exact name; may be given several times.")
+]
+EventOption = Annotated[
+    list[str] | None,
+    typer.Option("--event", help="Instead: an event's id, for its entity's whole day; may be given several times."),
+]
+HandlerArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODULE:FUNCTION", help="A function of one event, or an aggregator; also daily-summary."),
+]
+PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="The file that pik replay plan --save wrote.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the ``replay`` group to the command line."""
+    app.add_typer(replay, name="replay")
+
+
+@replay.command(no_args_is_help=True)
+def plan(
+    entity: Annotated[
+        list[str] | None, typer.Option("--entity", help="An entity's exact name; may be given often.")
+    ] = None,
+    start: Annotated[str, typer.Option("--start", help="Event time, included: a day, or an RFC 3339 time.")] = "",
+    end: Annotated[str, typer.Option("--end", help="Event time, not included, and in the past.")] = "",
+    event: EventOption = None,
+    include_duplicates: Annotated[
+        bool, typer.Option("--include-duplicates", help="A message for each duplicate arrival, too.")
+    ] = False,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the plan file that pik replay run takes.")] = None,
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Show exactly what a replay would send. What it leaves out and costs, too; sends nothing."""
+    from pik.errors import UsageError
+    from pik.ids import an_id
+
+    if bool(entity) == bool(event):
+        raise UsageError("give --entity with --start and --end, or --event", next_step="pik replay plan --help")
+    ids = [an_id(name) for name in event or ()]
+    wb = _connect(env)
+    progress = None if as_json else _progress
+    found = (
+        wb.replay.plan(ids, include_duplicates=include_duplicates, progress=progress)
+        if ids
+        else wb.replay.plan(
+            entities=entity,
+            start=start or None,
+            end=end or None,
+            include_duplicates=include_duplicates,
+            progress=progress,
+        )
+    )
+    if save:
+        found.write(save)
+    if as_json:
+        emit(found.to_dict(), as_json=True, text="")
+        return
+    say(found.to_text())
+    if not found.messages:
+        say(f"next    pik reconcile --start {found.parts[0].start_time[:10]} --end DAY --env {env}")
+    else:
+        say(f"next    pik replay run {save} --env {env}" if save else "next    the same with --save plan.gz")
+
+
+@replay.command(no_args_is_help=True)
+def run(
+    plan_file: PlanArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    at_most: Annotated[int | None, typer.Option("--at-most", min=1, help="Refuse a plan of more messages.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; needed where the environment is guarded.")] = "",
+    replay_id: Annotated[
+        str, typer.Option("--replay-id", help="An id of your own; or that of a run of this plan, to go on with it.")
+    ] = "",
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Send what a plan lists, if that is still what would be sent. Changes: messages go to the queue.
+
+    Exit codes: 0 exactly the plan was sent, 3 refused and nothing was sent, 4 something else than the plan was sent, or
+    not all of it.
+    """
+    from pik.errors import UsageError
+    from pik.replays.planning import read
+
+    made = read(plan_file)
+    if as_json and not yes:
+        raise UsageError("--json asks nothing, so it needs --yes", next_step="add --yes, and perhaps --at-most N")
+    wb = _connect(env)
+    if not yes:
+        say(made.to_text())
+        typer.confirm(f"Send {made.messages:,} messages to the queue of {env}?", abort=True, err=True)
+    progress = None if as_json else _progress
+    done = wb.replay.run(made, replay_id=replay_id, reason=reason, at_most=at_most, progress=progress)
+    emit(done.to_dict(), as_json=as_json, text=printable(done.sentence))
+    if not as_json:
+        say(f"next    pik replay result {done.replay_id} --env {env}")
+    if not done.as_planned:
+        raise typer.Exit(4)
+
+
+@replay.command(no_args_is_help=True)
+def resume(
+    replay_id: Annotated[str, typer.Argument(help="The replay's id, as pik replay list shows it.")],
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a replay that stopped before the end of its window. Changes: messages go to the queue."""
+    found = _connect(env).replay.resume(replay_id, progress=None if as_json else _progress)
+    row = found.row()
+    emit(row, as_json=as_json, text=printable(f"{replay_id}: complete, {row['expected']:,} events sent"))
+
+
+@replay.command("list")
+def list_(
+    entity: Annotated[str, typer.Option("--entity", help="Only this entity's; its exact name.")] = "",
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """List the replays, the newest last. What each selected, how many events it sent, and by whom. Reads only."""
+    found = _connect(env).replays(entity=entity or None)
+    rows = _rows(found)
+    if as_json:
+        emit({"replays": rows}, as_json=True, text="")
+        return
+    lines = [
+        f"{row['replay_id']}  {row['entity_id']}  {str(row['start_time'])[:16]} to {str(row['end_time'])[:16]}  "
+        f"{row['expected']:,} events  {'complete' if row['complete'] else 'STOPPED'}  {row['requested_by']}"
+        for row in rows[-_SHOWN:]
+    ]
+    more = [f"{len(rows) - _SHOWN:,} older ones: --json, or wb.replays()"] if len(rows) > _SHOWN else []
+    say("\n".join([*more, *(printable(line) for line in lines)]) or "nothing was replayed yet")
+    stopped = [row["replay_id"] for row in rows if not row["complete"]]
+    if stopped:
+        say(f"{len(stopped):,} stopped before the end; to go on: pik replay resume {stopped[-1]} --env {env}")
+
+
+@replay.command(no_args_is_help=True)
+def result(
+    replay_id: Annotated[str, typer.Argument(help="A replay's id; that of a run stands for all of its windows.")],
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Say what came of a replay. Which events are counted, how the aggregates changed. Reads only.
+
+    Exit codes: 0 everything was sent and is counted, 4 not yet.
+    """
+    found = _connect(env).replay.result(replay_id)
+    if as_json:
+        emit(found.to_dict(), as_json=True, text="")
+    else:
+        say(printable(found.to_text(), "\n"))
+    if not found.done:
+        raise typer.Exit(4)
+
+
+@replay.command(no_args_is_help=True)
+def local(
+    plan_file: PlanArgument,
+    handler: HandlerArgument,
+    against: Annotated[
+        str, typer.Option("--against", help="Another one, such as today's: say where the two differ.")
+    ] = "",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Call it from so many threads.")] = 1,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the results as Parquet.", dir_okay=False)] = None,
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Run your own code over a plan's events, on this machine. Sends nothing.
+
+    Exit codes: 0 each event was handled, 4 some failed.
+    """
+    from pik.replays.planning import read
+    from pik.workbench.replay_local import load
+
+    made, wanted = read(plan_file), [load(name) for name in (handler, against) if name]
+    wb = _connect(env)
+    other = wanted[1] if against else None
+    progress = None if as_json else _progress
+    done = wb.replay.local(made, wanted[0], against=other, workers=workers, progress=progress)
+    if out:
+        done.frame.to_parquet(out)
+    shown = done.differences if against else done.frame
+    if as_json:
+        data = {"events": done.events, "failed": done.failed, "sentence": done.sentence}
+        emit({**data, "rows": _rows(shown), "first_error": done.first_error}, as_json=True, text="")
+    else:
+        lines = [_line(row) for row in _rows(shown)[:_SHOWN]]
+        lines += [f"and {len(shown) - _SHOWN:,} more: --out FILE"] if len(shown) > _SHOWN else []
+        say("\n".join([*lines, *([done.first_error.rstrip()] if done.first_error else []), done.sentence]))
+    if done.failed:
+        raise typer.Exit(4)
+
+
+def _line(row: dict[str, Any]) -> str:
+    name = row.get("event_id") or f"{row['entity_id']} · {row['day']}"
+    outcome = row["error"] or row["result"]
+    before = f"  before: {row['before_error'] or row['before']}" if "before" in row else ""
+    return printable(f"{name}  {outcome}{before}"[:400])
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    import pyarrow as pa
+
+    found: list[dict[str, Any]] = pa.Table.from_pandas(frame, preserve_index=False).to_pylist()
+    return found
+
+
+def _progress(sentence: str) -> None:
+    console.print(sentence, style="dim")
+
+
+def _connect(env: str) -> Workbench:
+    from pik.workbench import connect
+
+    return connect(env)
