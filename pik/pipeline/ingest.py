@@ -105,9 +105,12 @@ def _accept(stores: Stores, event: Event, body: bytes, arrival: Arrival) -> tupl
 def _repeat(
     stores: Stores, event: Event, body: bytes, arrival: Arrival, known: Mapping[str, Any]
 ) -> tuple[str, str, dict[str, Any]]:
-    if known["request_id"] == arrival.request_id:
-        return ACCEPTED, known["s3_key"], {}  # another arrival wrote our rows for us
     status, key, more = _compare(event, known)
+    # Another arrival wrote our rows for us. A caller can choose the request's id, so it alone does not say that:
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html
+    ours = (known["request_id"], known["ingest_time"]) == (arrival.request_id, arrival.ingest_time)
+    if ours and status == DUPLICATE:
+        return ACCEPTED, known["s3_key"], {}
     until = known["expires_at"]
     if status == CONFLICT:
         key, until = _keep_conflict(stores, event, body, arrival)

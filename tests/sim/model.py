@@ -6,6 +6,7 @@ Behind ``>`` stands the sentence that a check stands for; a test finds it there.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -244,9 +245,22 @@ def _messages(seen: Seen, cast: Cast) -> Iterator[str]:
         must, may = _selected(seen, replayed)
         if replayed.complete and must - sent:
             yield f"{name} is complete and never sent {', '.join(one[:8] for one, _ in must - sent)}"
+        yield from _each_duplicate(replayed, taken)
         if sent - may:
             yield f"{name} sent what it does not select: {', '.join(one[:8] for one, _ in sent - may)}"
     yield from _settled(seen, taken)
+
+
+def _each_duplicate(replayed: Replayed, taken: list[Row]) -> Iterator[str]:
+    """A complete replay that was to include duplicates has sent a message for each.
+
+    > `include_duplicates` adds a message for each duplicate arrival, never for conflicts.
+    """
+    name = replayed.request["replay_id"]
+    messages = Counter(one["event_id"] for one in taken if one["replay_id"] == name)
+    for event_id, number in replayed.duplicates.items() if replayed.complete else ():
+        if event_id in messages and messages[event_id] < 1 + number:
+            yield f"{name} sent {messages[event_id]} messages for {event_id[:8]}, which came {1 + number} times"
 
 
 def _settled(seen: Seen, taken: list[Row]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +46,7 @@ class Replayed:
     before: frozenset[str]
     complete: bool = False
     refused: bool = False  # as its id stands for another selection
+    duplicates: Counter[str] = field(default_factory=Counter)  # acknowledged before, by event
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Operators:
     replays: list[Replayed] = field(default_factory=list)
     predicted: Prediction | None = None
     counted: dict[tuple[str, str], int] = field(default_factory=dict)  # by version, when that was predicted
+    deleted: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)  # rows that somebody deleted: table, key
     undecided: set[str] = field(default_factory=set)  # events of which reindex could not say which object they are
 
     def __post_init__(self) -> None:
@@ -106,6 +109,10 @@ class Operators:
         # Whoever asks again under the same id goes on with the same replay: it began with the first request.
         before = [one.before for one in self.replays if one.request["replay_id"] == request["replay_id"]]
         mine = Replayed(request, before[0] if before else self._acknowledged())
+        if not before and request.get("include_duplicates"):
+            mine.duplicates.update(
+                one.answer["event_id"] for one in self.world.acks if one.answer.get("status") == events.DUPLICATE
+            )
         self.replays.append(mine)
         cursor: str | None = None
         if world.chance.random() < 0.2:
@@ -157,7 +164,7 @@ class Operators:
         """Have a rollback disable the mapping and wait. Raises Violation when the queue is consumed all the same."""
         work = partial(_stopped, self.aws.environment, self._stack())
         done = self.command("pik rollback", work, only_reads=False)
-        if done.stopped_after and not done.problem:  # it knows, and says so
+        if not done.problem:  # it says that the queue is no longer consumed
             self.world.stop()
 
     def start_consumption(self) -> None:
@@ -197,17 +204,27 @@ class Operators:
                 kept = world.s3.objects[item["s3_key"]["S"]]  # of those that it brought, a row can be rebuilt
                 if kept.metadata["request-id"] == item["request_id"]["S"]:
                     del world.dynamodb.tables["events"][key]
+                    continue
             if item["status"]["S"] != events.ACCEPTED or chance.random() < 0.5:
                 continue
             which = int(chance.random() * 3)
-            if which != 1:
-                del world.dynamodb.tables["events"][key]
-            if which != 0:
-                world.dynamodb.tables["dedupe"].pop((_event_id(key),), None)
+            gone = [("events", key)] if which != 1 else []
+            gone += [("dedupe", (_event_id(key),))] if which != 0 else []
+            for table, name in gone:
+                if world.dynamodb.tables[table].pop(name, None):
+                    self.deleted.add((table, name))
             world.scheduler.note("somebody", "", f"deletes rows of {key[1]}: {('events', 'dedupe', 'both')[which]}")
 
+    def _lost(self) -> set[tuple[str, tuple[str, ...]]]:
+        tables = self.world.dynamodb.tables
+        return {(table, key) for table, key in self.deleted if key not in tables[table]}
+
     def rebuild(self) -> None:
-        """Write the rows again that raw objects give."""
+        """Look what is lost, and write the rows again that raw objects give. Raises Violation."""
+        lost = self._lost()
+        said = self.command("pik reconcile", partial(reconcile, self.aws, *WINDOW))
+        if lost & self._lost() and said.clean:
+            raise Violation(f"rows are lost, and a reader says that all stores agree: {sorted(lost)[:3]}")
         self.world.scheduler.pause(2 + self.world.chance.random() * 10)
         found = self.command("pik reindex --apply", partial(reindex, self.aws, apply=True), only_reads=False)
         if found.applied != bool(found.events or found.dedupe):

@@ -150,7 +150,9 @@ class World:
         """Send a request to an API and return what comes back; None when no answer does."""
         self._requests += 1
         headers, query = headers or {"content-type": "application/json"}, {"dry_run": ["true"]} if dry_run else {}
-        request = Request(body, headers, query, f"r{self._requests}", "arn:x/sim")
+        # A caller may choose the request's id: the header x-amzn-RequestId.
+        name = f"r{self._requests}" if self.chance.random() < 0.95 else "chosen"
+        request = Request(body, headers, query, name, "arn:x/sim")
         name = f"{function} {request.request_id}"
         work = partial(self._invoke, function, request)
         # A connection may break while the function goes on, and API Gateway's time begins before the function's.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -27,6 +27,7 @@ from pik.workbench.workbench import Workbench, connect
 
 T = TypeVar("T")
 Window = tuple[str, str]
+_NAMED = 5  # events that an advised command names
 SAMPLE_DAY, SAMPLE_SOURCE = "2013-01-01", "UA"  # of the data set that comes with the kit
 
 
@@ -169,6 +170,17 @@ class Commands:
         """Return the command that runs another investigation."""
         given = "".join(f" -p {shlex.quote(f'{name}={value}')}" for name, value in parameters.items() if value)
         return f"pik run {runbook} --env {self._asking.environment.name}{given}"
+
+    def replay(self, *words: str) -> str:
+        """Return a command of ``pik replay``."""
+        return " ".join(["pik replay", *map(shlex.quote, words), "--env", self._asking.environment.name])
+
+    def replay_days(self, event_ids: Sequence[str]) -> str:
+        """Return the command that plans a replay of the days of some events; it names the first few of them."""
+        some = [word for name in event_ids[:_NAMED] for word in ("--event", name)]
+        more = len(event_ids) - _NAMED
+        said = f"\nof the first {_NAMED}; of the other {more:,} as well: wb.replay.plan(event_ids)" if more > 0 else ""
+        return f"{self.replay('plan', *some)}{said}"
 
     def explain(self, event_id: str) -> str:
         """Return the command that explains one event."""

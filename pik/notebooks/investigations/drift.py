@@ -16,6 +16,7 @@ from pik.notebooks.investigations.base import Investigation, plural
 from pik.notebooks.tables import Table
 from pik.results import Verdict
 from pik.workbench import aggregates, replays
+from pik.workbench.times import next_day
 
 if TYPE_CHECKING:
     from pik.workbench.aggregates import Drift as Compared
@@ -123,8 +124,7 @@ class AggregateDrift(Investigation):
             f"{plural(len(found), 'replay')} stopped before the end: {plural(missing, 'event')} of "
             f"{', '.join(sorted({str(item['entity_id']) for item in found})[:5])} never sent.",
             open_[["replay_id", "entity_id", "sent", "requests", "requested_by", "created"]],
-            remedy=f"send the rest: repeat the replay with replay_id {first['replay_id']} and the cursor of its last "
-            "answer; without the cursor it starts again, and each event still counts once",
+            remedy=f"{self.commands.replay('resume', str(first['replay_id']))}\nsends the rest",
             question=SENT,
             found=found,
         )
@@ -187,7 +187,8 @@ class AggregateDrift(Investigation):
             Verdict.FAILED,
             f"{bad[0].sentence}{more}.",
             {" · ".join(one.version): one.sentence for one in bad[:5]},
-            remedy=f"{self.commands.run('stores-reconciliation', day=day)}\nthen replay {entity} for a new version",
+            remedy=f"{self.commands.run('stores-reconciliation', day=day)}\nthen a replay makes a new version:\n"
+            f"{self.commands.replay('plan', '--entity', entity, '--start', day, '--end', next_day(day))}",
             question=SAME,
             found=found,
         )

@@ -90,7 +90,8 @@ class LateData(Investigation):
                 sentence,
                 {name: value for name, value in item.items() if name != "event_ids"},
                 remedy=f"{self.commands.run('aggregate-drift', day=day)}\n"
-                "shows which aggregates were computed without these events: replay those aggregates' windows",
+                "shows which aggregates were computed without these events; to compute them anew:\n"
+                f"{self.commands.replay_days(item['event_ids'])}",
                 question=QUESTION,
                 found=[item],
             )

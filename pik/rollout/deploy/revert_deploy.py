@@ -27,8 +27,11 @@ from pik.rollout.deploy.rollback import Consumption
 from pik.rollout.gates.deployed import TOGGLES, deployed
 from pik.rollout.gates.recording import BEFORE, record
 from pik.rollout.plan.diff import changes
+from pik.rollout.plan.effects import deletions
 from pik.rollout.plan.preconditions import refuse_unless_ready
 from pik.signals import ended_in_order, undisturbed, unfailing
+
+KEPT = ("RetentionDays", "LogRetentionDays")  # parameters that say how long data are kept
 
 
 @dataclass(frozen=True)
@@ -137,8 +140,13 @@ def _kept(environment: Environment, place: Place, entry: Entry) -> tuple[dict[st
 
 
 def _parameters(entry: Entry, found: Stack, document: dict[str, Any]) -> dict[str, str]:
-    """The parameters of then, without raising the phase, as far as the template of then has them."""
+    """The parameters of then, without raising the phase, as far as the template of then has them.
+
+    What says how long data are kept stays as it is when it is longer now: shortened, it would have AWS delete them.
+    """
     then = {str(name): str(value) for name, value in entry.predicate["before"]["parameters"].items()}
+    both = [name for name in KEPT if name in then and name in found.parameters]
+    then |= {name: max(then[name], found.parameters[name], key=int) for name in both}
     lower = min(found.phase, phases.deployed_phase(then), key=lambda phase: phase.number)
     wanted = {name: value for name, value in then.items() if name not in TOGGLES} | lower.parameters
     return {name: value for name, value in wanted.items() if name in document.get("Parameters", {})}
@@ -150,7 +158,14 @@ def _refuse_losses(
     known = pseudo(environment.region, account, found.name, found.id)
     was = Evaluator(stack.deployed(environment), found.parameters, known).evaluated()
     will = Evaluator(document, parameters, known).evaluated()
-    lost = [change.id for change in changes(was, will) if change.refused]
+    found_changes = changes(was, will)
+    lost = [change.id for change in found_changes if change.refused]
+    if shorter := [*deletions(found_changes)]:
+        raise Refused(
+            f"reverting this deploy would have AWS delete data: {'; '.join(shorter)}; nothing was done",
+            reason="the deploy made the template keep them longer",
+            next_step="keep the longer time in the template, change the rest, and deploy forward",
+        )
     if lost:
         raise Refused(
             f"reverting this deploy would cost {', '.join(lost)} its data: nothing was done",

@@ -225,8 +225,9 @@ class Consumption:
             reading = patiently(
                 self.environment, lambda: event_source_mapping.find(self.environment, found.outputs), say=self.say
             )
-            if all(one.state == "Disabled" for one in reading):
+            if all(one.state == "Disabled" for one in reading) and (self.stopped_after or not reading):
                 return
+            # Also when somebody else has disabled it, perhaps just now: what it had received is still processed.
             event_source_mapping.switch(self.environment, found.outputs, on=False)
         except AwsError as error:
             self.problem = f"{error.message}: {error.reason}"

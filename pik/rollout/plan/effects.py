@@ -152,12 +152,23 @@ def _stores(found: tuple[Change, ...]) -> Iterator[str]:
                 yield from (f"{change.id} (data store) {loss}" for loss in _loses(one))
 
 
-def _loses(one: PropertyChange) -> Iterator[str]:
+def deletions(found: tuple[Change, ...]) -> Iterator[str]:
+    """Say which data AWS deletes by itself once stores are changed: those older than they will be kept."""
+    for change in found:
+        for one in change.properties if change.store and change.action == "change" else ():
+            yield from (f"{change.id} {what}" for what in _expires(one))
+
+
+def _expires(one: PropertyChange) -> Iterator[str]:
     name = one.path.rpartition(".")[2]
     if name in _KEEPS and _number(one.after) < _number(one.before):
         yield "keeps " + _KEEPS[name].format(before=one.before, after=one.after)
     if one.before is None and isinstance(one.after, Mapping) and "ExpirationInDays" in one.after:
         yield f"deletes objects after {one.after['ExpirationInDays']} days"
+
+
+def _loses(one: PropertyChange) -> Iterator[str]:
+    yield from _expires(one)
     for path, protects in _GUARDS.items():
         before, after = (_at(path, one.path, side) for side in (one.before, one.after))
         if same(before, protects) and not same(after, protects):

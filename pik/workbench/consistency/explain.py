@@ -18,9 +18,9 @@ from urllib.parse import unquote
 
 from boto3.dynamodb.types import TypeSerializer
 
-from pik import events
+from pik import clock, events
 from pik.aws import batch
-from pik.aws.queues import messages
+from pik.aws.queues import messages, settling
 from pik.aws.stack import aws_errors
 from pik.events import ACCEPTED, CONFLICT
 from pik.ids import REJECTED_ID, an_id
@@ -60,6 +60,7 @@ class _Found:
     unread: list[str] = field(default_factory=list)
     waiting: int = 0
     dead: int = 0
+    settled: str = "9999"  # what was sent before this, the count of the queue knows of
 
     @property
     def first(self) -> Row | None:
@@ -101,6 +102,8 @@ def _gather(aws: Connection, event_id: str, since: datetime | None) -> _Found:
         keys = [row["s3_key"] for row in found.rows if row["status"] == CONFLICT]
         found.conflicts = dict(zip(keys, pool.map(lambda key: read(aws, key), keys), strict=True))
         found.waiting, found.dead = (future.result() for future in queues)
+    late = timedelta(seconds=settling(aws.environment))
+    found.settled = events.format_time(clock.now(aws.environment) - late)
     return found
 
 

@@ -47,7 +47,7 @@ from pik.pipeline.rows import short_caller
 from pik.replays.records import Replay
 from pik.replays.versions import contributions, first_arrivals, selected
 from pik.workbench import replays
-from pik.workbench.consistency.snapshot import Progress, Row, Snapshot, StoredObject, again, take
+from pik.workbench.consistency.snapshot import Progress, Row, Snapshot, StoredObject, again, now, take
 from pik.workbench.times import moment
 
 if TYPE_CHECKING:
@@ -71,12 +71,13 @@ REMEDIES = {
     "hash_mismatch": _VERSIONS,
     "row_mismatch": "compare the row with its object; delete the wrong row, then reindex with --apply",
     "conflict_unkept": _VERSIONS,
-    "half_replay": "send the same replay again with its replay_id and its cursor; it goes on where it stopped",
+    "half_replay": "pik replay resume REPLAY_ID goes on where it stopped",
     "aggregate_partial": "look at the dead-letter queue (wb.dlq.peek()), fix the cause, redrive or replay again",
     "aggregate_excess": "compare the version with another replay of the window (wb.aggregate_diff)",
 }
 _ENCODED = ("client_request_id", "producer")  # as metadata holds them
 HARMLESS = frozenset({"stray"})
+REQUEST = timedelta(minutes=1)  # after which a request for a replay has ended, and is recorded: API Gateway's 29 s
 SETTLED = timedelta(minutes=2)  # after which SQS's count of a queue, which is approximate, knows of a message
 
 
@@ -273,8 +274,17 @@ def _touches(replay: Replay, start: str, end: str) -> bool:
 
 
 def _halves(aws: Connection, known: list[Replay]) -> Iterator[Row]:
-    """The replays that stopped; one that gets further between two looks is under way."""
-    suspects = {replay.replay_id: replay for replay in known if not replay.complete}
+    """The replays that stopped; one that was asked for lately, or gets further between two looks, is under way.
+
+    A request is recorded when it ends.
+    """
+    late = REQUEST * clock.lateness(aws.environment)
+    recent = events.format_time(events.parse_time(now(aws)) - late)
+    suspects = {
+        replay.replay_id: replay
+        for replay in known
+        if not replay.complete and max(str(replay.head["created"]), str(replay.row()["finished"] or "")) <= recent
+    }
     later = replays.known(aws, replay_ids=suspects) if suspects else {}
     for name, replay in suspects.items():
         if name in later and not later[name].complete and later[name].after == replay.after:

@@ -153,7 +153,7 @@ def take(aws: Connection, start: str, end: str, progress: Progress | None = None
     """Read the three stores; ``start`` and ``end`` are the kit's times. Raise AwsError."""
     tell = progress or (lambda _: None)
     with aws_errors(aws.environment, "compare the stores"):
-        began = _now(aws)
+        began = now(aws)
         epoch, retention = events.epoch(began), retention_days(aws)
         between = {":start": {"S": f"TS#{start}"}, ":end": {"S": f"TS#{end}"}}
         # Objects are listed after the tables, so that no row is without its object.
@@ -182,7 +182,7 @@ def take(aws: Connection, start: str, end: str, progress: Progress | None = None
         return replace(seen, elsewhere=_elsewhere(aws, seen, epoch))
 
 
-def _now(aws: Connection) -> str:
+def now(aws: Connection) -> str:
     """The time now; our clock may be behind AWS's, whose time is known in whole seconds."""
     return max(events.now(), events.format_time(clock.now(aws.environment)))
 
@@ -192,7 +192,7 @@ def again(aws: Connection, seen: Snapshot, event_ids: Iterable[str]) -> Snapshot
     names = set(event_ids)
     objects = [one for one in (*seen.raw.values(), *seen.conflicts.values()) if one.event_id in names]
     with aws_errors(aws.environment, "read the suspects again"):
-        epoch = events.epoch(_now(aws))
+        epoch = events.epoch(now(aws))
         dedupe = _dedupe(aws, names, epoch)
         firsts = [*dedupe.values(), *seen.dedupe.values(), *seen.elsewhere.values()]
         places = {(row["pk"], row["sk"]) for row in firsts if row["event_id"] in names}

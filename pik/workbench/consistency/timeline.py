@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pik import events
@@ -105,7 +105,8 @@ def _replayed(found: _Found, event_id: str) -> Iterator[Line]:
         head = replay.head
         sent = _sent(found, replay)
         who = f"{replay.replay_id} ({head.get('requested_by') or 'unknown'})"
-        time, what = (sent, "message sent") if sent else (head["created"], "not reached: the replay stopped before it")
+        missed = "its row was written later" if _passing(found, replay) else "the replay stopped before it"
+        time, what = (sent, "message sent") if sent else (head["created"], f"not sent: {missed}")
         yield Line(time, "replay", f"{who}  {what}", "replays table", bool(sent))
         counted = _contribution(found, replay.replay_id, event_id)
         if counted:
@@ -144,14 +145,31 @@ def _selecting(found: _Found) -> list[Replay]:
 
 def _sent(found: _Found, replay: Replay) -> str:
     """When the request that sent the event's message was done; empty when none did."""
-    first = found.first
-    if first is None:
+    first, page = found.first, _passing(found, replay)
+    if first is None or page is None:
         return ""
-    for page in replay.chain:
-        if page["complete"] or page["next"] >= first["SK"]:
-            # What came after the replay had passed its time was not selected.
-            return str(page["finished"]) if first["ingest_time"] <= page["finished"] else ""
-    return ""
+    # What came after the replay had passed its time was not selected. Nor was an event whose row was written later than
+    # it came, by the producer's repeat or by reindex: the version counts all that was sent, and not this one.
+    if first["ingest_time"] > page["finished"] or _whole_without(found, replay):
+        return ""
+    return str(page["finished"])
+
+
+def _passing(found: _Found, replay: Replay) -> Mapping[str, Any] | None:
+    """The request that passed the event's place."""
+    if found.first is None:
+        return None
+    sk = found.first["SK"]
+    return next((page for page in replay.chain if page["complete"] or page["next"] >= sk), None)
+
+
+def _whole_without(found: _Found, replay: Replay) -> bool:
+    """Whether the version of the event's day counts as many events as the replay sent, and not this one."""
+    first, sk = found.first, events.version_sk(replay.replay_id)
+    version = next((row for row in found.aggregates if row["SK"] == sk), None)
+    if first is None or version is None or _contribution(found, replay.replay_id, str(first["event_id"])):
+        return False
+    return int(version["input_count"]) == replay.expected.get(version["day"], 0)
 
 
 def _contribution(found: _Found, replay_id: str, event_id: str) -> dict[str, Any] | None:
@@ -183,7 +201,29 @@ def _whereabouts(found: _Found, event_id: str) -> str:
     return "; ".join(places)
 
 
+def _is_over(found: _Found) -> bool:
+    """Whether the event's retention is over, so that AWS deletes what is left of it any day, in any order."""
+    kept = [row for row in (found.dedupe, found.first) if row]
+    return bool(kept) and min(int(row["expires_at"]) for row in kept) <= events.epoch(events.now())
+
+
 def _problems(found: _Found, event_id: str) -> Iterator[str]:
+    if not _is_over(found):
+        yield from _lost(found)
+    pending = _pending(found, event_id)
+    stuck = [replay_id for replay_id in pending if replay_id in _poisoned(found)]
+    if stuck:
+        yield f"it is not counted for {', '.join(stuck)}: wb.dlq.peek() says why, wb.dlq.redrive() sends it again"
+    elif not found.waiting and any(_is_settled(found, replay_id) for replay_id in pending):
+        yield "a replay sent it, nothing waits in the queue, and it is not counted: wb.dlq.peek(live=True) may show it"
+
+
+def _is_settled(found: _Found, replay_id: str) -> bool:
+    """Whether a replay ended so long ago that the queue's count, which is late, knows of its messages."""
+    return max(str(page["finished"]) for page in found.replays[replay_id].chain) <= found.settled
+
+
+def _lost(found: _Found) -> Iterator[str]:
     if found.raw is None:
         yield "its raw object is gone; docs/template.md, Restore a raw object, says how it comes back"
     elif found.raw.problem:
@@ -194,11 +234,6 @@ def _problems(found: _Found, event_id: str) -> Iterator[str]:
         yield "its dedupe row is gone, so a repeat would be taken for new: pik reindex restores it"
     if any(kept is None or kept.problem for kept in found.conflicts.values()):
         yield "the body of a conflict is gone or altered; see docs/template.md, Restore a raw object"
-    stuck = [replay_id for replay_id in _pending(found, event_id) if replay_id in _poisoned(found)]
-    if stuck:
-        yield f"it is not counted for {', '.join(stuck)}: wb.dlq.peek() says why, wb.dlq.redrive() sends it again"
-    elif not found.waiting and _pending(found, event_id):
-        yield "a replay sent it, nothing waits in the queue, and it is not counted: wb.dlq.peek(live=True) may show it"
 
 
 def _notes(aws: Connection, found: _Found) -> Iterator[str]:
@@ -206,6 +241,8 @@ def _notes(aws: Connection, found: _Found) -> Iterator[str]:
         yield f"not all log lines were read: {'; '.join(found.unread)}; logs_since= reads all from a time on"
     elif not found.logs:
         yield "no log line near its times names it: no problem when the logs' retention is over"
+    if _is_over(found):
+        yield "its retention is over: AWS deletes its object and its rows any day, in any order"
     if found.first is not None and not _selecting(found):
         if found.all_replays:
             yield "no replay selected it: no problem, unless it should be in an aggregate"

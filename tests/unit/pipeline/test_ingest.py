@@ -158,6 +158,21 @@ def test_headers_of_a_rejected_binary_cloudevent_are_kept_beside_it(send: Send, 
     assert json.loads(world.objects()[f"{key}.headers.json"])["ce-id"] == "é" * 2000
 
 
+def test_a_request_id_that_a_caller_chose_makes_no_first_arrival(
+    send: Send, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """API Gateway takes a request's id from the caller's x-amzn-RequestId."""
+    real = Request.of
+    monkeypatch.setattr(Request, "of", lambda event: replace(real(event), request_id="chosen"))
+    keyed = {**BODY, "idempotency_key": "k"}
+    assert send(keyed)[1]["status"] == "ACCEPTED"
+    assert send(keyed)[1]["status"] == "DUPLICATE"
+    code, answer = send({**keyed, "payload": {"a": 2}})
+    assert (code, answer["status"]) == (409, "CONFLICT")
+    assert json.loads(world.objects()[answer["s3_key"]])["payload"] == {"a": 2}
+    assert sorted(row["status"] for row in world.table("events")) == ["ACCEPTED", "CONFLICT", "DUPLICATE"]
+
+
 def test_conflicts_that_differ_in_their_headers_alone_are_each_kept(send: Send, deployed: Settings) -> None:
     headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-subject": "N1"}
     times = [f"2025-01-01T10:00:0{second}Z" for second in (0, 1, 2, 1)]

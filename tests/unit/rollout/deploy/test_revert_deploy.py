@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from pik.errors import UsageError
+from pik.aws import stack
+from pik.aws.stack import Stack
+from pik.environments import Environment
+from pik.errors import Refused, UsageError
 from pik.ledger import Entry, Kind, Ledger
-from pik.rollout.deploy.revert_deploy import _deploy
+from pik.rollout.deploy.revert_deploy import _deploy, _parameters, _refuse_losses
 from tests.unit.ledger_world import entry
 
 BEFORE: dict[str, Any] = {"parameters": {}}
@@ -53,3 +57,29 @@ def test_the_deploy_that_is_taken_back(entries: list[Entry], number: int, taken:
 def test_what_cannot_be_taken_back_is_said(entries: list[Entry], number: int, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         _deploy(book(*entries), number)
+
+
+def deployed(**parameters: str) -> Stack:
+    return Stack("pik-dev", "UPDATE_COMPLETE", "", datetime.now(UTC), parameters)
+
+
+@pytest.mark.parametrize(("then", "now", "kept"), [("30", "365", "365"), ("365", "30", "365"), ("30", "30", "30")])
+def test_data_are_kept_no_shorter_than_now(then: str, now: str, kept: str) -> None:
+    """Shortened, AWS would delete what is older."""
+    before = {"parameters": {"RetentionDays": then, "LogRetentionDays": then, "LogLevel": "DEBUG"}}
+    document: dict[str, Any] = {"Parameters": {name: {} for name in before["parameters"]}}
+    found = deployed(RetentionDays=now, LogRetentionDays=now, LogLevel="INFO")
+    wanted = _parameters(entry(2, state="begun", before=before), found, document)
+    assert wanted == {"RetentionDays": kept, "LogRetentionDays": kept, "LogLevel": "DEBUG"}
+
+
+def test_a_template_that_keeps_data_shorter_is_not_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def template(days: int) -> dict[str, Any]:
+        rule = {"Id": "old", "Status": "Enabled", "ExpirationInDays": days}
+        bucket = {"Type": "AWS::S3::Bucket", "Properties": {"LifecycleConfiguration": {"Rules": [rule]}}}
+        return {"Resources": {"RawBucket": {**bucket, "DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}}}
+
+    monkeypatch.setattr(stack, "deployed", lambda _: template(365))
+    _refuse_losses(Environment("dev", "us-east-1"), deployed(), template(400), {}, "1")
+    with pytest.raises(Refused, match="objects for 30 days instead of 365"):
+        _refuse_losses(Environment("dev", "us-east-1"), deployed(), template(30), {}, "1")
