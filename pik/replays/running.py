@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ class ReplayRun:
         extra: ids of events that were sent and are not in the plan: they arrived in the meantime.
         missing: ids of events in the plan that were not sent: their retention ended in the meantime, or the run did not
             come to its end.
+        unsure: entities and days of which one cannot say exactly which events were sent: one arrived, or its row was
+            written, in the seconds in which the day was read. As many as were counted were sent.
         record: where it is recorded on this machine.
     """
 
@@ -50,6 +52,7 @@ class ReplayRun:
     replays: dict[str, Replay] = field(repr=False)
     extra: frozenset[str]
     missing: frozenset[str]
+    unsure: frozenset[tuple[str, str]] = frozenset()
     record: str = ""
 
     @property
@@ -60,7 +63,7 @@ class ReplayRun:
     @property
     def as_planned(self) -> bool:
         """Whether exactly the plan's events were sent."""
-        return self.complete and not self.extra and not self.missing
+        return self.complete and not self.extra and not self.missing and not self.unsure
 
     @property
     def sent(self) -> int:
@@ -75,6 +78,10 @@ class ReplayRun:
         parts = [] if self.complete else ["not sent to its end"]
         parts += [f"{len(self.extra):,} sent that arrived after the plan was made"] if self.extra else []
         parts += [f"{len(self.missing):,} of the plan not sent"] if self.missing else []
+        if self.unsure:
+            parts.append(
+                f"{len(self.unsure):,} days on which events arrived meanwhile: it is not known which were sent"
+            )
         return f"{self.replay_id}: {len(self.plan.event_ids):,} events planned, {', '.join(parts)}"
 
     def __str__(self) -> str:
@@ -92,6 +99,7 @@ class ReplayRun:
             "as_planned": self.as_planned,
             "extra": sorted(self.extra),
             "missing": sorted(self.missing),
+            "unsure": [list(one) for one in sorted(self.unsure)],
             "record": self.record,
         }
 
@@ -174,19 +182,26 @@ def compared(aws: Connection, replay_id: str, plan: ReplayPlan, record: str = ""
     """Compare what a plan lists with what the records and the events table say was sent."""
     with aws_errors(aws.environment, "compare a replay with its plan"):
         replays = reading.of(aws.stores, names(replay_id, plan))
-        carried = {row["event_id"] for one in replays.values() for row in _sent(aws, one)}
+        carried = [
+            (str(one.head["entity_id"]), sent(one, aws.stores.arrivals(*_part(one)))) for one in replays.values()
+        ]
+    unsure = {(entity, day) for entity, found in carried for day in found.unsure}
+    rows = [(entity, row) for entity, found in carried for row in found.rows]
+    there = {row["event_id"] for entity, row in rows if not _among(row, entity, unsure)}
+    listed = {row["event_id"] for row in plan.rows if not _among(row, row["entity_id"], unsure)}
     return ReplayRun(
         replay_id,
         plan,
         replays,
-        extra=frozenset(carried - plan.event_ids),
-        missing=frozenset(plan.event_ids - carried),
+        extra=frozenset(there - listed),
+        missing=frozenset(listed - there),
+        unsure=frozenset(unsure),
         record=record,
     )
 
 
-def _sent(aws: Connection, one: Replay) -> Iterator[dict[str, Any]]:
-    yield from sent(one, aws.stores.arrivals(*_part(one))).rows
+def _among(row: dict[str, Any], entity: str, days: set[tuple[str, str]]) -> bool:
+    return (entity, str(row["event_time"])[:10]) in days
 
 
 def _part(one: Replay) -> ReplayPart:

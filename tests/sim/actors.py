@@ -58,6 +58,8 @@ class Cast:
             name = f"rp-{number}" if chance.random() < 0.9 else "rp-0"  # two people may think of the same one
             request = self.operators.selection(name)
             self._add(f"operator {number + 1}", partial(self.operators.replay, request, patience=6 * self.pace))
+        if chance.random() < 0.25:
+            self._add("planner", partial(self.operators.run_plan, "planned", patience=6 * self.pace))
         if chance.random() < 0.3:
             self._add("careless producer", self._produce_nonsense)
         if chance.random() < 0.2:

@@ -17,9 +17,10 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from pik import project
 from pik.aws import batch, event_source_mapping, objects, queue_peek, reading, retry
 from pik.aws.connection import Connection
+from pik.aws.exchange import Exchange
 from pik.aws.objects import Listed, Object
 from pik.environments import as_aws_error
-from pik.replays import outstanding
+from pik.replays import outstanding, planning, running
 from pik.replays import reading as replays_reading
 from pik.rollout.deploy import rollback
 from pik.rollout.plan import prediction, records
@@ -42,6 +43,7 @@ OUTPUTS = {
     "ReplaysTable": SETTINGS.replays_table,
     "QueueUrl": SETTINGS.queue_url,
     "QueueArn": "arn:x:queue",
+    "ReplayUrl": "https://sim/replay",
     "DeadLetterQueueUrl": SETTINGS.dead_letter_queue_url,
     "ProcessorFunction": "processor",
     "Phase": "processor",
@@ -53,6 +55,7 @@ class Where:
     """The environment: what the commands ask of :class:`pik.environments.Environment`."""
 
     name, stack, region, embedded, endpoint = "sim", "pik-sim", "us-east-1", False, None
+    config = SimpleNamespace(protection="open")
 
     def __init__(self, world: World) -> None:
         self._clients: dict[str, Any] = {
@@ -118,6 +121,12 @@ def _identity(world: World) -> Any:
     return {"Arn": "arn:x/operator", "ResponseMetadata": {"HTTPHeaders": {"date": dated}}}
 
 
+def _asked(world: World, body: bytes) -> Exchange:
+    """One request to the replay API, as :func:`pik.aws.exchange.tried` makes it."""
+    ack = world.post("replay", body)
+    return Exchange(body, ack.status, ack.answer) if ack else Exchange(body, 0, {"code": "no answer"})
+
+
 def _objects(found: Any) -> list[Listed]:
     return [Listed(one["Key"], "", one["Size"]) for one in found["Contents"]]
 
@@ -154,16 +163,19 @@ def replaced(world: World) -> Iterator[tuple[Any, str, Any]]:
         def now(cls, tz: tzinfo | None = None) -> Now:
             return cls.fromisoformat(world.clock()).astimezone(tz or UTC)
 
-    for module in (batch, objects, reading, replays_reading, prediction, messages, reindex, snapshot):
+    for module in (batch, objects, reading, replays_reading, planning, prediction, messages, reindex, snapshot):
         yield module, "ThreadPoolExecutor", lambda _=1: Pool(world.scheduler)
     for module in (outstanding, messages, records):
         yield module, "datetime", Now
     yield reindex, "now", world.clock
     seconds = lambda: world.scheduler.now  # noqa: E731
     yield queue_peek, "time", SimpleNamespace(time=seconds, monotonic=seconds)
-    for module in (event_source_mapping, retry, rollback):
+    for module in (event_source_mapping, retry, rollback, running):
         yield module, "time", SimpleNamespace(monotonic=seconds, sleep=world.scheduler.pause)
-    yield retry, "random", world.chance
+    for module in (retry, running):
+        yield module, "random", world.chance
+    yield running, "tried", lambda _, __, body: _asked(world, body)
+    yield running, "new_replay_id", lambda: "rp-new"
     yield project, "STATE", _FOLDER / str(world.seed)
 
 

@@ -17,6 +17,9 @@ from pik.aws import event_source_mapping, queue_peek
 from pik.aws.stack import Stack
 from pik.environments import Environment
 from pik.errors import AwsError, Refused
+from pik.replays import planning, running
+from pik.replays.planning import ReplayPart
+from pik.replays.running import ReplayRun
 from pik.rollout.deploy.rollback import Consumption
 from pik.rollout.plan.prediction import Prediction, predict
 from pik.workbench.consistency.reconcile import HARMLESS, reconcile
@@ -133,6 +136,40 @@ class Operators:
                     return
             world.scheduler.pause(0.2 + world.chance.random() * 3)
         raise AssertionError(f"{request['replay_id']} is not complete after {MOST_TRIES} requests")
+
+    def run_plan(self, name: str, patience: float) -> None:
+        """Plan a replay and run it, until it is complete. Raises Violation when it says of an event what is not so."""
+        world = self.world
+        world.scheduler.pause(world.chance.random() * patience)
+        entity, midnight = ENTITIES[world.chance.random() < 0.2], "T00:00:00.000000Z"
+        part = ReplayPart(entity, f"{DAYS[0]}{midnight}", f"{DAYS[1]}{midnight}")
+        mine = Replayed({**part._asdict(), "replay_id": name}, frozenset())
+        for _ in range(MOST_TRIES):
+            plan = self.command("pik replay plan", partial(planning.plan, self.aws, [part]))
+            if not plan.messages:
+                return None
+            if mine not in self.replays and not self._begun(name):
+                mine.before = self._acknowledged()
+            done = self._once("pik replay run", partial(running.run, self.aws, plan, replay_id=name))
+            if mine not in self.replays and self._begun(name):
+                self.replays.append(mine)
+            if done and not done.killed:
+                mine.complete = True
+                return self._is_so(done.result)
+            world.scheduler.pause(0.2 + world.chance.random() * 10)
+        raise AssertionError(f"{name} was not run in {MOST_TRIES} tries")
+
+    def _begun(self, name: str) -> bool:
+        return (events.replay_pk(name), "HEAD") in self.world.dynamodb.tables["replays"]
+
+    def _is_so(self, done: ReplayRun) -> None:
+        """What a run says was sent, and was not, is so. Raises Violation."""
+        taken = (json.loads(message.body) for message in self.world.sqs.taken["queue"])
+        sent = {one["event_id"] for one in taken if one["replay_id"] == done.replay_id}
+        if not done.complete or (done.as_planned and sent != done.plan.event_ids):
+            raise Violation(f"{done.sentence}; {len(sent)} were sent")
+        if done.extra - sent or done.missing & sent:
+            raise Violation(f"{done.sentence}; sent were {sorted(one[:8] for one in sent)}")
 
     def _acknowledged(self) -> frozenset[str]:
         stored = {events.ACCEPTED, events.DUPLICATE}
