@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +29,7 @@ replay = typer.Typer(
     """,
 )
 _SHOWN = 20
+_REQUEST = timedelta(minutes=1)  # a request is recorded when it ends: what was asked for lately may be under way
 EntityOption = Annotated[
     list[str] | None, typer.Option("--entity", help="An entity's exact name; may be given several times.")
 ]
@@ -64,8 +68,10 @@ def plan(
     from pik.errors import UsageError
     from pik.ids import an_id
 
-    if bool(entity) == bool(event):
-        raise UsageError("give --entity with --start and --end, or --event", next_step="pik replay plan --help")
+    if bool(entity) == bool(event) or (event and (start or end)):
+        raise UsageError("give --entity with --start and --end, or --event alone", next_step="pik replay plan --help")
+    if save and not save.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {save.absolute().parent}", next_step="make it, or save elsewhere")
     ids = [an_id(name) for name in event or ()]
     wb = _connect(env)
     progress = None if as_json else _progress
@@ -119,8 +125,7 @@ def run(
     if not yes:
         say(made.to_text())
         typer.confirm(f"Send {made.messages:,} messages to the queue of {env}?", abort=True, err=True)
-    progress = None if as_json else _progress
-    done = wb.replay.run(made, replay_id=replay_id, reason=reason, at_most=at_most, progress=progress)
+    done = wb.replay.run(made, replay_id=replay_id, reason=reason, at_most=at_most, progress=_progress)
     emit(done.to_dict(), as_json=as_json, text=printable(done.sentence))
     if not as_json:
         say(f"next    pik replay result {done.replay_id} --env {env}")
@@ -131,11 +136,12 @@ def run(
 @replay.command(no_args_is_help=True)
 def resume(
     replay_id: Annotated[str, typer.Argument(help="The replay's id, as pik replay list shows it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; needed where the environment is guarded.")] = "",
     env: EnvOption = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a replay that stopped before the end of its window. Changes: messages go to the queue."""
-    found = _connect(env).replay.resume(replay_id, progress=None if as_json else _progress)
+    found = _connect(env).replay.resume(replay_id, reason=reason, progress=_progress)
     row = found.row()
     emit(row, as_json=as_json, text=printable(f"{replay_id}: complete, {row['expected']:,} events sent"))
 
@@ -152,14 +158,18 @@ def list_(
     if as_json:
         emit({"replays": rows}, as_json=True, text="")
         return
+    lately = datetime.now(UTC) - _REQUEST
+    for row in rows:
+        young = max(row["created"], row["finished"] or row["created"]) > lately
+        row["state"] = "complete" if row["complete"] else "under way" if young else "STOPPED"
     lines = [
         f"{row['replay_id']}  {row['entity_id']}  {str(row['start_time'])[:16]} to {str(row['end_time'])[:16]}  "
-        f"{row['expected']:,} events  {'complete' if row['complete'] else 'STOPPED'}  {row['requested_by']}"
+        f"{row['expected']:,} events  {row['state']}  {row['requested_by']}"
         for row in rows[-_SHOWN:]
     ]
     more = [f"{len(rows) - _SHOWN:,} older ones: --json, or wb.replays()"] if len(rows) > _SHOWN else []
     say("\n".join([*more, *(printable(line) for line in lines)]) or "nothing was replayed yet")
-    stopped = [row["replay_id"] for row in rows if not row["complete"]]
+    stopped = [row["replay_id"] for row in rows if row["state"] == "STOPPED"]
     if stopped:
         say(f"{len(stopped):,} stopped before the end; to go on: pik replay resume {stopped[-1]} --env {env}")
 
@@ -199,14 +209,19 @@ def local(
 
     Exit codes: 0 each event was handled, 4 some failed.
     """
+    from pik.errors import UsageError
     from pik.replays.planning import read
     from pik.workbench.replay_local import load
 
-    made, wanted = read(plan_file), [load(name) for name in (handler, against) if name]
+    if out and not out.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {out.absolute().parent}", next_step="make it, or write elsewhere")
+    with contextlib.redirect_stdout(sys.stderr):
+        made, wanted = read(plan_file), [load(name) for name in (handler, against) if name]
     wb = _connect(env)
     other = wanted[1] if against else None
     progress = None if as_json else _progress
-    done = wb.replay.local(made, wanted[0], against=other, workers=workers, progress=progress)
+    with contextlib.redirect_stdout(sys.stderr):  # what a handler prints
+        done = wb.replay.local(made, wanted[0], against=other, workers=workers, progress=progress)
     if out:
         done.frame.to_parquet(out)
     shown = done.differences if against else done.frame

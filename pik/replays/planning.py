@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -178,12 +179,19 @@ class ReplayPlan:
         }
 
     def write(self, path: Path) -> None:
-        """Write it as a file (gzip JSON) that only its owner may read, and that :func:`read` reads."""
+        """Write it as a file (gzip JSON) that only its owner may read, and that :func:`read` reads.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
         places = {part: number for number, part in enumerate(self.parts)}
         kept = [[places[row["part"]], *(row[name] for name in _KEPT)] for row in self.rows]
         text = json.dumps({"pik_replay_plan": FORMAT, **self.to_dict(), "rows": kept})
-        with project.private_file(path, "wb") as file:
-            file.write(gzip.compress(text.encode(), mtime=0))
+        try:
+            with project.private_file(path, "wb") as file:
+                file.write(gzip.compress(text.encode(), mtime=0))
+        except OSError as error:
+            raise UsageError(f"the plan cannot be written to {path}", reason=str(error)) from error
 
 
 def read(path: Path) -> ReplayPlan:
@@ -207,7 +215,7 @@ def read(path: Path) -> ReplayPlan:
             left_out=found["left_out"],
         )
         known = found["pik_replay_plan"] == FORMAT and found["digest"] == plan.digest
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:  # gzip's own is an OSError
+    except (OSError, zlib.error, ValueError, LookupError, TypeError, EOFError, RecursionError) as error:
         raise UsageError(
             f"{path} is no plan of a replay",
             reason=f"{type(error).__name__}: {error}",
@@ -276,11 +284,22 @@ def changes(before: ReplayPlan, after: ReplayPlan) -> str:
 def whole_days(aws: Connection, wanted: Iterable[tuple[str, str]]) -> list[ReplayPart]:
     """Return the windows that hold all of some entities' days, given as (entity, day); neighbouring days are joined.
 
-    An aggregate belongs to an entity and a day, so a replay of a part of a day makes a version that lacks the rest.
+    An aggregate belongs to an entity and a day, so a replay of a part of a day makes a version that lacks the rest. A
+    day that is not over ends where events can be replayed now.
+
+    Raises:
+        UsageError: a day has not begun, or is the first or the last one that there is.
     """
-    settled = events.format_time(clock.settled(aws.environment))
+    with aws_errors(aws.environment, "ask for the time"):
+        settled = events.format_time(clock.settled(aws.environment))
     days: dict[str, set[date]] = {}
     for entity, day in wanted:
+        if f"{day}T00:00:00.000000Z" >= settled or not "0001-01-02" <= day <= "9999-12-30":
+            raise UsageError(
+                f"events of {day} cannot be replayed now",
+                reason=f"a window ends in the past, now by {settled[:19]}Z at the latest, and holds whole days",
+                next_step="replay them later, or plan a window: --entity, --start and --end",
+            )
         days.setdefault(entity, set()).add(date.fromisoformat(day))
     found = []
     for entity, chosen in days.items():

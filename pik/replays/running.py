@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pik import events, project
 from pik.aws.exchange import ATTEMPTS, tried
@@ -26,6 +29,7 @@ from pik.replays.sent import sent
 if TYPE_CHECKING:
     from pik.aws.connection import Connection
 
+LAST = "last"  # instead of a number, in the id of a plan's last window
 _LONGEST = 57  # characters of the id that a plan is run under: each window's replay has a number after it
 _DEPLOY = "deploy it without DryRun, then run the plan"
 Progress = Callable[[str], None]
@@ -63,12 +67,13 @@ class ReplayRun:
     @property
     def as_planned(self) -> bool:
         """Whether exactly the plan's events were sent."""
-        return self.complete and not self.extra and not self.missing and not self.unsure
+        known = self.complete and not self.extra and not self.missing and not self.unsure
+        return known and (not self.plan.include_duplicates or self.sent == self.plan.messages)
 
     @property
     def sent(self) -> int:
-        """How many messages the records say were sent; one that was sent again when an answer was lost counts once."""
-        return sum(one.total("sent") for one in self.replays.values())
+        """How many messages were sent; one that was sent again when an answer was lost counts once."""
+        return sum(one.total("matched") for one in self.replays.values())
 
     @property
     def sentence(self) -> str:
@@ -145,26 +150,30 @@ def run(
             _follow(aws, url, one, part, plan.include_duplicates, begun.get(one))
             if number % 20 == 0 or number == len(parts):
                 tell(f"{number:,} of {len(parts):,} windows sent")
-    except (PikError, KeyboardInterrupt) as error:
-        go_on = f"pik replay run PLAN --replay-id {name}"
-        if isinstance(error, AwsError):
-            error.next_step = f"{go_on}\ngoes on from there"
+        done = compared(aws, name, plan, path)
+    except (PikError, ClientError, BotoCoreError, KeyboardInterrupt) as error:
+        go_on = f"pik replay run PLAN --env {aws.environment.name} --replay-id {name}"
+        go_on += f" --reason {shlex.quote(reason)}" if reason else ""
         tell(f"{name} stopped; to go on: {go_on}")
         _record(aws, name, plan, "stopped", why=f"{type(error).__name__}: {error}")
-        raise
-    done = compared(aws, name, plan, path)
+        if isinstance(error, KeyboardInterrupt | UsageError | Refused):
+            raise
+        why = getattr(error, "reason", "") or str(error)
+        raise AwsError(f"{name} stopped: {error}", reason=why, next_step=f"{go_on}\ngoes on from there") from error
     _record(aws, name, plan, "end", **done.to_dict())
     return done
 
 
-def resume(aws: Connection, replay_id: str, progress: Progress | None = None) -> Replay:
+def resume(aws: Connection, replay_id: str, *, reason: str = "", progress: Progress | None = None) -> Replay:
     """Go on with a replay that stopped before the end of its window, whoever began it. Return what is recorded then.
 
     Raises:
         UsageError: there is no such replay.
+        Refused: a reason is needed, or there is no replay API in this phase.
         AwsError: AWS refused or did not answer; the same call goes on.
     """
     found = _one(aws, replay_id)
+    _require_reason(aws, reason)
     if not found.complete:
         (progress or (lambda _: None))(f"{replay_id}: goes on behind {found.after or 'the start of its window'}")
         _follow(aws, _url(aws), replay_id, _part(found), bool(found.head["include_duplicates"]), found)
@@ -172,10 +181,15 @@ def resume(aws: Connection, replay_id: str, progress: Progress | None = None) ->
 
 
 def names(replay_id: str, plan: ReplayPlan) -> dict[str, ReplayPart]:
-    """Return the replay ids of a plan's windows: one window has the id itself."""
+    """Return the replay ids of a plan's windows, in the order in which they are sent.
+
+    One window has the id itself. Of several, the last one is called so, and whoever reads the records knows that there
+    is no other.
+    """
     if len(plan.parts) == 1:
         return {replay_id: plan.parts[0]}
-    return {f"{replay_id}.{number}": part for number, part in enumerate(plan.parts, 1)}
+    numbers = [*map(str, range(1, len(plan.parts))), LAST]
+    return {f"{replay_id}.{number}": part for number, part in zip(numbers, plan.parts, strict=True)}
 
 
 def compared(aws: Connection, replay_id: str, plan: ReplayPlan, record: str = "") -> ReplayRun:
@@ -236,12 +250,16 @@ def _allowed(aws: Connection, plan: ReplayPlan, replay_id: str, reason: str, at_
             f"not an id for a replay: {replay_id!r}",
             next_step=f"1 to {_LONGEST} letters, digits, dots, dashes or underscores",
         )
+    _require_reason(aws, reason)
+    return _url(aws)
+
+
+def _require_reason(aws: Connection, reason: str) -> None:
     if not reason and aws.environment.config.protection != "open":
         raise Refused(
             f"{aws.environment.name} is {aws.environment.config.protection}: a replay there needs a reason",
-            next_step='--reason "…"; it is recorded',
+            next_step='the same with --reason "…"; it is recorded',
         )
-    return _url(aws)
 
 
 def _url(aws: Connection) -> str:
@@ -255,7 +273,7 @@ def _url(aws: Connection) -> str:
 
 def _unchanged(aws: Connection, plan: ReplayPlan, begun: dict[str, Replay], parts: dict[str, ReplayPart]) -> None:
     """Look whether the plan still is what would be sent; of a run that goes on, only what has not begun."""
-    left = tuple(part for name, part in parts.items() if name not in begun)
+    left = tuple(part for name, part in parts.items() if name not in begun or not begun[name].chain)
     rows = tuple(row for row in plan.rows if row["part"] in left)
     before = ReplayPlan(**{**_fields(plan), "parts": left, "rows": rows})
     if left and (what := planning.changes(before, planning.again(aws, before))):

@@ -5,6 +5,8 @@ The set is a plan's, so it is frozen: run today's code and tomorrow's over the s
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import importlib
 import json
@@ -63,8 +65,9 @@ class LocalReplay:
 
     @property
     def failed(self) -> int:
-        """How many rows have an error."""
-        return int(self.frame["error"].notna().sum()) if len(self.frame) else 0
+        """How many rows have an error, of either handler."""
+        columns = [name for name in ("error", "before_error") if name in self.frame.columns]
+        return int(self.frame[columns].notna().any(axis=1).sum()) if len(self.frame) else 0
 
     @property
     def differences(self) -> pd.DataFrame:
@@ -128,21 +131,33 @@ def load(name: str) -> Any:
         found = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{named(name)} cannot be loaded", reason=f"{type(error).__name__}: {error}") from error
-    return found() if isinstance(found, type) else found
+        return found() if isinstance(found, type) else found
+    except Exception as error:  # the module's own code runs
+        raise UsageError(
+            f"{named(name)} cannot be loaded",
+            reason=f"{type(error).__name__}: {error}",
+            next_step=f'python -c "import {module}" in this folder says more' if module.isidentifier() else "",
+        ) from error
 
 
 @dataclass(frozen=True)
 class _Outcome:
     result: Any = None
+    text: str | None = None  # the result as JSON, as it was when the handler returned it
     error: str | None = None
     trace: str = ""
     ms: float = 0.0
 
-    @property
-    def text(self) -> str | None:
-        return None if self.error else json.dumps(self.result, sort_keys=True)
+    @classmethod
+    def of(cls, work: Callable[[], Any]) -> _Outcome:
+        """Do it, and keep what it returns or raises."""
+        began = time.perf_counter()
+        try:
+            made = work()
+            text = json.dumps(made, sort_keys=True)
+        except Exception as error:
+            return cls(error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+        return cls(made, text, ms=(time.perf_counter() - began) * 1000)
 
 
 class _Handler:
@@ -161,13 +176,10 @@ class _Handler:
         """Handle one event; text instead of an event says why there is none."""
         if isinstance(event, str):
             return _Outcome(error=event)
-        began = time.perf_counter()
-        try:
-            made = self.given.lift(event) if self.aggregates else self.given(_as_dict(row, event))
-            json.dumps(made)
-        except Exception as error:
-            return _Outcome(error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
-        return _Outcome(made, ms=(time.perf_counter() - began) * 1000)
+        own = copy.deepcopy(event)  # two handlers get the same event, and neither what the other made of it
+        if self.aggregates:
+            return _Outcome.of(lambda: self.given.lift(own))
+        return _Outcome.of(lambda: self.given(_as_dict(row, own)))
 
 
 def _as_dict(row: dict[str, Any], event: Event) -> dict[str, Any]:
@@ -248,7 +260,4 @@ def _aggregated(handlers: list[_Handler], found: list[_Handled]) -> pd.DataFrame
 def _combined(handler: _Handler, outcomes: list[_Outcome]) -> _Outcome:
     if failed := [one for one in outcomes if one.error]:
         return _Outcome(error=f"{len(failed):,} of {len(outcomes):,} events failed; the first: {failed[0].error}")
-    state = outcomes[0].result
-    for one in outcomes[1:]:
-        state = handler.given.combine(state, one.result)
-    return _Outcome(state)
+    return _Outcome.of(lambda: functools.reduce(handler.given.combine, (one.result for one in outcomes)))

@@ -16,6 +16,7 @@ from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.replays import reading
 from pik.replays.records import Replay
+from pik.replays.running import LAST
 from pik.replays.sent import sent
 from pik.replays.versions import contributions, stored
 from pik.workbench.aggregates import COMPLETE, completeness
@@ -37,8 +38,8 @@ REPLAYED = pa.schema(
         ("counted", pa.bool_()),
     ]
 )
-#: One row for each entity and day. ``before``: the newest other version, null when there is none; ``differs``: how many
-#: values of the two states are not the same.
+#: One row for each entity and day. ``before``: the newest version from before the replay, null when there is none;
+#: ``differs``: how many values of the two states are not the same.
 COMPARED = pa.schema(
     [
         *((name, _TEXT) for name in ("entity_id", "day", "replay_id")),
@@ -63,6 +64,7 @@ class ReplayResult:
         processor: whether something counts them: the processor is deployed.
         waiting: messages in the queue, of any replay; approximate on AWS.
         dead: messages in the dead-letter queue, of any replay.
+        environment: its name.
     """
 
     replay_id: str
@@ -72,6 +74,7 @@ class ReplayResult:
     processor: bool
     waiting: int
     dead: int
+    environment: str = ""
 
     @property
     def counted(self) -> int:
@@ -90,7 +93,10 @@ class ReplayResult:
         head = f"{self.replay_id}: {self.counted:,} of {len(self.frame):,} sent events are counted; "
         head += f"{whole:,} of {len(self.versions):,} aggregates are COMPLETE"
         if not self.complete:
-            return f"{head}. It was not sent to its end: pik replay resume {self.replay_id}"
+            go_on = f"pik replay resume {self.replay_id} --env {self.environment}"
+            if len(self.versions) > 1 or self.replay_id not in set(self.frame["replay_id"]):
+                go_on = f"pik replay run PLAN --env {self.environment} --replay-id {self.replay_id}"
+            return f"{head}. It was not sent to its end; to go on: {go_on}"
         if not self.done:
             why = f"{self.waiting:,} messages wait in the queue, {self.dead:,} are dead letters"
             return f"{head}. {'' if self.processor else 'No processor is deployed; '}{why}"
@@ -150,7 +156,8 @@ def result(aws: Connection, replay_id: str) -> ReplayResult:
         replay_id,
         frame=frames.frame(REPLAYED, [row for rows, _ in parts for row in rows]),
         versions=frames.frame(COMPARED, [row for _, rows in parts for row in rows]),
-        complete=all(one.complete for one in found.values()),
+        complete=_ends(replay_id, found) and all(one.complete for one in found.values()),
+        environment=aws.environment.name,
         processor="ProcessorFunction" in outputs,
         waiting=waiting,
         dead=dead,
@@ -159,7 +166,8 @@ def result(aws: Connection, replay_id: str) -> ReplayResult:
 
 def of_plan(aws: Connection, replay_id: str) -> dict[str, Replay]:
     """Return a replay, or those of a plan that was run under an id, by id."""
-    if found := reading.of(aws.stores, [replay_id]):
+    found = reading.of(aws.stores, [replay_id, f"{replay_id}.{LAST}"])
+    if replay_id in found:
         return found
     for first in itertools.count(1, PARALLEL):
         more = reading.of(aws.stores, [f"{replay_id}.{number}" for number in range(first, first + PARALLEL)])
@@ -167,6 +175,11 @@ def of_plan(aws: Connection, replay_id: str) -> dict[str, Replay]:
         if len(more) < PARALLEL:
             break
     return found
+
+
+def _ends(replay_id: str, found: dict[str, Replay]) -> bool:
+    """Whether the last window of a run has begun."""
+    return replay_id in found or f"{replay_id}.{LAST}" in found
 
 
 def _of(aws: Connection, one: Replay) -> tuple[list[Row], list[Row]]:
@@ -185,7 +198,9 @@ def _of(aws: Connection, one: Replay) -> tuple[list[Row], list[Row]]:
 def _compared(aws: Connection, one: Replay, entity: str, day: str) -> Row:
     versions = {row["replay_id"]: row for row in stored(aws.stores, entity, day)}
     mine = versions.pop(one.replay_id, None)
-    before = max(versions.values(), key=lambda row: str(row["updated"]), default=None)
+    began = str(one.head["created"])
+    earlier = [row for row in versions.values() if str(row["updated"]) < began]
+    before = max(earlier, key=lambda row: str(row["updated"]), default=None)
     count, expected = int(mine["input_count"]) if mine else 0, one.expected[day]
     return {
         "entity_id": entity,

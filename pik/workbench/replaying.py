@@ -64,11 +64,13 @@ class Replaying:
         if (events is None) == (entities is None):
             raise UsageError("give either events, or entities with start and end", next_step="help(wb.replay.plan)")
         if events is not None:
+            if start is not None or end is not None:
+                raise UsageError("events stand for whole days", next_step="leave start and end out, or give entities")
             parts = self._days(events)
         elif start is None or end is None:
             raise UsageError("a window needs a start and an end", next_step='start="2013-01-01", end="2013-01-02"')
         else:
-            names = [entities] if isinstance(entities, str) else list(entities or ())
+            names = [entities] if isinstance(entities, str) else [] if entities is None else list(entities)
             parts = [ReplayPart(name, moment(start, "start"), moment(end, "end")) for name in names]
         return planning.plan(self.aws, parts, include_duplicates=include_duplicates, progress=progress)
 
@@ -81,8 +83,12 @@ class Replaying:
             return planning.whole_days(self.aws, planning.days_of(self.aws, ids))
         if lacking := [name for name in ("entity_id", "event_time") if name not in columns]:
             raise UsageError(f"the frame has no column {lacking[0]}", next_step="pass a frame of wb.events(…)")
+        import pandas as pd  # it is there: the frame is one
+
         rows: Any = events
-        days = rows["event_time"].dt.strftime("%Y-%m-%d")
+        if rows[["entity_id", "event_time"]].isna().any(axis=None):
+            raise UsageError("the frame has rows without an entity or a time", next_step="leave them out: dropna()")
+        days = pd.to_datetime(rows["event_time"], utc=True).dt.strftime("%Y-%m-%d")
         return planning.whole_days(self.aws, set(zip(rows["entity_id"], days, strict=True)))
 
     def run(
@@ -117,22 +123,24 @@ class Replaying:
             self.aws, plan, replay_id=replay_id, reason=reason, at_most=at_most, progress=progress or (lambda _: None)
         )
 
-    def resume(self, replay_id: str, *, progress: Callable[[str], None] | None = print) -> Replay:
+    def resume(self, replay_id: str, *, reason: str = "", progress: Callable[[str], None] | None = print) -> Replay:
         """Go on with a replay that stopped before the end of its window. **Changes**: messages go to the queue.
 
         Args:
             replay_id: its id.
+            reason: why; needed where the environment is guarded or protected.
             progress: is called with a sentence now and then.
 
         Raises:
             UsageError: there is no such replay.
+            Refused: a reason is needed.
             AwsError: AWS refused or did not answer; the same call goes on.
 
         Example:
             >>> wb.replay.resume("rp-7").complete                      # doctest: +SKIP
             True
         """
-        return running.resume(self.aws, replay_id, progress)
+        return running.resume(self.aws, replay_id, reason=reason, progress=progress)
 
     def result(self, replay_id: str) -> ReplayResult:
         """Look what came of a replay: which events are counted, and how the aggregates changed. Reads only.

@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from botocore.exceptions import NoCredentialsError
 
 from pik import frames, project
 from pik.aws.exchange import Exchange
@@ -159,6 +160,7 @@ def test_what_came_of_it_is_said_and_a_second_replay_changes_nothing(
     wb.replay.run(planned(wb), replay_id="rp-3", progress=None)
     processed(deployed)
     assert wb.replay.result("rp-3").sentence.endswith("Of 1 that had a version before, 1 changed")
+    assert wb.replay.result("rp-1").sentence.endswith("No aggregate had a version before")  # those came later
 
 
 def test_a_set_that_has_changed_is_not_sent(wb: Workbench, send: Send, deployed: Settings, replay_api: Api) -> None:
@@ -210,15 +212,37 @@ def test_who_was_interrupted_goes_on(wb: Workbench, send: Send, deployed: Settin
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         wb.replay.run(plan, replay_id="mine", progress=said.append)
-    assert "pik replay run PLAN --replay-id mine" in said[-1]
+    assert "pik replay run PLAN --env dev --replay-id mine" in said[-1]
     first = ids(deployed)
-    assert (wb.replay.result("mine").complete, len(first)) == (False, 22)
+    result = wb.replay.result("mine")
+    assert (result.complete, len(first)) == (False, 22)
+    assert "pik replay run PLAN --env dev --replay-id mine" in result.sentence
 
     send("11:00:00", entity_id="a")  # of a window that was sent already: nothing to be afraid of
     done = wb.replay.run(plan, replay_id="mine", progress=None)
     assert done.as_planned
     assert sorted(first + ids(deployed)) == sorted(row["event_id"] for row in plan.rows)
-    assert [row["replay_id"] for row in wb.replays().to_dict("records")] == ["mine.1", "mine.2", "mine.3"]
+    assert [row["replay_id"] for row in wb.replays().to_dict("records")] == ["mine.1", "mine.2", "mine.last"]
+
+
+def test_windows_that_were_not_begun_are_not_done(
+    wb: Workbench, send: Send, deployed: Settings, replay_api: Api
+) -> None:
+    """The records of an interrupted run are all complete, and do not say how many windows there were."""
+    for entity in ("a", "b", "c"):
+        send(entity_id=entity)
+
+    def before(number: int) -> None:
+        if number == 2:
+            raise NoCredentialsError
+
+    replay_api.before = before
+    plan = planned(wb, entities=["a", "b", "c"])
+    with pytest.raises(AwsError, match="mine stopped") as failed:
+        wb.replay.run(plan, replay_id="mine", reason="so", progress=None)
+    assert failed.value.next_step.startswith("pik replay run PLAN --env dev --replay-id mine --reason so")
+    processed(deployed)
+    assert not wb.replay.result("mine").done
 
 
 def test_a_replay_that_stopped_is_sent_to_its_end(
@@ -243,6 +267,24 @@ def test_an_api_that_never_answers_is_given_up_and_says_how_to_go_on(
     with pytest.raises(AwsError, match="did not answer") as failed:
         wb.replay.run(planned(wb), replay_id="rp-1", progress=None)
     assert "--replay-id rp-1" in failed.value.next_step
+
+
+def test_days_are_those_of_utc_whatever_the_frame_says(wb: Workbench, send: Send) -> None:
+    send("00:30:00")
+    frame = frames.frame(frames.EVENTS, [{"entity_id": "e", "event_time": "2025-01-03T00:30:00Z"}])
+    there = frame.assign(event_time=frame["event_time"].dt.tz_convert("America/New_York"))
+    assert [part.start_time[:10] for part in wb.replay.plan(there).parts] == ["2025-01-03"]
+    with pytest.raises(UsageError, match="without an entity or a time"):
+        wb.replay.plan(frame.assign(entity_id=None))
+    with pytest.raises(UsageError, match="stand for whole days"):
+        wb.replay.plan(frame, start=DAY[0])
+    assert wb.replay.plan(entities=frame["entity_id"].unique(), start=DAY[0], end=DAY[1]).messages == 1
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "2999-01-01", "9999-12-31"])
+def test_days_that_cannot_be_replayed_are_refused(wb: Workbench, day: str) -> None:
+    with pytest.raises(UsageError, match="cannot be replayed now"):
+        planning.whole_days(wb, [("e", day)])
 
 
 def test_frames_and_ids_stand_for_whole_days(wb: Workbench, send: Send) -> None:
@@ -303,10 +345,13 @@ def test_a_plan_is_run_where_it_was_made_and_as_it_was_made(
     file = tmp_path / "plan.gz"
     replace(plan, rows=()).write(file)
     changed = gzip.decompress(file.read_bytes()).replace(b'"rows": []', b'"rows": [[9]]')
-    for bad in (b"no plan", gzip.compress(b"{}"), gzip.compress(changed)):
+    broken = gzip.compress(b"x" * 100)
+    for bad in (b"no plan", gzip.compress(b"{}"), gzip.compress(changed), broken[:12] + b"\xff" * 9 + broken[21:]):
         file.write_bytes(bad)
         with pytest.raises(UsageError, match="no plan of a replay"):
             planning.read(file)
+    with pytest.raises(UsageError, match="cannot be written"):
+        plan.write(tmp_path / "no" / "plan.gz")
     other = json.dumps({**json.loads(changed), "rows": [], "digest": "0"}).encode()
     file.write_bytes(gzip.compress(other))
     with pytest.raises(UsageError, match="was changed"):
@@ -349,6 +394,16 @@ def triple(event: dict[str, Any]) -> int:
     return number * 3
 
 
+def greedy(event: dict[str, Any]) -> dict[str, Any]:
+    """Changes what it was given, and returns it."""
+    event["payload"]["n"] += 1
+    return dict(event["payload"])
+
+
+def odd(event: dict[str, Any]) -> dict[Any, int]:
+    return {1: 1, "a": 2}  # no JSON with sorted names
+
+
 class Total:
     """An aggregator of one's own."""
 
@@ -374,6 +429,15 @@ def test_own_code_runs_over_the_events_and_two_versions_of_it_are_compared(
     assert 'raise ValueError("three")' in both.first_error
     assert both.sentence == "4 events, 4 results, 1 failed; 3 differ"
     assert received(deployed) == []
+
+
+def test_handlers_do_not_see_what_another_made_of_an_event(wb: Workbench, send: Send) -> None:
+    send(payload={"n": 1})
+    plan = planned(wb)
+    found = wb.replay.local(plan, greedy, against=double).frame
+    assert (found["result"][0], found["before"][0]) == ('{"n": 2}', "2")
+    assert wb.replay.local(plan, odd, against=double).frame["error"][0].startswith("TypeError")
+    assert wb.replay.local(plan, double, against=odd).failed == 1
 
 
 def test_an_aggregator_that_is_not_deployed_yet_is_compared_with_the_one_that_is(
