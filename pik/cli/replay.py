@@ -51,9 +51,7 @@ def register(app: typer.Typer) -> None:
 
 @replay.command(no_args_is_help=True)
 def plan(
-    entity: Annotated[
-        list[str] | None, typer.Option("--entity", help="An entity's exact name; may be given often.")
-    ] = None,
+    entity: EntityOption = None,
     start: Annotated[str, typer.Option("--start", help="Event time, included: a day, or an RFC 3339 time.")] = "",
     end: Annotated[str, typer.Option("--end", help="Event time, not included, and in the past.")] = "",
     event: EventOption = None,
