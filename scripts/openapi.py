@@ -95,7 +95,7 @@ def document() -> dict[str, Any]:
             "summary": "Capture events once, and replay them on demand.",
             "description": "Each environment's stack has two APIs; its outputs IngestUrl and ReplayUrl are their"
             " addresses. Requests are signed: Signature Version 4, service execute-api. JSON is read strictly: UTF-8,"
-            " no name twice in an object, no number that a double does not hold exactly, at most"
+            " no name twice in an object, no number that a double would change, at most"
             f" {strict_json.MAX_DEPTH} levels deep.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },

@@ -185,8 +185,7 @@ class Replaying:
             AwsError: AWS refused or did not answer.
 
         Example:
-            >>> done = wb.replay.local(plan, new_rule, against=old_rule)  # doctest: +SKIP
-            >>> done.differences[["event_id", "before", "result"]]     # doctest: +SKIP
+            >>> wb.replay.local(plan, new_rule, against=old_rule).differences  # doctest: +SKIP
         """
         from pik.workbench import replay_local
 
