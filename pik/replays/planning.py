@@ -147,7 +147,7 @@ class ReplayPlan:
         size = sum(int(row["size_bytes"]) for row in self.rows)
         return (
             f"{_count(len(self.event_ids), 'event')} · {_count(self.messages, 'message')} · "
-            f"{_count(entities, 'entity', 'entities')} · {size / 1000:,.1f} kB · about ${self.dollars:.4f} · "
+            f"{_count(entities, 'entity', 'entities')} · {size / 1000:,.1f} kB · {_price(self.dollars)} · "
             f"digest {self.digest[:12]}"
         )
 
@@ -382,6 +382,10 @@ def _messages(
 def _tally(counts: Counter[str], most: int = 5) -> str:
     shown = ", ".join(f"{name} {number:,}" for name, number in counts.most_common(most))
     return f"{shown} and {len(counts) - most:,} more" if len(counts) > most else shown
+
+
+def _price(dollars: float) -> str:
+    return f"about ${dollars:,.2f}" if dollars >= 0.01 else "less than $0.01"
 
 
 def _count(number: int, noun: str, many: str = "") -> str:

@@ -59,7 +59,7 @@ class Replaying:
 
         Example:
             >>> wb.replay.plan(wb.events(source="UA", day="2013-01-01", min_lag="1h"))  # doctest: +SKIP
-            41 events · 41 messages · 9 entities · 12.4 kB · about $0.0001 · digest 5c1e0d2f9ab4
+            41 events · 41 messages · 9 entities · 12.4 kB · less than $0.01 · digest 5c1e0d2f9ab4
         """
         if (events is None) == (entities is None):
             raise UsageError("give either events, or entities with start and end", next_step="help(wb.replay.plan)")

@@ -120,6 +120,8 @@ class Cast:
     def redrive(self) -> None:
         """Messages have used up their receives; an operator sends them back to the queue."""
         self._add("operator", self.operators.redrive_all)
+        if self.world.chance.random() < 0.5:
+            self._add("reader", partial(self.operators.reconcile, patience=100))
         self._consumers()
 
     def _consumers(self) -> None:

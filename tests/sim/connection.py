@@ -25,7 +25,7 @@ from pik.replays import reading as replays_reading
 from pik.rollout.deploy import rollback
 from pik.rollout.plan import prediction, records
 from pik.workbench import messages
-from pik.workbench.consistency import reindex, snapshot
+from pik.workbench.consistency import reconcile, reindex, snapshot
 from tests.sim.client import Client
 from tests.stores import SETTINGS
 
@@ -170,7 +170,7 @@ def replaced(world: World) -> Iterator[tuple[Any, str, Any]]:
     yield reindex, "now", world.clock
     seconds = lambda: world.scheduler.now  # noqa: E731
     yield queue_peek, "time", SimpleNamespace(time=seconds, monotonic=seconds)
-    for module in (event_source_mapping, retry, rollback, running):
+    for module in (event_source_mapping, reconcile, retry, rollback, running):
         yield module, "time", SimpleNamespace(monotonic=seconds, sleep=world.scheduler.pause)
     for module in (retry, running):
         yield module, "random", world.chance

@@ -22,11 +22,13 @@ aggregate_excess     an aggregate that counts more, among them events that its r
 
 A stray is listed, but is no disagreement. Expiry times of rows are not compared, because the retention may have
 changed. Both tables are scanned. The stores are read one after the other, while producers send: whatever looks wrong is
-read a second time, from all three stores, and reported only if it is still wrong.
+read a second time, from all three stores, and reported only if it is still wrong. An aggregate that counts too few is
+looked at again when SQS's count of the queue, which is late, knows of a redrive.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,7 +40,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pik import clock, events
-from pik.aws.queues import messages
+from pik.aws.queues import messages, settling
 from pik.aws.stack import aws_errors
 from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
@@ -75,6 +77,7 @@ REMEDIES = {
     "aggregate_partial": "look at the dead-letter queue (wb.dlq.peek()), fix the cause, redrive or replay again",
     "aggregate_excess": "compare the version with another replay of the window (wb.aggregate_diff)",
 }
+_PARTIAL = "aggregate_partial"
 _ENCODED = ("client_request_id", "producer")  # as metadata holds them
 HARMLESS = frozenset({"stray"})
 REQUEST = timedelta(minutes=1)  # after which a request for a replay has ended, and is recorded: API Gateway's 29 s
@@ -141,6 +144,13 @@ def reconcile(
     with aws_errors(aws.environment, "compare replays and aggregates"):
         known = [replay for replay in replays.known(aws).values() if _touches(replay, begin, stop)]
         counted, notes = _aggregates(aws, known, begin, stop)
+        if any(row["class"] == _PARTIAL for row in counted) and (seconds := settling(aws.environment)):
+            # Dead letters that were sent back a moment ago wait in the queue, and its count does not know of them yet.
+            (progress or (lambda _: None))(f"looking at the aggregates again in {seconds:.0f} s, as counts are late")
+            time.sleep(seconds)
+            before = {row["where"] for row in counted}
+            counted, notes = _aggregates(aws, known, begin, stop)
+            counted = [row for row in counted if row["class"] != _PARTIAL or row["where"] in before]
     rows = [*_confirmed(aws, seen), *_halves(aws, known), *counted]
     return Reconciliation(
         frame=frame(DISAGREEMENTS, sorted(rows, key=lambda row: (row["class"], row["where"], row["event_id"] or ""))),
@@ -321,7 +331,7 @@ def _aggregates(aws: Connection, known: list[Replay], start: str, end: str) -> t
             late += 1
         elif count < number and processing:
             detail = f"counts {count} of {number} events, and nothing waits in the queue"
-            rows.append(_disagreement("aggregate_partial", about, where, detail))
+            rows.append(_disagreement(_PARTIAL, about, where, detail))
     if late:
         minutes = SETTLED // timedelta(minutes=1)
         notes.append(f"{late:,} aggregates are not judged: their messages were sent in the last {minutes} minutes.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -18,7 +18,7 @@ from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import Settings
 from pik.pipeline.stores import Stores
 from pik.workbench import Workbench, replays
-from pik.workbench.consistency import reindex, snapshot
+from pik.workbench.consistency import reconcile, reindex, snapshot
 from pik.workbench.consistency.reindex import Reindexed
 from tests.unit.moto_workbench import ingested, replayed, workbench
 from tests.unit.world import World
@@ -262,3 +262,18 @@ def test_a_replay_that_is_under_way_did_not_stop_halfway(
     assert wb.reconcile(*MONTH).counts == {}  # a request that is under way is not recorded yet
     monkeypatch.setattr(clock, "lateness", lambda _: 0.0)
     assert wb.reconcile(*MONTH).counts == ({"half_replay": 1} if named else {})
+
+
+@pytest.mark.parametrize("redriven", [True, False])
+def test_an_aggregate_is_called_partial_once_the_count_of_the_queue_knows_of_a_redrive(
+    wb: Workbench, deployed: Settings, request_of: Ask, monkeypatch: pytest.MonkeyPatch, redriven: bool
+) -> None:
+    """SQS's counts may take a minute; meanwhile the queue seems empty, and the aggregate lacks what waits in it."""
+    ingested(deployed, request_of, 2)
+    replayed(deployed, request_of, "rp-1")
+    counts, slept = iter([0, 2 if redriven else 0]), list[float]()
+    monkeypatch.setattr(reconcile, "messages", lambda *_: next(counts))
+    monkeypatch.setattr(reconcile, "SETTLED", timedelta(minutes=-1))
+    monkeypatch.setattr("time.sleep", slept.append)
+    assert wb.reconcile(*MONTH).counts == ({} if redriven else {"aggregate_partial": 1})
+    assert slept == [90.0]
