@@ -15,6 +15,7 @@ from tests.sim.client import KINDS
 from tests.sim.episode import play
 from tests.sim.mutants import Mutant
 
+OFTEN = 1500  # calls without a fault: then each fault is expected fifteen times or more
 EPISODES = int(os.environ.get("PIK_SIM_EPISODES", "2000"))
 
 
@@ -23,9 +24,10 @@ def test_no_history_breaks_a_promise() -> None:
     first = int(f"{datetime.now(UTC):%Y%m%d}") * 1_000_000
     total = chunk(first, EPISODES)
     assert total.broken == []
-    sites = {site for site, _ in total.hits}
-    missed = [(site, kind) for site in sites for kind in KINDS if applies(site, kind) and not total.hits[site, kind]]
-    assert EPISODES < 2000 or missed == []  # every call met every fault that it can meet
+    often = {site for (site, kind), hits in total.hits.items() if not kind and hits > OFTEN}
+    missed = [(site, kind) for site in often for kind in KINDS if applies(site, kind) and not total.hits[site, kind]]
+    assert len(often) > 8 or EPISODES < 2000
+    assert missed == []  # every call that is made often met every fault that it can meet
 
 
 def test_a_seed_gives_the_same_history_again() -> None:

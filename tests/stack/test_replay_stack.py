@@ -48,6 +48,7 @@ def call(folder: Path, *words: str, code: int = 0) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 def test_what_is_planned_is_sent_and_counted(wb: Workbench, tmp_path: Path) -> None:
     window = ("--entity", "R-0", "--entity", "R-1", "--start", DAY, "--end", NEXT)
     before = inventory(wb.environment)

@@ -175,6 +175,14 @@ class Commands:
         """Return a command of ``pik replay``."""
         return " ".join(["pik replay", *map(shlex.quote, words), "--env", self._asking.environment.name])
 
+    def replay_day(self, entity: str, day: str) -> str:
+        """Return the command that plans a replay of an entity's day, which may be anything that a row says."""
+        try:
+            end = times.next_day(day)
+        except ValueError:
+            end = "NEXT_DAY"
+        return self.replay("plan", "--entity", entity, "--start", day, "--end", end)
+
     def replay_days(self, event_ids: Sequence[str]) -> str:
         """Return the command that plans a replay of the days of some events; it names the first few of them."""
         some = [word for name in event_ids[:_NAMED] for word in ("--event", name)]

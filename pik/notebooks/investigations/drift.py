@@ -16,7 +16,6 @@ from pik.notebooks.investigations.base import Investigation, plural
 from pik.notebooks.tables import Table
 from pik.results import Verdict
 from pik.workbench import aggregates, replays
-from pik.workbench.times import next_day
 
 if TYPE_CHECKING:
     from pik.workbench.aggregates import Drift as Compared
@@ -188,7 +187,7 @@ class AggregateDrift(Investigation):
             f"{bad[0].sentence}{more}.",
             {" · ".join(one.version): one.sentence for one in bad[:5]},
             remedy=f"{self.commands.run('stores-reconciliation', day=day)}\nthen a replay makes a new version:\n"
-            f"{self.commands.replay('plan', '--entity', entity, '--start', day, '--end', next_day(day))}",
+            f"{self.commands.replay_day(entity, day)}",
             question=SAME,
             found=found,
         )

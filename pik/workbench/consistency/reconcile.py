@@ -73,7 +73,7 @@ REMEDIES = {
     "hash_mismatch": _VERSIONS,
     "row_mismatch": "compare the row with its object; delete the wrong row, then reindex with --apply",
     "conflict_unkept": _VERSIONS,
-    "half_replay": "pik replay resume REPLAY_ID goes on where it stopped",
+    "half_replay": "go on where it stopped: pik replay resume REPLAY_ID",
     "aggregate_partial": "look at the dead-letter queue (wb.dlq.peek()), fix the cause, redrive or replay again",
     "aggregate_excess": "compare the version with another replay of the window (wb.aggregate_diff)",
 }
