@@ -10,7 +10,8 @@ import json
 import random
 import shlex
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,7 @@ from pik.errors import AwsError, PikError, Refused, UsageError
 from pik.pipeline.selection import Selection, new_replay_id
 from pik.replays import planning, reading
 from pik.replays.planning import ReplayPart, ReplayPlan
-from pik.replays.records import Replay
-from pik.replays.sent import sent
+from pik.replays.records import Replay, Row
 
 if TYPE_CHECKING:
     from pik.aws.connection import Connection
@@ -44,10 +44,8 @@ class ReplayRun:
         plan: what was to be sent.
         replays: what is recorded of each window's replay, by id.
         extra: ids of events that were sent and are not in the plan: they arrived in the meantime.
-        missing: ids of events in the plan that were not sent: their retention ended in the meantime, or the run did not
-            come to its end.
-        unsure: entities and days of which one cannot say exactly which events were sent: one arrived, or its row was
-            written, in the seconds in which the day was read. As many as were counted were sent.
+        unsure: entities and days of which one cannot say exactly which events were sent: others arrived meanwhile, and
+            the records have numbers alone.
         record: where it is recorded on this machine.
     """
 
@@ -55,7 +53,6 @@ class ReplayRun:
     plan: ReplayPlan
     replays: dict[str, Replay] = field(repr=False)
     extra: frozenset[str]
-    missing: frozenset[str]
     unsure: frozenset[tuple[str, str]] = frozenset()
     record: str = ""
 
@@ -67,7 +64,7 @@ class ReplayRun:
     @property
     def as_planned(self) -> bool:
         """Whether exactly the plan's events were sent."""
-        known = self.complete and not self.extra and not self.missing and not self.unsure
+        known = self.complete and not self.extra and not self.unsure
         return known and (not self.plan.include_duplicates or self.sent == self.plan.messages)
 
     @property
@@ -82,7 +79,6 @@ class ReplayRun:
             return f"{self.replay_id}: exactly the {len(self.plan.event_ids):,} planned events were sent"
         parts = [] if self.complete else ["not sent to its end"]
         parts += [f"{len(self.extra):,} sent that arrived after the plan was made"] if self.extra else []
-        parts += [f"{len(self.missing):,} of the plan not sent"] if self.missing else []
         if self.unsure:
             parts.append(
                 f"{len(self.unsure):,} days on which events arrived meanwhile: it is not known which were sent"
@@ -103,7 +99,6 @@ class ReplayRun:
             "complete": self.complete,
             "as_planned": self.as_planned,
             "extra": sorted(self.extra),
-            "missing": sorted(self.missing),
             "unsure": [list(one) for one in sorted(self.unsure)],
             "record": self.record,
         }
@@ -136,7 +131,7 @@ def run(
     """
     url = _allowed(aws, plan, replay_id, reason, at_most)
     name, tell = replay_id or new_replay_id(), progress or (lambda _: None)
-    parts = names(name, plan)
+    parts, once = names(name, plan), set[str]()
     with aws_errors(aws.environment, "read the replays table"):
         begun = reading.of(aws.stores, parts) if replay_id else {}
     for one, replay in begun.items():
@@ -147,10 +142,11 @@ def run(
     tell(f"{name}: {plan.sentence}")
     try:
         for number, (one, part) in enumerate(parts.items(), 1):
-            _follow(aws, url, one, part, plan.include_duplicates, begun.get(one))
+            if _follow(aws, url, one, part, plan.include_duplicates, begun.get(one)) and one not in begun:
+                once.add(one)
             if number % 20 == 0 or number == len(parts):
                 tell(f"{number:,} of {len(parts):,} windows sent")
-        done = compared(aws, name, plan, path)
+        done = compared(aws, name, plan, once, path)
     except (PikError, ClientError, BotoCoreError, KeyboardInterrupt) as error:
         go_on = f"pik replay run PLAN --env {aws.environment.name} --replay-id {name}"
         go_on += f" --reason {shlex.quote(reason)}" if reason else ""
@@ -192,30 +188,38 @@ def names(replay_id: str, plan: ReplayPlan) -> dict[str, ReplayPart]:
     return {f"{replay_id}.{number}": part for number, part in zip(numbers, plan.parts, strict=True)}
 
 
-def compared(aws: Connection, replay_id: str, plan: ReplayPlan, record: str = "") -> ReplayRun:
-    """Compare what a plan lists with what the records and the events table say was sent."""
+def compared(aws: Connection, replay_id: str, plan: ReplayPlan, once: Collection[str], record: str = "") -> ReplayRun:
+    """Compare what a plan lists with what the records say was sent.
+
+    What a plan lists was there before the first request, so each of its events was sent, and the records have their
+    number by day. ``once``: replays of which each request was answered; of the others one may have been sent twice, and
+    recorded with the number of either time.
+    """
     with aws_errors(aws.environment, "compare a replay with its plan"):
         replays = reading.of(aws.stores, names(replay_id, plan))
-        carried = [
-            (str(one.head["entity_id"]), sent(one, aws.stores.arrivals(*_part(one)))) for one in replays.values()
-        ]
-    unsure = {(entity, day) for entity, found in carried for day in found.unsure}
-    rows = [(entity, row) for entity, found in carried for row in found.rows]
-    there = {row["event_id"] for entity, row in rows if not _among(row, entity, unsure)}
-    listed = {row["event_id"] for row in plan.rows if not _among(row, row["entity_id"], unsure)}
-    return ReplayRun(
-        replay_id,
-        plan,
-        replays,
-        extra=frozenset(there - listed),
-        missing=frozenset(listed - there),
-        unsure=frozenset(unsure),
-        record=record,
-    )
+        extra, unsure = set[str](), set[tuple[str, str]]()
+        for name, one in replays.items():
+            part = _part(one)
+            listed = [row for row in plan.rows if row["part"] == part]
+            for day, more, arrived in _by_day(one, listed, aws.stores.arrivals(*part)):
+                if more == len(arrived):
+                    extra |= arrived
+                elif more or name not in once:
+                    unsure.add((part.entity_id, day))
+    return ReplayRun(replay_id, plan, replays, frozenset(extra), frozenset(unsure), record)
 
 
-def _among(row: dict[str, Any], entity: str, days: set[tuple[str, str]]) -> bool:
-    return (entity, str(row["event_time"])[:10]) in days
+def _by_day(one: Replay, listed: list[Row], there: list[Row]) -> Iterator[tuple[str, int, set[str]]]:
+    """Yield each day, how many events more than the plan's were sent, and the events that are not in the plan."""
+    planned = {row["event_id"]: str(row["event_time"])[:10] for row in listed}
+    arrived = {
+        row["event_id"]: str(row["event_time"])[:10]
+        for row in there
+        if row["status"] == events.ACCEPTED and row["event_id"] not in planned
+    }
+    counts = Counter(planned.values())
+    for day in sorted({*counts, *one.expected, *arrived.values()}):
+        yield day, one.expected[day] - counts[day], {name for name, its in arrived.items() if its == day}
 
 
 def _part(one: Replay) -> ReplayPart:
@@ -290,20 +294,21 @@ def _fields(plan: ReplayPlan) -> dict[str, Any]:
 
 def _follow(
     aws: Connection, url: str, name: str, part: ReplayPart, include_duplicates: bool, begun: Replay | None
-) -> None:
-    """Ask for a replay, and for the rest of it, until it is complete."""
+) -> bool:
+    """Ask for a replay, and for the rest of it, until it is complete. Return whether each request was answered."""
     if begun and begun.complete:
-        return
+        return False
     window = {**part._asdict(), "include_duplicates": include_duplicates, "replay_id": name}
     cursor = _selection(name, part, include_duplicates).cursor(begun.after) if begun and begun.after else None
-    failures = 0
+    failures, each = 0, True
     while True:
         body = json.dumps({**window, **({"cursor": cursor} if cursor else {})}).encode()
         asked = tried(aws.environment, url, body)
         if asked.status == 200 and asked["dry_run"]:
             raise Refused(f"{aws.environment.name} is in dry-run mode: nothing was sent", next_step=_DEPLOY)
         if asked.status == 200 and asked["complete"] is True:
-            return
+            return each
+        each = each and asked.status == 200
         if asked.answered and asked.status != 200:
             _refuse(aws, name, asked.answer)
         failures = 0 if asked.status == 200 else failures + 1

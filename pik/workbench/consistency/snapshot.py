@@ -201,7 +201,7 @@ def again(aws: Connection, seen: Snapshot, event_ids: Iterable[str]) -> Snapshot
         found = in_parallel(lambda place: _query(aws, *place), sorted(places))
         rows = [row for part in found for row in part if row["event_id"] in names and row["expires_at"] > epoch]
         keys = {one.key for one in objects} | {row["s3_key"] for row in (*rows, *dedupe.values())}
-        there = [one for one in aws.objects.many(sorted(keys), kept) if one]
+        there = [one for one in aws.objects.many(sorted(keys), kept) if one and _stays(one, seen.retention_days, epoch)]
     raw, conflicts = ({o.key: o for o in there if o.key.startswith(folder)} for folder in events.RAW_FOLDERS)
     return Snapshot(seen.retention_days, raw, conflicts, rows, dedupe)
 
@@ -295,10 +295,12 @@ def kept(key: str, found: Object | None) -> StoredObject | None:
 
 def _counts(kept: StoredObject, retention: int, epoch: int, began: str) -> bool:
     """Whether an object is neither past its retention nor newer than the rows that were read."""
-    if kept.arrival is None:
-        return True
-    ingested = kept.arrival.ingest_time
-    return expires_at(ingested, retention) > epoch and ingested < began
+    return _stays(kept, retention, epoch) and (kept.arrival is None or kept.arrival.ingest_time < began)
+
+
+def _stays(kept: StoredObject, retention: int, epoch: int) -> bool:
+    """Whether the retention of an object is not over: its rows go at the same time, and AWS deletes in any order."""
+    return kept.arrival is None or expires_at(kept.arrival.ingest_time, retention) > epoch
 
 
 def _objects(aws: Connection, prefix: str, start: str, end: str, tell: Progress) -> Iterator[StoredObject]:
