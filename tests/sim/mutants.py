@@ -24,7 +24,7 @@ from statistics import median
 
 from pik.project import ROOT
 
-EPISODES = 2000  # after so many a mutant has survived
+EPISODES = 4000  # after so many a mutant has survived
 SECONDS = 1800.0  # a fault can make a loop that never ends
 FILES = [f"pipeline/{name}.py" for name in ("ingest", "stores", "rows", "replay", "selection", "queue", "processor")]
 FILES += ["pipeline/aggregates.py", "events.py", "aws/batch.py", "replays/records.py", "replays/sent.py"]
