@@ -202,6 +202,16 @@ def to_pandas(table: pa.Table, **attrs: Any) -> pd.DataFrame:
     return found
 
 
+def rows(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as plain Python values; what is null is None.
+
+    >>> rows(frame(METRICS, [{"name": "Accepted", "value": 3}]))[0]["value"]
+    3.0
+    """
+    plain: list[dict[str, Any]] = pa.Table.from_pandas(found, preserve_index=False).to_pylist()
+    return plain
+
+
 def segment(name: str) -> str:
     """Return a name as a part of a dotted path; one with a dot or a quote in it is quoted, so that no two paths agree.
 

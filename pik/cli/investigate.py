@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from pik.cli.output import EnvOption, JsonOption, console, emit, say
+from pik.cli.output import EnvOption, JsonOption, connected, emit, progress, say
 from pik.text import printable
-
-if TYPE_CHECKING:
-    from pik.workbench import Workbench
 
 Start = Annotated[str, typer.Option("--start", help="Event time, included: a day, or an RFC 3339 time.")]
 End = Annotated[str, typer.Option("--end", help="Event time, not included.")]
@@ -39,7 +36,7 @@ def explain(
     from pik.ids import an_id
 
     identifier = an_id(event_id)  # before anything heavy is imported
-    explanation = _connect(env).explain(identifier, logs_since=logs_since or None)
+    explanation = connected(env).explain(identifier, logs_since=logs_since or None)
     if as_json:
         emit(explanation.to_dict(), as_json=True, text="")
     else:
@@ -53,10 +50,10 @@ def reconcile(start: Start, end: End, env: EnvOption = "local", as_json: JsonOpt
 
     Exit codes: 0 all stores agree, 4 they do not.
     """
-    wb = _connect(env)
+    wb = connected(env)
     from pik.workbench.consistency import reconcile as module
 
-    found = module.reconcile(wb, start, end, progress=None if as_json else _print_progress)
+    found = module.reconcile(wb, start, end, progress=None if as_json else progress)
     data = {"clean": found.clean, "counts": found.counts, "compared": found.compared, "found": found.found}
     if as_json:
         emit(data | {"notes": list(found.notes)}, as_json=True, text="")
@@ -81,25 +78,11 @@ def reindex(
 
     Without --apply it only shows them. It never overwrites a row.
     """
-    wb = _connect(env)
+    wb = connected(env)
     from pik.workbench.consistency import reindex as module
 
-    done = module.reindex(wb, start, end, apply=apply, progress=None if as_json else _print_progress)
+    done = module.reindex(wb, start, end, apply=apply, progress=None if as_json else progress)
     if as_json:
         emit(done.to_dict(), as_json=True, text="")
     else:
         say(done.to_text())
-
-
-def _connect(env: str) -> Workbench:
-    """Return the workbench of an environment that can be reached; refuse others before anything heavy is imported."""
-    from pik.environments import environment
-
-    environment(env)
-    from pik.workbench import connect
-
-    return connect(env)
-
-
-def _print_progress(sentence: str) -> None:
-    console.print(sentence, style="dim")

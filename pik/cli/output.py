@@ -16,6 +16,7 @@ from pik.text import printable
 
 if TYPE_CHECKING:
     from pik.environments import Environment
+    from pik.workbench import Workbench
 
 
 class Terminal(Console):
@@ -74,3 +75,18 @@ def emit(data: Any, *, as_json: bool, text: Any) -> None:
 def say(text: str) -> None:
     """Print lines to stdout as they are, except for what is no visible character."""
     typer.echo(printable(text, "\n"))
+
+
+def progress(sentence: str) -> None:
+    """Print to stderr what a long command is doing."""
+    console.print(sentence, style="dim")
+
+
+def connected(env: str) -> Workbench:
+    """Return the workbench of an environment that can be reached; refuse others before anything heavy is imported."""
+    from pik.environments import environment
+
+    environment(env)
+    from pik.workbench import connect
+
+    return connect(env)

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from pik.cli.output import EnvOption, JsonOption, console, emit, say
+from pik.cli.output import EnvOption, JsonOption, connected, emit, progress, say
 from pik.text import printable
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from pik.workbench import Workbench
 
 replay = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +24,6 @@ replay = typer.Typer(
     """,
 )
 _SHOWN = 20
-_REQUEST = timedelta(minutes=1)  # a request is recorded when it ends: what was asked for lately may be under way
 EntityOption = Annotated[
     list[str] | None, typer.Option("--entity", help="An entity's exact name; may be given several times.")
 ]
@@ -71,17 +65,17 @@ def plan(
     if save and not save.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {save.absolute().parent}", next_step="make it, or save elsewhere")
     ids = [an_id(name) for name in event or ()]
-    wb = _connect(env)
-    progress = None if as_json else _progress
+    wb = connected(env)
+    tell = None if as_json else progress
     found = (
-        wb.replay.plan(ids, include_duplicates=include_duplicates, progress=progress)
+        wb.replay.plan(ids, include_duplicates=include_duplicates, progress=tell)
         if ids
         else wb.replay.plan(
             entities=entity,
             start=start or None,
             end=end or None,
             include_duplicates=include_duplicates,
-            progress=progress,
+            progress=tell,
         )
     )
     if save:
@@ -119,11 +113,11 @@ def run(
     made = read(plan_file)
     if as_json and not yes:
         raise UsageError("--json asks nothing, so it needs --yes", next_step="add --yes, and perhaps --at-most N")
-    wb = _connect(env)
+    wb = connected(env)
     if not yes:
         say(made.to_text())
         typer.confirm(f"Send {made.messages:,} messages to the queue of {env}?", abort=True, err=True)
-    done = wb.replay.run(made, replay_id=replay_id, reason=reason, at_most=at_most, progress=_progress)
+    done = wb.replay.run(made, replay_id=replay_id, reason=reason, at_most=at_most, progress=progress)
     emit(done.to_dict(), as_json=as_json, text=printable(done.sentence))
     if not as_json:
         say(f"next    pik replay result {done.replay_id} --env {env}")
@@ -139,7 +133,7 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a replay that stopped before the end of its window. Changes: messages go to the queue."""
-    found = _connect(env).replay.resume(replay_id, reason=reason, progress=_progress)
+    found = connected(env).replay.resume(replay_id, reason=reason, progress=progress)
     row = found.row()
     emit(row, as_json=as_json, text=printable(f"{replay_id}: complete, {row['expected']:,} events sent"))
 
@@ -151,12 +145,15 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List the replays, the newest last. What each selected, how many events it sent, and by whom. Reads only."""
-    found = _connect(env).replays(entity=entity or None)
-    rows = _rows(found)
+    from pik import frames
+    from pik.replays.records import REQUEST
+
+    found = connected(env).replays(entity=entity or None)
+    rows = frames.rows(found)
     if as_json:
         emit({"replays": rows}, as_json=True, text="")
         return
-    lately = datetime.now(UTC) - _REQUEST
+    lately = datetime.now(UTC) - REQUEST
     for row in rows:
         young = max(row["created"], row["finished"] or row["created"]) > lately
         row["state"] = "complete" if row["complete"] else "under way" if young else "STOPPED"
@@ -182,7 +179,7 @@ def result(
 
     Exit codes: 0 everything was sent and is counted, 4 not yet.
     """
-    found = _connect(env).replay.result(replay_id)
+    found = connected(env).replay.result(replay_id)
     if as_json:
         emit(found.to_dict(), as_json=True, text="")
     else:
@@ -207,6 +204,7 @@ def local(
 
     Exit codes: 0 each event was handled, 4 some failed.
     """
+    from pik import frames
     from pik.errors import UsageError
     from pik.replays.planning import read
     from pik.workbench.replay_local import load
@@ -215,19 +213,19 @@ def local(
         raise UsageError(f"there is no folder {out.absolute().parent}", next_step="make it, or write elsewhere")
     with contextlib.redirect_stdout(sys.stderr):
         made, wanted = read(plan_file), [load(name) for name in (handler, against) if name]
-    wb = _connect(env)
+    wb = connected(env)
     other = wanted[1] if against else None
-    progress = None if as_json else _progress
+    tell = None if as_json else progress
     with contextlib.redirect_stdout(sys.stderr):  # what a handler prints
-        done = wb.replay.local(made, wanted[0], against=other, workers=workers, progress=progress)
+        done = wb.replay.local(made, wanted[0], against=other, workers=workers, progress=tell)
     if out:
         done.frame.to_parquet(out)
     shown = done.differences if against else done.frame
     if as_json:
         data = {"events": done.events, "failed": done.failed, "sentence": done.sentence}
-        emit({**data, "rows": _rows(shown), "first_error": done.first_error}, as_json=True, text="")
+        emit({**data, "rows": frames.rows(shown), "first_error": done.first_error}, as_json=True, text="")
     else:
-        lines = [_line(row) for row in _rows(shown)[:_SHOWN]]
+        lines = [_line(row) for row in frames.rows(shown)[:_SHOWN]]
         lines += [f"and {len(shown) - _SHOWN:,} more: --out FILE"] if len(shown) > _SHOWN else []
         say("\n".join([*lines, *([done.first_error.rstrip()] if done.first_error else []), done.sentence]))
     if done.failed:
@@ -239,20 +237,3 @@ def _line(row: dict[str, Any]) -> str:
     outcome = row["error"] or row["result"]
     before = f"  before: {row['before_error'] or row['before']}" if "before" in row else ""
     return printable(f"{name}  {outcome}{before}"[:400])
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    import pyarrow as pa
-
-    found: list[dict[str, Any]] = pa.Table.from_pandas(frame, preserve_index=False).to_pylist()
-    return found
-
-
-def _progress(sentence: str) -> None:
-    console.print(sentence, style="dim")
-
-
-def _connect(env: str) -> Workbench:
-    from pik.workbench import connect
-
-    return connect(env)

@@ -85,6 +85,17 @@ class ReplayPlan:
             found.update(json.dumps([row["entity_id"], row["SK"], row["s3_key"]]).encode())
         return found.hexdigest()
 
+    @cached_property
+    def _by_part(self) -> dict[ReplayPart, list[Row]]:
+        found: dict[ReplayPart, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row["part"], []).append(row)
+        return found
+
+    def of(self, part: ReplayPart) -> list[Row]:
+        """Return the messages of one of its windows."""
+        return self._by_part.get(part, [])
+
     @property
     def messages(self) -> int:
         """How many messages are sent."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
 Row = dict[str, Any]
+REQUEST = timedelta(minutes=1)  # after which a request for a replay has ended, and is recorded: API Gateway's 29 s
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -200,8 +200,7 @@ def compared(aws: Connection, replay_id: str, plan: ReplayPlan, once: Collection
         extra, unsure = set[str](), set[tuple[str, str]]()
         for name, one in replays.items():
             part = _part(one)
-            listed = [row for row in plan.rows if row["part"] == part]
-            for day, more, arrived in _by_day(one, listed, aws.stores.arrivals(*part)):
+            for day, more, arrived in _by_day(one, plan.of(part), aws.stores.arrivals(*part)):
                 if more == len(arrived):
                     extra |= arrived
                 elif more or name not in once:
@@ -278,18 +277,13 @@ def _url(aws: Connection) -> str:
 def _unchanged(aws: Connection, plan: ReplayPlan, begun: dict[str, Replay], parts: dict[str, ReplayPart]) -> None:
     """Look whether the plan still is what would be sent; of a run that goes on, only what has not begun."""
     left = tuple(part for name, part in parts.items() if name not in begun or not begun[name].chain)
-    rows = tuple(row for row in plan.rows if row["part"] in left)
-    before = ReplayPlan(**{**_fields(plan), "parts": left, "rows": rows})
+    before = replace(plan, parts=left, rows=tuple(row for part in left for row in plan.of(part)))
     if left and (what := planning.changes(before, planning.again(aws, before))):
         raise Refused(
             "the plan is not what would be sent now",
             reason=f"its windows hold {what}",
             next_step="make the plan again, look at it, and run it",
         )
-
-
-def _fields(plan: ReplayPlan) -> dict[str, Any]:
-    return {name: getattr(plan, name) for name in plan.__dataclass_fields__}
 
 
 def _follow(
@@ -334,11 +328,16 @@ def _one(aws: Connection, replay_id: str) -> Replay:
     with aws_errors(aws.environment, "read the replays table"):
         found = reading.one(aws.stores, replay_id)
     if found is None:
-        raise UsageError(
-            f"there is no replay {replay_id!r} in {aws.environment.name}",
-            next_step=f"pik replay list --env {aws.environment.name}",
-        )
+        raise unknown(aws, replay_id)
     return found
+
+
+def unknown(aws: Connection, replay_id: str) -> UsageError:
+    """Return the error that there is no such replay."""
+    return UsageError(
+        f"there is no replay {replay_id!r} in {aws.environment.name}",
+        next_step=f"pik replay list --env {aws.environment.name}",
+    )
 
 
 def _record(aws: Connection, name: str, plan: ReplayPlan, what: str, **facts: Any) -> str:

@@ -37,15 +37,16 @@ CHUNK = 500  # events that are read before they are handled
 _TEXT = pa.string()
 _ABOUT = [("event_id", _TEXT), ("entity_id", _TEXT), ("event_time", frames.TIME)]
 _OUTCOME = [("result", _TEXT), ("error", _TEXT)]
+_OTHER = [("before", _TEXT), ("before_error", _TEXT), ("differs", pa.bool_())]
 #: One row for each event. ``result``: what the handler returned, as JSON; ``error``: what it raised, or why the event
 #: could not be read; ``ms``: how long it took.
 HANDLED = pa.schema([*_ABOUT, *_OUTCOME, ("ms", pa.float64())])
 #: The same with a second handler: ``before`` and ``before_error`` are the other one's; ``differs``: whether they
 #: differ.
-BOTH = pa.schema([*HANDLED, ("before", _TEXT), ("before_error", _TEXT), ("differs", pa.bool_())])
+BOTH = pa.schema([*HANDLED, *_OTHER])
 #: One row for each entity and day, of an aggregator: what it makes of the day's events.
 AGGREGATED = pa.schema([("entity_id", _TEXT), ("day", _TEXT), ("input_count", pa.int64()), *_OUTCOME])
-_AGGREGATED_BOTH = pa.schema([*AGGREGATED, ("before", _TEXT), ("before_error", _TEXT), ("differs", pa.bool_())])
+_AGGREGATED_BOTH = pa.schema([*AGGREGATED, *_OTHER])
 
 
 @dataclass(frozen=True)

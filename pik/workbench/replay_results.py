@@ -13,10 +13,9 @@ import pyarrow as pa
 from pik import frames
 from pik.aws.queues import messages
 from pik.aws.stack import aws_errors
-from pik.errors import UsageError
 from pik.replays import reading
 from pik.replays.records import Replay
-from pik.replays.running import LAST
+from pik.replays.running import LAST, unknown
 from pik.replays.sent import sent
 from pik.replays.versions import contributions, stored
 from pik.workbench.aggregates import COMPLETE, completeness
@@ -121,7 +120,7 @@ class ReplayResult:
             "processor": self.processor,
             "waiting": self.waiting,
             "dead_letters": self.dead,
-            "versions": _plain(self.versions),
+            "versions": frames.rows(self.versions),
             "sentence": self.sentence,
         }
 
@@ -130,7 +129,7 @@ class ReplayResult:
         lines = [
             f"{row['completeness'] or '':<9} {row['entity_id']} · {row['day']}  {row['input_count']} of "
             f"{row['expected_count']}{_against(row)}"
-            for row in _plain(self.versions)[:50]
+            for row in frames.rows(self.versions)[:50]
         ]
         more = [f"and {len(self.versions) - 50:,} more"] if len(self.versions) > 50 else []
         return "\n".join([*lines, *more, self.sentence])
@@ -144,10 +143,7 @@ def result(aws: Connection, replay_id: str) -> ReplayResult:
     with aws_errors(aws.environment, "look at a replay"):
         found = of_plan(aws, replay_id)
         if not found:
-            raise UsageError(
-                f"there is no replay {replay_id!r} in {aws.environment.name}",
-                next_step=f"pik replay list --env {aws.environment.name}",
-            )
+            raise unknown(aws, replay_id)
         with ThreadPoolExecutor(PARALLEL) as pool:
             parts = list(pool.map(lambda one: _of(aws, one), found.values()))
         outputs = aws.outputs
@@ -213,11 +209,6 @@ def _compared(aws: Connection, one: Replay, entity: str, day: str) -> Row:
         "before_count": before["input_count"] if before else None,
         "differs": len(differences(before["state"], mine["state"])) if before and mine else None,
     }
-
-
-def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = pa.Table.from_pandas(frame, preserve_index=False).to_pylist()
-    return found
 
 
 def _against(row: Row) -> str:

@@ -46,7 +46,7 @@ from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
 from pik.frames import frame
 from pik.pipeline.rows import short_caller
-from pik.replays.records import Replay
+from pik.replays.records import REQUEST, Replay
 from pik.replays.versions import contributions, first_arrivals, selected
 from pik.workbench import replays
 from pik.workbench.consistency.snapshot import Progress, Row, Snapshot, StoredObject, again, now, take
@@ -80,7 +80,6 @@ REMEDIES = {
 _PARTIAL = "aggregate_partial"
 _ENCODED = ("client_request_id", "producer")  # as metadata holds them
 HARMLESS = frozenset({"stray"})
-REQUEST = timedelta(minutes=1)  # after which a request for a replay has ended, and is recorded: API Gateway's 29 s
 SETTLED = timedelta(minutes=2)  # after which SQS's count of a queue, which is approximate, knows of a message
 
 

@@ -114,8 +114,7 @@ def _replayed(found: _Found, event_id: str) -> Iterator[Line]:
 
 
 def _counted(found: _Found, replay: Replay, counted: dict[str, Any]) -> str:
-    sk = events.version_sk(replay.replay_id)
-    version = next((row for row in found.aggregates if row["SK"] == sk), None)
+    version = _version(found, replay)
     message = f"message {counted['message_id']}"
     if version is None:
         return f"counted, but the version {replay.replay_id} is gone  {message}"
@@ -165,11 +164,15 @@ def _passing(found: _Found, replay: Replay) -> Mapping[str, Any] | None:
 
 def _whole_without(found: _Found, replay: Replay) -> bool:
     """Whether the version of the event's day counts as many events as the replay sent, and not this one."""
-    first, sk = found.first, events.version_sk(replay.replay_id)
-    version = next((row for row in found.aggregates if row["SK"] == sk), None)
+    first, version = found.first, _version(found, replay)
     if first is None or version is None or _contribution(found, replay.replay_id, str(first["event_id"])):
         return False
     return int(version["input_count"]) == replay.expected.get(version["day"], 0)
+
+
+def _version(found: _Found, replay: Replay) -> dict[str, Any] | None:
+    sk = events.version_sk(replay.replay_id)
+    return next((row for row in found.aggregates if row["SK"] == sk), None)
 
 
 def _contribution(found: _Found, replay_id: str, event_id: str) -> dict[str, Any] | None:
