@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import callers, detection, explain, ingest, memory, plans, reading, report, rollback
+from bench import callers, counting, detection, explain, ingest, memory, plans, reading, report, rollback
 from pik.errors import PikError
 
 # A benchmark: quick or not, and a way to say where it is; returns its measurements.
@@ -20,6 +20,7 @@ BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "explain": explain.run,
     "memory": memory.run,
     "rollback": rollback.run,
+    "counting": counting.run,
 }
 # What has a page of its own and is run by itself (python -m bench.plans); a quick run only sees that it works.
 SMOKE: dict[str, Callable[[Callable[[str], None]], None]] = {"plans": plans.smoke, "detection": detection.smoke}

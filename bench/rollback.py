@@ -25,7 +25,7 @@ from typing import Any
 from pik import project
 
 BESIDE = "PIK_BENCH_BESIDE"
-WORKER = Path(__file__).with_name("rollback_worker.py")
+WORKER = Path(__file__).with_name("checkout_worker.py")
 COLUMNS = ["code", "rows", "seconds since the command was started", "median", "smallest", "largest", "exit codes"]
 FIGURES = {
     "last_message": "last message consumed, as the aggregates table has it",

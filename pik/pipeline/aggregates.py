@@ -1,26 +1,33 @@
 """The aggregates table: versions, and the contributions that prove each event is counted once.
 
 A version (entity, day, replay) is one row; each event it counts has a row beside it. Both are written in one
-transaction: the contribution only if it is new, the version only if it still has the inputs it was computed from.
+transaction: each contribution only if it is new, the version only if it still has the inputs it was computed from.
+Many events of one version share a transaction: a version's row is written by one worker after another, so what an
+entity with many events costs is its number of transactions.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from pik import events
-from pik.events import Event
 from pik.pipeline import aws
-from pik.pipeline.aggregators import aggregator
+from pik.pipeline.aggregators import State, aggregator
 from pik.pipeline.backoff import backoff
 from pik.pipeline.settings import Settings
 from pik.pipeline.stores import Contended
 
 _ATTEMPTS = 12
+_REFUSED = "ConditionalCheckFailed"
+# A transaction takes 100 items, and one of them is the version.
+# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
+MOST_CONTRIBUTIONS = 99
 # DynamoDB takes items of 400 KB, names included; what else a version's row holds has at most a few kilobytes.
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 MAX_STATE = 390_000
@@ -31,73 +38,105 @@ class TooLarge(Exception):
 
 
 @dataclass(frozen=True)
+class Contribution:
+    """What one message adds to one version: the state of its event, without the payload, which may be large."""
+
+    event_id: str
+    entity_id: str
+    day: str
+    state: State
+    replay_id: str
+    s3_key: str
+    message_id: str
+
+    @property
+    def version(self) -> tuple[str, str]:
+        """The keys of the version's row: entity and day, and replay."""
+        return events.aggregate_pk(self.entity_id, self.day), events.version_sk(self.replay_id)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The row that proves that the event is counted."""
+        return {
+            "PK": self.version[0],
+            "SK": events.contribution_sk(self.replay_id, self.event_id),
+            "event_id": self.event_id,
+            "s3_key": self.s3_key,
+            "message_id": self.message_id,
+            "counted": events.now(),
+        }
+
+
+@dataclass(frozen=True)
 class Aggregates:
     """The aggregates of one environment, as the processor writes them."""
 
     settings: Settings
 
-    def add(self, event: Event, replay_id: str, s3_key: str, message_id: str) -> bool:
-        """Count ``event`` in its version; return False when it is counted already. Raise Contended or TooLarge."""
-        contribution = {
-            "PK": events.aggregate_pk(event.entity_id, event.date),
-            "SK": events.contribution_sk(replay_id, event.event_id),
-            "event_id": event.event_id,
-            "s3_key": s3_key,
-            "message_id": message_id,
-            "counted": events.now(),
-        }
+    def add(self, contributions: Sequence[Contribution]) -> set[str]:
+        """Count events, at most 99, in the one version they belong to, all that are new or none.
+
+        Returns:
+            The ids of the events that were not counted before.
+
+        Raises:
+            Contended: others write the same version without end; the messages may come again.
+            TooLarge: the version would not fit into its row.
+
+        """
+        new = {one.event_id: one for one in contributions}
         for attempt in range(_ATTEMPTS):
-            version = self._combined(event, replay_id)
+            version = self._combined(list(new.values()))
             try:
-                aws.client("dynamodb").transact_write_items(TransactItems=self._writes(contribution, version))
-                return True
+                writes = self._writes([one.row for one in new.values()], version)
+                aws.client("dynamodb").transact_write_items(TransactItems=writes)
+                return set(new)
             except ClientError as error:
                 codes = aws.cancellation_codes(error)
-                if codes[:1] == ["ConditionalCheckFailed"]:
-                    return False
-                if codes[1:] != ["ConditionalCheckFailed"] and not aws.passes(codes):
+                if not aws.passes(["None" if code == _REFUSED else code for code in codes]):
                     raise
-            # Another worker added to the same version first, or writes are throttled: read it again.
+            for event_id in [known for known, code in zip(new, codes, strict=False) if code == _REFUSED]:
+                del new[event_id]
+            if not new:
+                return set()
+            # Some are counted already, another worker added to the same version first, or writes are throttled.
             backoff(attempt, first=0.01, longest=0.5)
-        raise Contended(contribution["PK"])
+        raise Contended(contributions[0].version[0])
 
-    def _combined(self, event: Event, replay_id: str) -> dict[str, Any]:
-        pk, sk = events.aggregate_pk(event.entity_id, event.date), events.version_sk(replay_id)
+    def _combined(self, new: Sequence[Contribution]) -> dict[str, Any]:
+        pk, sk = new[0].version
         found = aws.client("dynamodb").get_item(
             TableName=self.settings.aggregates_table,
             Key=aws.to_item({"PK": pk, "SK": sk}),
             ConsistentRead=True,
         )
-        chosen = aggregator(self.settings.aggregator)
-        state, count = chosen.lift(event), 0
+        states, count = [one.state for one in new], len(new)
         if "Item" in found:
             row = aws.from_item(found["Item"])
-            state, count = chosen.combine(json.loads(row["state"]), state), int(row["input_count"])
-        text = json.dumps(state, sort_keys=True)
+            states, count = [json.loads(row["state"]), *states], count + int(row["input_count"])
+        text = json.dumps(reduce(aggregator(self.settings.aggregator).combine, states), sort_keys=True)
         if len(text.encode()) > MAX_STATE:
             raise TooLarge(f"the aggregate would have {len(text.encode()):,} bytes; DynamoDB takes 400 KB in one row")
         return {
             "PK": pk,
             "SK": sk,
-            "entity_id": event.entity_id,
-            "day": event.date,
-            "replay_id": replay_id,
+            "entity_id": new[0].entity_id,
+            "day": new[0].day,
+            "replay_id": new[0].replay_id,
             "aggregator": self.settings.aggregator,
             "state": text,
-            "input_count": count + 1,
+            "input_count": count,
             "updated": events.now(),
         }
 
-    def _writes(self, contribution: dict[str, Any], version: dict[str, Any]) -> list[dict[str, Any]]:
-        table, before = self.settings.aggregates_table, version["input_count"] - 1
-        unchanged: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(PK)"}
+    def _writes(self, rows: Sequence[dict[str, Any]], version: dict[str, Any]) -> list[dict[str, Any]]:
+        table, before = self.settings.aggregates_table, version["input_count"] - len(rows)
+        new = {"ConditionExpression": "attribute_not_exists(PK)"}
+        unchanged: dict[str, Any] = new
         if before:
             unchanged = {
                 "ConditionExpression": "input_count = :before AND aggregator = :aggregator",
                 "ExpressionAttributeValues": aws.to_item({":before": before, ":aggregator": version["aggregator"]}),
             }
-        new = {"ConditionExpression": "attribute_not_exists(PK)"}
-        return [
-            {"Put": {"TableName": table, "Item": aws.to_item(contribution), **new}},
-            {"Put": {"TableName": table, "Item": aws.to_item(version), **unchanged}},
-        ]
+        contributions = [{"Put": {"TableName": table, "Item": aws.to_item(row), **new}} for row in rows]
+        return [*contributions, {"Put": {"TableName": table, "Item": aws.to_item(version), **unchanged}}]

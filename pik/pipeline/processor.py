@@ -1,30 +1,31 @@
 """Processor: count every replayed event exactly once, in an aggregate of its entity, day and replay.
 
 A message is deleted only when its effect is durable. What can never succeed (an unreadable message, a missing or
-altered raw object) goes at once to the dead-letter queue, with the reason; what may succeed later goes back.
+altered raw object) goes at once to the dead-letter queue, with the reason; what may succeed later goes back. Events of
+one entity, day and replay are counted together, and what is wrong with one of them is no other's harm.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.events import RAW_FOLDERS, Event, is_replay_id
 from pik.pipeline import aws
-from pik.pipeline.aggregates import Aggregates, TooLarge
-from pik.pipeline.aggregators import fold
+from pik.pipeline.aggregates import MOST_CONTRIBUTIONS, Aggregates, Contribution, TooLarge
+from pik.pipeline.aggregators import aggregator, fold
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_FIELDS, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.pipeline.rows import Arrival
 from pik.pipeline.settings import METRICS_NAMESPACE, NOT_LOGGED, Settings, settings
+from pik.pipeline.stores import Contended
 from pik.pipeline.strict_json import Rejected, is_unicode, shown
 from pik.pipeline.tracing import traced
 
@@ -34,8 +35,17 @@ metrics.set_default_dimensions(environment=settings().environment or "none")
 
 _MAX_KEY = 1024  # bytes, S3's limit: a longer key is an error of its own there, and not a missing object
 _MISSING = {"NoSuchKey", "404"}  # a role without s3:ListBucket would get 403 instead; ours has it
+_RESERVE_MS = 10_000  # of the function's time, kept for what was begun: a call that hangs, and its repeats
 
 aws.warm("s3", "dynamodb", "sqs")
+
+
+class OutOfTime(Exception):
+    """The function's time is nearly over, and this message's turn has not come."""
+
+
+# These say nothing about the events that are counted together.
+_MAY_PASS = (OutOfTime, Contended, ClientError, BotoCoreError)
 
 
 class Poison(Exception):
@@ -56,40 +66,105 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     config = settings()
     if config.dry_run or event.get("dry_run") is True:
         return predict(event, config)
-    return process_batch(event, config)
+    return process_batch(event, config, lambda: bool(context.get_remaining_time_in_millis() > _RESERVE_MS))
 
 
-def process_batch(event: dict[str, Any], config: Settings) -> dict[str, Any]:
-    """Count a batch of messages; the answer names those that go back to the queue."""
-    batch = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-    response = process_partial_response(event, lambda record: process(record, config), batch)
-    metrics.add_metric("TransientFailures", MetricUnit.Count, len(response["batchItemFailures"]))
-    return dict(response)
+def process_batch(
+    event: Mapping[str, Any], config: Settings, has_time: Callable[[], bool] = lambda: True
+) -> dict[str, Any]:
+    """Count a batch of messages; the answer names those that go back to the queue.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
+    """
+    records = {raw["messageId"]: SQSRecord(raw) for raw in event["Records"]}
+    back = set()
+    groups: dict[tuple[str, str], list[Contribution]] = {}
+    for name, record in records.items():
+        try:
+            if not has_time():
+                raise OutOfTime
+            one = contribution(record.body, name, config)
+        except Exception as error:
+            if _goes_back(record, error, config):
+                back.add(name)
+        else:
+            groups.setdefault(one.version, []).append(one)
+    for group in _parts(groups.values()):
+        for one, why in _count(group, config, has_time):
+            if why and _goes_back(records[one.message_id], why, config):
+                back.add(one.message_id)
+    metrics.add_metric("TransientFailures", MetricUnit.Count, len(back))
+    return {"batchItemFailures": [{"itemIdentifier": name} for name in records if name in back]}
 
 
-def process(record: SQSRecord, config: Settings) -> None:
-    """Count one message's event; what it raises sends the message back to the queue."""
+def _parts(groups: Iterable[list[Contribution]]) -> Iterator[list[Contribution]]:
+    """As much of each group as one transaction takes."""
+    for group in groups:
+        for start in range(0, len(group), MOST_CONTRIBUTIONS):
+            yield group[start : start + MOST_CONTRIBUTIONS]
+
+
+def contribution(body: str, message_id: str, config: Settings) -> Contribution:
+    """Return what one message adds, proven to be the event it names; raise Poison."""
+    message = parse_message(body)
+    event = read_event(message, config)
+    return Contribution(
+        event_id=event.event_id,
+        entity_id=event.entity_id,
+        day=event.date,
+        state=aggregator(config.aggregator).lift(event),
+        replay_id=message["replay_id"],
+        s3_key=message["s3_key"],
+        message_id=message_id,
+    )
+
+
+def _count(
+    group: Sequence[Contribution], config: Settings, has_time: Callable[[], bool]
+) -> Iterator[tuple[Contribution, Exception | None]]:
+    """Count events of one version together; yield each, and why it could not be counted."""
     try:
-        message = parse_message(record.body)
-        event = read_event(message, config)
-        counted = Aggregates(config).add(event, message["replay_id"], message["s3_key"], record.message_id)
-    except Poison as poison:
-        _set_aside(record, poison, config)
-        return
-    except TooLarge as error:
-        _set_aside(record, Poison("aggregate_too_large", str(error)), config)
-        return
+        if not has_time():
+            raise OutOfTime
+        new = Aggregates(config).add(group)
     except Exception as error:
-        logger.exception("not processed; back to the queue", message_id=record.message_id)
+        if len(group) > 1 and not isinstance(error, _MAY_PASS):
+            # One of them may be why: the aggregate grows too large with it, or the aggregator fails.
+            half = len(group) // 2
+            yield from _count(group[:half], config, has_time)
+            yield from _count(group[half:], config, has_time)
+        else:
+            yield from ((one, error) for one in group)
+    else:
+        for one in group:
+            _tell_counted(one, new)
+            yield one, None
+
+
+def _tell_counted(one: Contribution, new: set[str]) -> None:
+    word = "counted" if one.event_id in new else "counted before"
+    new.discard(one.event_id)  # two messages of one event may come together
+    metrics.add_metric("Counted" if word == "counted" else "CountedBefore", MetricUnit.Count, 1)
+    logger.info(word, message_id=one.message_id, event_id=one.event_id, replay_id=one.replay_id)
+
+
+def _goes_back(record: SQSRecord, error: Exception, config: Settings) -> bool:
+    """Whether a message that is not counted goes back to the queue; if not, it is in the dead-letter queue now."""
+    if isinstance(error, TooLarge):
+        error = Poison("aggregate_too_large", str(error))
+    if not isinstance(error, Poison):
+        logger.error("not processed; back to the queue", message_id=record.message_id, exc_info=error)
         if not _is_last(record, config):
-            raise
+            return True
         # After this receive SQS itself would move the message, and could not say why.
         reason = f"not processed in {config.max_receive_count} receives; the last time: {aws.error_name(error)}"
-        _set_aside(record, Poison("retries_exhausted", reason), config)
-        return
-    metrics.add_metric("Counted" if counted else "CountedBefore", MetricUnit.Count, 1)
-    names = {name: message[name] for name in ("event_id", "replay_id")}
-    logger.info("counted" if counted else "counted before", message_id=record.message_id, **names)
+        error = Poison("retries_exhausted", reason)
+    try:
+        _set_aside(record, error, config)
+    except Exception:
+        logger.exception("not set aside; back to the queue", message_id=record.message_id)
+        return True
+    return False
 
 
 def _is_last(record: SQSRecord, config: Settings) -> bool:

@@ -41,7 +41,8 @@ _KEPT = ("event_id", "status", "source", "event_type", "event_time", "size_bytes
 _ABOUT = ("environment", "account", "stack", "made", "made_by")
 # Dollars, on demand, in us-east-1: https://aws.amazon.com/sqs/pricing/, https://aws.amazon.com/dynamodb/pricing/on-demand/,
 # https://aws.amazon.com/s3/pricing/. SQS: ten messages a request, sent, received and deleted. The processor reads an
-# object and a version, and writes two rows of up to a kilobyte in a transaction, which doubles their units.
+# object and a version, and writes two rows of up to a kilobyte in a transaction, which doubles their units (events of
+# one entity and day that come together share the version's part).
 _PER_MILLION = {"SQS": 0.40 * 3 / 10, "S3": 0.40, "DynamoDB": 0.125 + 4 * 0.625}
 
 

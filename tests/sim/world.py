@@ -31,6 +31,7 @@ STATUSES = {events.ACCEPTED, events.DUPLICATE, events.CONFLICT, events.REJECTED}
 VISIBILITY = 190.0
 API_SECONDS = 29.0  # after which API Gateway answers 504, and Lambda ends the function
 PROCESSOR_SECONDS = 30.0
+MOST_MESSAGES = 12  # of a batch
 _PARSED = lru_cache(10_000)(events.parse_instant)  # a history asks for the same few times again and again
 COUNT_SECONDS = 60.0  # by which SQS's counts are late, at most
 
@@ -187,7 +188,7 @@ class World:
 
     def consume(self) -> None:
         """Receive a batch, have the processor count it, and delete what it has dealt with."""
-        batch = self.sqs.receive("queue", 1 + int(self.chance.random() ** 2 * 5), VISIBILITY)
+        batch = self.sqs.receive("queue", 1 + int(self.chance.random() ** 2 * MOST_MESSAGES), VISIBILITY)
         if not batch:
             return
         if self.stopped:
@@ -196,7 +197,10 @@ class World:
         handles = {message.id: message.handle for message in batch}
         name = f"processor {' '.join(handles)}"
         event = {"Records": [_record(message) for message in batch]}
-        work = lambda: processor.process_batch(event, self.settings)  # noqa: E731
+        # Seldom its time is nearly over before all is done.
+        ends = self.scheduler.now + (2 * self.chance.random() if self.chance.random() < 0.2 else PROCESSOR_SECONDS)
+        has_time = lambda: self.scheduler.now < ends  # noqa: E731
+        work = lambda: processor.process_batch(event, self.settings, has_time)  # noqa: E731
         invocation = self.scheduler.call(name, work, PROCESSOR_SECONDS, PROCESSOR_SECONDS)
         self.processing -= 1
         if not invocation.done or invocation.killed:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pik import events
 from pik.pipeline import processor, queue
-from pik.pipeline.aggregates import Aggregates
+from pik.pipeline.aggregates import Aggregates, Contribution
 from pik.pipeline.aggregators import fold
 from pik.pipeline.http import Request, answer
 from pik.pipeline.selection import Selection
@@ -203,10 +203,10 @@ def message_always_fails(run: Run) -> None:
     """Have somebody's message in the queue that the processor gives back, again and again."""
     really = run.world.count
 
-    def count(record: Any) -> None:
-        if record.body == "not today":
-            raise RuntimeError("the processor cannot do this one")
-        really(record)
+    def count(records: list[dict[str, Any]]) -> dict[str, Any]:
+        back = [{"itemIdentifier": record["messageId"]} for record in records if record["body"] == "not today"]
+        answer = really([record for record in records if record["body"] != "not today"])
+        return {"batchItemFailures": [*back, *answer["batchItemFailures"]]}
 
     run.world.count = count
     run.drain_patience = 2.0
@@ -230,11 +230,13 @@ def sum_is_wrong(run: Run) -> None:
 def counts_twice(run: Run) -> None:
     """Have the processor know a message by its id: the same event in another message is counted again."""
 
+    known = events.contribution_sk
+
     class Forgetful(Aggregates):
-        def add(self, event: Any, replay_id: str, s3_key: str, message_id: str) -> bool:
-            key = events.contribution_sk(replay_id, event.event_id)
-            run.patch.setattr(events, "contribution_sk", lambda *_: f"{key}#{message_id}")
-            return super().add(event, replay_id, s3_key, message_id)
+        def add(self, contributions: Sequence[Contribution]) -> set[str]:
+            message = {one.event_id: one.message_id for one in contributions}
+            run.patch.setattr(events, "contribution_sk", lambda *about: f"{known(*about)}#{message[about[1]]}")
+            return super().add(contributions)
 
     run.patch.setattr(processor, "Aggregates", Forgetful)
 

@@ -21,7 +21,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import boto3
 import httpx
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from pik import phases
 from pik.aws.reading import StoreReader
@@ -169,7 +168,9 @@ class RolloutWorld:
         for service in ("s3", "dynamodb", "sqs"):
             aws.client(service)
         self.answer: Callable[[str, Request], dict[str, Any]] = self.really
-        self.count: Callable[[SQSRecord], None] = lambda record: processor.process(record, self.config)
+        self.count: Callable[[list[dict[str, Any]]], dict[str, Any]] = lambda records: processor.process_batch(
+            {"Records": records}, self.config
+        )
         self.asked_dry: Callable[[dict[str, Any]], dict[str, Any]] = lambda said: processor.predict(said, self.config)
         self.enter(self.phase)
         self._policies()
@@ -304,12 +305,12 @@ class RolloutWorld:
         """Receive once and process what comes; return how many messages that were."""
         sqs, url = self.client("sqs"), self.config.queue_url
         received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=most).get("Messages", [])
+        attributes = {"ApproximateReceiveCount": "1"}
+        records = [{"messageId": one["MessageId"], "body": one["Body"], "attributes": attributes} for one in received]
+        back = {one["itemIdentifier"] for one in self.count(records)["batchItemFailures"]}
         for message in received:
-            try:
-                self.count(SQSRecord({"messageId": message["MessageId"], "body": message["Body"]}))
-            except RuntimeError:
-                continue  # it comes back when its visibility timeout ends
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            if message["MessageId"] not in back:  # those come back when their visibility timeout ends
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return len(received)
 
     @contextmanager

@@ -46,7 +46,7 @@ class DynamoDB:
         """Write all items, if all conditions hold."""
         parts = [next(iter(part.items())) for part in TransactItems]
         keys = [(part["TableName"], _key(part["TableName"], part.get("Item") or part["Key"])) for _, part in parts]
-        assert len(set(keys)) == len(keys), "an item stands twice in a transaction"
+        assert len(set(keys)) == len(keys) <= 100, "a transaction has too many items, or one of them twice"
         may = [self._may(part["TableName"], part.get("Item") or part["Key"], part) for _, part in parts]
         if not all(may):
             reasons = ["None" if fine else "ConditionalCheckFailed" for fine in may]

@@ -140,7 +140,7 @@ def test_what_is_sent_to_the_naive_handler_passes_the_guard() -> None:
 def test_a_quick_run_tries_every_benchmark() -> None:
     modules = {path.stem for path in Path(bench.__file__).parent.glob("*.py") if "def main" in path.read_text("utf-8")}
     # A seed of realism takes minutes: tests/stack/test_local_realism.py sees that the mode works.
-    runnable = modules - {"__main__", "aged", "calls", "reading_client", "reading_server", "realism", "rollback_worker"}
+    runnable = modules - {"__main__", "aged", "calls", "reading_client", "reading_server", "realism", "checkout_worker"}
     assert {*bench_main.BENCHES, *bench_main.SMOKE} >= runnable
 
 

@@ -21,7 +21,7 @@ from pik.pipeline import ingest, replay
 from pik.pipeline.aggregates import Aggregates
 from pik.pipeline.http import Request
 from pik.pipeline.parsing import parse_event
-from pik.pipeline.processor import parse_message, read_event
+from pik.pipeline.processor import contribution
 from pik.pipeline.rows import compact
 from pik.pipeline.settings import Settings
 from pik.pipeline.strict_json import Rejected
@@ -94,10 +94,7 @@ def test_it_is_explained_replayed_aggregated_and_rebuilt(
         asked = {"entity_id": event.entity_id, "replay_id": f"rp-{number}", **window}
         replay.replay(Request.of(request_of(asked)), deployed, lambda: True)
     for message in world.messages(deployed.queue_url):
-        told_of = parse_message(message["Body"])
-        Aggregates(deployed).add(
-            read_event(told_of, deployed), told_of["replay_id"], told_of["s3_key"], message["MessageId"]
-        )
+        Aggregates(deployed).add([contribution(message["Body"], message["MessageId"], deployed)])
     versions = [row for row in world.table("aggregates") if row["SK"].startswith("V#")]
     assert sum(int(row["input_count"]) for row in versions) == len(items)
 

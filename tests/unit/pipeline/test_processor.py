@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any
 from unittest.mock import patch
 
@@ -16,7 +17,7 @@ from botocore.exceptions import ClientError
 from pik import events
 from pik.events import Event
 from pik.pipeline import aggregates, aws, ingest, processor, replay
-from pik.pipeline.aggregators import fold
+from pik.pipeline.aggregators import AGGREGATORS, DailySummary, fold
 from pik.pipeline.http import Request
 from pik.pipeline.parsing import parse_event
 from pik.pipeline.settings import Settings
@@ -40,6 +41,24 @@ def bodies(deployed: Settings, request_of: Callable[..., Any], world: World) -> 
     return [body for body in found if json.loads(body)["replay_id"].startswith("rp-")]
 
 
+class Counted:
+    """A DynamoDB client that counts its calls, and how many items each transaction has."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.made: dict[str, int] = {}
+        self.written: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def call(**asked: Any) -> Any:
+            self.made[name] = self.made.get(name, 0) + 1
+            if "TransactItems" in asked:
+                self.written.append(len(asked["TransactItems"]))
+            return getattr(self.client, name)(**asked)
+
+        return call
+
+
 @pytest.fixture
 def run(deployed: Settings) -> Run:
     """Give the handler a batch of message bodies."""
@@ -50,14 +69,27 @@ def run(deployed: Settings) -> Run:
         invoked_function_arn = "arn:aws:lambda:us-east-1:1:function:processor"
         aws_request_id = "lambda-1"
 
-    def call(batch: list[str], config: Settings = deployed, *, received: int = 1, **more: Any) -> dict[str, Any]:
+        def __init__(self, remaining: Iterable[int]) -> None:
+            self.remaining = iter(remaining)
+
+        def get_remaining_time_in_millis(self) -> int:
+            return next(self.remaining)
+
+    def call(
+        batch: list[str],
+        config: Settings = deployed,
+        *,
+        received: int = 1,
+        remaining: Iterable[int] = repeat(30_000),
+        **more: Any,
+    ) -> dict[str, Any]:
         attributes = {"ApproximateReceiveCount": str(received)}
         records = [
             {"messageId": f"m{number}", "body": body, "attributes": attributes, "messageAttributes": {}}
             for number, body in enumerate(batch)
         ]
         with patch.object(processor, "settings", lambda: config):
-            response: dict[str, Any] = processor.handler({"Records": records, **more}, Context())
+            response: dict[str, Any] = processor.handler({"Records": records, **more}, Context(remaining))
             return response
 
     return call
@@ -79,7 +111,7 @@ def test_redelivery_order_and_batches_change_nothing(run: Run, bodies: list[str]
     messages = bodies + chance.choices(bodies, k=20)
     chance.shuffle(messages)
     while messages:
-        size = chance.randint(1, 10)
+        size = chance.choice((1, 3, 10, len(messages)))
         assert run(messages[:size])["batchItemFailures"] == []
         del messages[:size]
     assert written(world) == recomputed(world)
@@ -104,13 +136,12 @@ def test_two_workers_adding_to_one_version_lose_nothing(
     combined = aggregates.Aggregates._combined
     waiting = list(others)
 
-    def raced(self: aggregates.Aggregates, event: Any, replay_id: str) -> Any:
-        version = combined(self, event, replay_id)
+    def raced(self: aggregates.Aggregates, new: Any) -> Any:
+        version = combined(self, new)
         if waiting:
-            body = json.loads(waiting.pop())
-            other = processor.read_event(body, deployed)
+            other = processor.contribution(waiting.pop(), "other", deployed)
             with patch.object(aggregates.Aggregates, "_combined", combined):
-                assert self.add(other, body["replay_id"], body["s3_key"], "other")
+                assert self.add([other])
         return version
 
     with patch.object(aggregates.Aggregates, "_combined", raced), patch("time.sleep"):
@@ -197,6 +228,130 @@ def test_what_the_last_receive_cannot_process_goes_aside_with_its_reason(
     assert attributes["pik_code"] == "retries_exhausted"
     assert attributes["pik_reason"] == "not processed in 20 receives; the last time: InternalError"
     assert written(world) == {}
+
+
+def _of_one_version(bodies: list[str]) -> list[str]:
+    """Four events of one entity and day."""
+    return [body for body in bodies if (_get(body, "entity_id"), _day(body)) == ("e0", "2025-01-01")]
+
+
+def test_events_of_one_version_share_one_read_and_one_transaction(
+    run: Run, bodies: list[str], world: World, deployed: Settings
+) -> None:
+    calls = Counted(aws.client("dynamodb"))
+    with patch.object(aws, "client", lambda service: calls if service == "dynamodb" else boto3.client(service)):
+        assert run(bodies)["batchItemFailures"] == []
+    versions = len(written(world))
+    assert calls.made == {"get_item": versions, "transact_write_items": versions}
+    assert written(world) == recomputed(world)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_transaction_takes_no_more_than_its_limit(run: Run, bodies: list[str], world: World, most: int) -> None:
+    calls = Counted(aws.client("dynamodb"))
+    with (
+        patch.object(processor, "MOST_CONTRIBUTIONS", most),
+        patch.object(aws, "client", lambda service: calls if service == "dynamodb" else boto3.client(service)),
+    ):
+        assert run(bodies)["batchItemFailures"] == []
+    assert max(calls.written) == most + 1
+    assert written(world) == recomputed(world)
+
+
+def test_the_limit_of_a_transaction_is_that_of_dynamodb() -> None:
+    assert aggregates.MOST_CONTRIBUTIONS + 1 == 100
+
+
+def test_those_counted_before_leave_the_others_to_be_counted(run: Run, bodies: list[str], world: World) -> None:
+    same = _of_one_version(bodies)
+    run(same[:2])
+    with (
+        patch("time.sleep"),
+        patch.object(processor.metrics, "add_metric", wraps=processor.metrics.add_metric) as metric,
+    ):
+        assert run([*same, same[3]])["batchItemFailures"] == []
+    told = [call.args[0] for call in metric.call_args_list]
+    assert (told.count("Counted"), told.count("CountedBefore")) == (len(same) - 2, 3)
+    (version,) = [found for found in written(world).items() if found[0] == ("e0", "2025-01-01")]
+    assert version == next(found for found in recomputed(world).items() if found[0] == ("e0", "2025-01-01"))
+
+
+def test_one_event_that_the_aggregator_cannot_add_is_no_others_harm(
+    run: Run, bodies: list[str], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = _of_one_version(bodies)
+    bad, usual = json.loads(same[1])["event_time"], DailySummary()
+
+    class Picky(DailySummary):
+        def combine(self, left: Any, right: Any) -> Any:
+            if bad in (left["first"], left["last"], right["first"], right["last"]):
+                raise ZeroDivisionError
+            return usual.combine(left, right)
+
+    monkeypatch.setitem(AGGREGATORS, "daily-summary", Picky())
+    run(same[:1])
+    answer = run(same[1:])
+    assert answer["batchItemFailures"] == [{"itemIdentifier": "m0"}]
+    assert written(world)["e0", "2025-01-01"][1] == len(same) - 1
+
+
+def test_an_event_that_the_aggregator_cannot_read_is_no_others_harm(
+    run: Run, bodies: list[str], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = _of_one_version(bodies)
+    bad = json.loads(same[1])["event_time"]
+
+    class Picky(DailySummary):
+        def lift(self, event: Event) -> Any:
+            if event.event_time == bad:
+                raise ZeroDivisionError
+            return super().lift(event)
+
+    monkeypatch.setitem(AGGREGATORS, "daily-summary", Picky())
+    assert run(same)["batchItemFailures"] == [{"itemIdentifier": "m1"}]
+    assert run(same[1:2], received=20)["batchItemFailures"] == []
+    (dead,) = world.messages(world.config.dead_letter_queue_url)
+    reason = dead["MessageAttributes"]["pik_reason"]["StringValue"]
+    assert reason == "not processed in 20 receives; the last time: ZeroDivisionError"
+    assert written(world)["e0", "2025-01-01"][1] == len(same) - 1
+
+
+def test_what_makes_an_aggregate_too_large_goes_aside_and_the_rest_is_counted(
+    run: Run, bodies: list[str], world: World
+) -> None:
+    same = _of_one_version(bodies)
+    with patch.object(aggregates, "MAX_STATE", 215):  # of one event, whatever it is; not of two
+        assert run(same)["batchItemFailures"] == []
+    dead = world.messages(world.config.dead_letter_queue_url)
+    assert [one["MessageAttributes"]["pik_code"]["StringValue"] for one in dead] == ["aggregate_too_large"] * len(dead)
+    assert len(dead) + written(world)["e0", "2025-01-01"][1] == len(same)
+    assert written(world)["e0", "2025-01-01"][1] >= 1
+
+
+def test_what_has_no_time_left_goes_back_and_what_was_read_is_counted(
+    run: Run, bodies: list[str], world: World
+) -> None:
+    """A slow store, and a function that is stopped at its limit, would have the same batch fail again and again."""
+    same = _of_one_version(bodies)
+    answer = run(same, remaining=chain([30_000, 20_000], [9_000] * (len(same) - 2), [30_000]))
+    assert answer["batchItemFailures"] == [{"itemIdentifier": f"m{number}"} for number in range(2, len(same))]
+    assert written(world)["e0", "2025-01-01"][1] == 2
+    assert run(same[2:], remaining=chain([30_000] * (len(same) - 2), [9_000]))["batchItemFailures"]
+    assert written(world)["e0", "2025-01-01"][1] == 2
+
+
+def test_an_answer_that_is_lost_leaves_each_event_counted_once(run: Run, bodies: list[str], world: World) -> None:
+    """The transaction went through, and its answer did not come: the messages return."""
+    same, transact = _of_one_version(bodies), aws.client("dynamodb").transact_write_items
+
+    def lost(**asked: Any) -> Any:
+        transact(**asked)
+        raise ClientError({"Error": {"Code": "InternalServerError"}}, "TransactWriteItems")
+
+    with patch.object(aws.client("dynamodb"), "transact_write_items", lost):
+        assert len(run(same)["batchItemFailures"]) == len(same)
+    assert run(same)["batchItemFailures"] == []
+    assert written(world)["e0", "2025-01-01"] == recomputed(world)["e0", "2025-01-01"]
 
 
 def test_an_aggregate_that_fits_no_row_goes_aside_with_its_reason(run: Run, bodies: list[str], world: World) -> None:

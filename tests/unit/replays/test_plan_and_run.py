@@ -11,7 +11,6 @@ from typing import Any
 
 import boto3
 import pytest
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from botocore.exceptions import NoCredentialsError
 
 from pik import frames, project
@@ -93,9 +92,8 @@ def received(config: Settings) -> list[dict[str, Any]]:
 def processed(config: Settings) -> int:
     """Have the processor count every message of the queue."""
     messages = received(config)
-    for message in messages:
-        record = {"messageId": message["MessageId"], "body": message["Body"], "attributes": {}}
-        processor.process(SQSRecord(record), config)
+    records = [{"messageId": one["MessageId"], "body": one["Body"], "attributes": {}} for one in messages]
+    assert processor.process_batch({"Records": records}, config) == {"batchItemFailures": []}
     return len(messages)
 
 

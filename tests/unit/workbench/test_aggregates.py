@@ -14,7 +14,7 @@ from pik import frames
 from pik.errors import UsageError
 from pik.pipeline import aws
 from pik.pipeline.aggregates import Aggregates
-from pik.pipeline.processor import parse_message, read_event
+from pik.pipeline.processor import contribution
 from pik.pipeline.settings import Settings
 from pik.workbench import Workbench, aggregates, replays
 from pik.workbench.aggregates import aggregate_drift
@@ -34,11 +34,11 @@ def process(deployed: Settings, world: World) -> Callable[..., int]:
     """Count up to ``most`` of the messages in the queue; return how many."""
 
     def call(most: int = 1000) -> int:
-        bodies = [parse_message(m["Body"]) for m in world.messages(deployed.queue_url)]
-        bodies.sort(key=lambda body: body["event_time"])
-        for body in bodies[:most]:
-            Aggregates(deployed).add(read_event(body, deployed), body["replay_id"], body["s3_key"], "m")
-        return len(bodies[:most])
+        waiting = [contribution(message["Body"], "m", deployed) for message in world.messages(deployed.queue_url)]
+        waiting.sort(key=lambda one: one.state["first"])
+        for one in waiting[:most]:
+            Aggregates(deployed).add([one])
+        return len(waiting[:most])
 
     return call
 

@@ -16,7 +16,7 @@ from pik.aws.reading import StoreReader
 from pik.errors import Refused
 from pik.pipeline import aws
 from pik.pipeline.aggregates import Aggregates
-from pik.pipeline.processor import parse_message, read_event
+from pik.pipeline.processor import contribution
 from pik.pipeline.settings import Settings
 from pik.workbench import Workbench, queues, times
 from pik.workbench.consistency import log_windows, snapshot
@@ -92,8 +92,8 @@ def test_an_old_event_is_explained_from_a_few_minutes_of_logs(
             replayed(deployed, request_of, f"other-{number}", entity=f"somebody-{number}")
         replayed(deployed, request_of, "rp-1")
         replayed(deployed, request_of, "elsewhere", start_time="2024-01-01T00:00:00Z", end_time="2024-02-01T00:00:00Z")
-        for message in (parse_message(message["Body"]) for message in world.messages(deployed.queue_url)):
-            Aggregates(deployed).add(read_event(message, deployed), message["replay_id"], message["s3_key"], "m")
+        for message in world.messages(deployed.queue_url):
+            Aggregates(deployed).add([contribution(message["Body"], "m", deployed)])
     row = world.table("events")[1]
     groups = counted.wb.outputs
     said = {"message": "arrival", "event_id": row["event_id"], "level": "INFO", "service": "ingest"}

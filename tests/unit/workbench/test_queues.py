@@ -15,7 +15,7 @@ from pik import frames, project
 from pik.aws import queue_peek
 from pik.errors import Refused, UsageError
 from pik.pipeline.aggregates import Aggregates
-from pik.pipeline.processor import parse_message, read_event
+from pik.pipeline.processor import contribution
 from pik.pipeline.queue import CODE_ATTRIBUTE, MESSAGE_ID_ATTRIBUTE, REASON_ATTRIBUTE
 from pik.pipeline.settings import Settings
 from pik.workbench import Workbench, messages, queues, redriving
@@ -102,8 +102,7 @@ def test_a_default_peek_asks_the_queue_for_its_attributes_only(
 
 def test_a_default_peek_leaves_out_what_is_counted(sent: Workbench, deployed: Settings, world: World) -> None:
     for message in world.messages(deployed.queue_url)[:2]:
-        body = parse_message(message["Body"])
-        assert Aggregates(deployed).add(read_event(body, deployed), body["replay_id"], body["s3_key"], "m")
+        assert Aggregates(deployed).add([contribution(message["Body"], "m", deployed)])
     found = sent.queue.peek()
     counted = {row["event_id"] for row in world.table("aggregates") if "event_id" in row}
     assert len(counted) == 2

@@ -12,7 +12,7 @@ import pytest
 from pik.aws.reading import StoreReader
 from pik.aws.stack import silent
 from pik.pipeline.aggregates import Aggregates
-from pik.pipeline.processor import parse_message, read_event
+from pik.pipeline.processor import contribution
 from pik.pipeline.settings import Settings
 from pik.rollout.plan.prediction import Prediction, Version, predict
 from pik.workbench import Workbench
@@ -40,8 +40,7 @@ def sent(wb: Workbench, deployed: Settings, request_of: RequestOf) -> Workbench:
 def processed(config: Settings, bodies: list[str]) -> None:
     """Count messages as the processor does; they stay in moto's queue."""
     for body in bodies:
-        message = parse_message(body)
-        Aggregates(config).add(read_event(message, config), message["replay_id"], message["s3_key"], "m")
+        Aggregates(config).add([contribution(body, "m", config)])
 
 
 def waiting(config: Settings) -> list[str]:

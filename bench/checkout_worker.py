@@ -1,4 +1,4 @@
-"""Rolls back on an embedded AWS of its own, by order: ``python -P bench/rollback_worker.py`` in any checkout.
+"""Rolls back or counts on an embedded AWS of its own, by order: ``python -P bench/checkout_worker.py`` in any checkout.
 
 Whichever checkout's ``pik`` is installed is the one that is measured, so the code of before can be put beside today's:
 what is used here is in both. An order is a line of JSON on stdin, the answer a line on stdout.
@@ -166,6 +166,67 @@ class Worker:
             stop.set()
             thread.join()
 
+    def ingest(self, entity: str, events: int) -> dict[str, Any]:
+        """Send events of one entity and day, as a producer does."""
+        from pik import producer
+
+        path = self.folder / f"{entity}.jsonl"
+        lines = (
+            {
+                "source": "bench",
+                "event_type": "measured",
+                "entity_id": entity,
+                "event_time": f"2025-01-01T{number // 3600:02d}:{number // 60 % 60:02d}:{number % 60:02d}Z",
+                "payload": {"value": number},
+            }
+            for number in range(events)
+        )
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        if not producer.send(producer.load(str(path)), self.env).safe:
+            raise RuntimeError("the events were not taken: there is nothing to measure")
+        return {}
+
+    def drain(self, entity: str, replay: str, patience: float) -> dict[str, Any]:
+        """Have the processor count a replay of all events of one entity; return what was seen."""
+        switch = _imported("switch", "pik.aws.event_source_mapping", "pik.rollout.mapping")
+        switch(self.env, self.env.outputs(), on=False)
+        sent = self._send(self._messages(entity, replay))
+        began = time.time()
+        switch(self.env, self.env.outputs(), on=True)
+        while time.time() - began < patience:
+            time.sleep(1.0)
+            dead = self._waiting("DeadLetterQueueUrl")
+            times = self._counted(began)
+            if len(times) + dead >= sent:
+                break
+        return {"sent": sent, "counted": len(times), "dead": dead, "seconds": round(max(times) - began, 2)}
+
+    def _messages(self, entity: str, replay: str) -> list[str]:
+        from pik import events
+        from pik.pipeline import queue, rows
+        from pik.pipeline.aws import from_item
+
+        outputs = self.env.outputs()
+        pages = (
+            self.env.client("dynamodb")
+            .get_paginator("query")
+            .paginate(
+                TableName=outputs["EventsTable"],
+                KeyConditionExpression="PK = :pk",
+                ExpressionAttributeValues={":pk": {"S": events.entity_pk(entity)}},
+            )
+        )
+        expand = getattr(rows, "expand", lambda row: row)
+        found = [expand(from_item(item)) for page in pages for item in page["Items"]]
+        about = {"replay_id": replay, "entity_id": entity, "bucket": outputs["RawBucket"]}
+        return [queue.dumps(queue.message(row, **about)) for row in found]
+
+    def _send(self, bodies: list[str]) -> int:
+        for start in range(0, len(bodies), 10):
+            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[start : start + 10])]
+            self.env.client("sqs").send_message_batch(QueueUrl=self.env.outputs()["QueueUrl"], Entries=entries)
+        return len(bodies)
+
     def _fill(self, replay: str, copies: int) -> int:
         """Put the day's events into the queue, ``copies`` times, each time as another replay; return the number."""
         from pik.pipeline import queue
@@ -181,11 +242,7 @@ class Worker:
                 for row in selection.rows
                 for copy in range(copies)
             ]
-        for start in range(0, len(bodies), queue.BATCH):
-            batch = bodies[start : start + queue.BATCH]
-            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(batch)]
-            self.env.client("sqs").send_message_batch(QueueUrl=stores.outputs["QueueUrl"], Entries=entries)
-        return len(bodies)
+        return self._send(bodies)
 
     def _counted(self, since: float) -> list[float]:
         """When each message was counted that was counted since a moment (seconds since 1970)."""
@@ -196,9 +253,9 @@ class Worker:
         items = (item for page in pages for item in page["Items"] if "counted" in item)
         return [moment for item in items if (moment := parse_time(item["counted"]["S"]).timestamp()) >= since]
 
-    def _waiting(self) -> int:
+    def _waiting(self, output: str = "QueueUrl") -> int:
         name = "ApproximateNumberOfMessages"
-        url = self.env.outputs()["QueueUrl"]
+        url = self.env.outputs()[output]
         found = self.env.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
         return int(found["Attributes"][name])
 
