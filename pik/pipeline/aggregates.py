@@ -9,7 +9,7 @@ entity with many events costs is its number of transactions.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from pik import events
 from pik.pipeline import aws
-from pik.pipeline.aggregators import State, aggregator
+from pik.pipeline.aggregators import aggregator
 from pik.pipeline.backoff import backoff
 from pik.pipeline.settings import Settings
 from pik.pipeline.stores import Contended
@@ -39,12 +39,12 @@ class TooLarge(Exception):
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one message adds to one version: the state of its event, without the payload, which may be large."""
+    """What one message adds to one version: its event's state as JSON, without the payload, which may be large."""
 
     event_id: str
     entity_id: str
     day: str
-    state: State
+    state: str
     replay_id: str
     s3_key: str
     message_id: str
@@ -73,20 +73,25 @@ class Aggregates:
 
     settings: Settings
 
-    def add(self, contributions: Sequence[Contribution]) -> set[str]:
+    def add(self, contributions: Sequence[Contribution], has_time: Callable[[], bool] = lambda: True) -> set[str]:
         """Count events, at most 99, in the one version they belong to, all that are new or none.
 
         Returns:
             The ids of the events that were not counted before.
 
         Raises:
-            Contended: others write the same version without end; the messages may come again.
+            Contended: others write the same version without end, or ``has_time`` says no; the messages may come again.
             TooLarge: the version would not fit into its row.
 
         """
-        new = {one.event_id: one for one in contributions}
+        new = dict[str, Contribution]()
+        for one in contributions:
+            new.setdefault(one.event_id, one)
+        added = self._joined(new.values())  # before the row is read, so that others have little time in between
         for attempt in range(_ATTEMPTS):
-            version = self._combined(list(new.values()))
+            if attempt and not has_time():
+                break
+            version = self._combined(list(new.values()), added)
             try:
                 writes = self._writes([one.row for one in new.values()], version)
                 aws.client("dynamodb").transact_write_items(TransactItems=writes)
@@ -95,26 +100,31 @@ class Aggregates:
                 codes = aws.cancellation_codes(error)
                 if not aws.passes(["None" if code == _REFUSED else code for code in codes]):
                     raise
-            for event_id in [known for known, code in zip(new, codes, strict=False) if code == _REFUSED]:
-                del new[event_id]
-            if not new:
-                return set()
+            if known := [event_id for event_id, code in zip(new, codes, strict=False) if code == _REFUSED]:
+                new = {event_id: one for event_id, one in new.items() if event_id not in known}
+                if not new:
+                    return set()
+                added = self._joined(new.values())
             # Some are counted already, another worker added to the same version first, or writes are throttled.
             backoff(attempt, first=0.01, longest=0.5)
         raise Contended(contributions[0].version[0])
 
-    def _combined(self, new: Sequence[Contribution]) -> dict[str, Any]:
+    def _joined(self, new: Iterable[Contribution]) -> str:
+        combine = aggregator(self.settings.aggregator).combine
+        return json.dumps(reduce(combine, (json.loads(one.state) for one in new)), sort_keys=True)
+
+    def _combined(self, new: Sequence[Contribution], added: str) -> dict[str, Any]:
         pk, sk = new[0].version
         found = aws.client("dynamodb").get_item(
             TableName=self.settings.aggregates_table,
             Key=aws.to_item({"PK": pk, "SK": sk}),
             ConsistentRead=True,
         )
-        states, count = [one.state for one in new], len(new)
+        text, count = added, len(new)
         if "Item" in found:
             row = aws.from_item(found["Item"])
-            states, count = [json.loads(row["state"]), *states], count + int(row["input_count"])
-        text = json.dumps(reduce(aggregator(self.settings.aggregator).combine, states), sort_keys=True)
+            state = aggregator(self.settings.aggregator).combine(json.loads(row["state"]), json.loads(added))
+            text, count = json.dumps(state, sort_keys=True), count + int(row["input_count"])
         if len(text.encode()) > MAX_STATE:
             raise TooLarge(f"the aggregate would have {len(text.encode()):,} bytes; DynamoDB takes 400 KB in one row")
         return {

@@ -8,6 +8,7 @@ one entity, day and replay are counted together, and what is wrong with one of t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -35,17 +36,14 @@ metrics.set_default_dimensions(environment=settings().environment or "none")
 
 _MAX_KEY = 1024  # bytes, S3's limit: a longer key is an error of its own there, and not a missing object
 _MISSING = {"NoSuchKey", "404"}  # a role without s3:ListBucket would get 403 instead; ours has it
-_RESERVE_MS = 10_000  # of the function's time, kept for what was begun: a call that hangs, and its repeats
-
-aws.warm("s3", "dynamodb", "sqs")
-
-
-class OutOfTime(Exception):
-    """The function's time is nearly over, and this message's turn has not come."""
+# Seconds of the function's time. Calls to S3 and DynamoDB take 15 s and 12 s at most (aws.CONFIG): with less left, no
+# more messages are read; and what is read is counted after so many, so that a slow store does not keep all from it.
+RESERVE, _ROUND = 15.0, 5.0
+_LAST_CALL = 3.0  # what was read is counted with less
 
 
 # These say nothing about the events that are counted together.
-_MAY_PASS = (OutOfTime, Contended, ClientError, BotoCoreError)
+_MAY_PASS = (Contended, ClientError, BotoCoreError)
 
 
 class Poison(Exception):
@@ -66,40 +64,42 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     config = settings()
     if config.dry_run or event.get("dry_run") is True:
         return predict(event, config)
-    return process_batch(event, config, lambda: bool(context.get_remaining_time_in_millis() > _RESERVE_MS))
+    return process_batch(event, config, lambda: context.get_remaining_time_in_millis() / 1000)
 
 
 def process_batch(
-    event: Mapping[str, Any], config: Settings, has_time: Callable[[], bool] = lambda: True
+    event: Mapping[str, Any], config: Settings, left: Callable[[], float] = lambda: math.inf
 ) -> dict[str, Any]:
-    """Count a batch of messages; the answer names those that go back to the queue.
+    """Count a batch of messages; the answer names those that go back to the queue. ``left``: seconds of its time.
 
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
     """
     records = {raw["messageId"]: SQSRecord(raw) for raw in event["Records"]}
-    back = set()
-    groups: dict[tuple[str, str], list[Contribution]] = {}
-    for name, record in records.items():
-        try:
-            if not has_time():
-                raise OutOfTime
-            one = contribution(record.body, name, config)
-        except Exception as error:
-            if _goes_back(record, error, config):
-                back.add(name)
-        else:
-            groups.setdefault(one.version, []).append(one)
-    for group in _parts(groups.values()):
-        for one, why in _count(group, config, has_time):
-            if why and _goes_back(records[one.message_id], why, config):
-                back.add(one.message_id)
+    waiting, back = list(records), set[str]()
+    while waiting and (began := left()) > RESERVE:
+        read = list[Contribution]()
+        while waiting and left() >= max(began - _ROUND, RESERVE):
+            name = waiting.pop(0)
+            try:
+                read.append(contribution(records[name].body, name, config))
+            except Exception as error:
+                _put_back({name}, records, error, config, back)
+        for group in _groups(read):
+            for names, why in _count(group, config, lambda: left() > _LAST_CALL):
+                _put_back(names, records, why, config, back)
+    if waiting:
+        logger.warning("no time left; back to the queue", messages=len(waiting))
+        _put_back(set(waiting), records, None, config, back)
     metrics.add_metric("TransientFailures", MetricUnit.Count, len(back))
     return {"batchItemFailures": [{"itemIdentifier": name} for name in records if name in back]}
 
 
-def _parts(groups: Iterable[list[Contribution]]) -> Iterator[list[Contribution]]:
-    """As much of each group as one transaction takes."""
-    for group in groups:
+def _groups(read: Iterable[Contribution]) -> Iterator[list[Contribution]]:
+    """The events of each version, as many as one transaction takes."""
+    versions: dict[tuple[str, str], list[Contribution]] = {}
+    for one in read:
+        versions.setdefault(one.version, []).append(one)
+    for group in versions.values():
         for start in range(0, len(group), MOST_CONTRIBUTIONS):
             yield group[start : start + MOST_CONTRIBUTIONS]
 
@@ -112,7 +112,7 @@ def contribution(body: str, message_id: str, config: Settings) -> Contribution:
         event_id=event.event_id,
         entity_id=event.entity_id,
         day=event.date,
-        state=aggregator(config.aggregator).lift(event),
+        state=json.dumps(aggregator(config.aggregator).lift(event)),
         replay_id=message["replay_id"],
         s3_key=message["s3_key"],
         message_id=message_id,
@@ -121,24 +121,29 @@ def contribution(body: str, message_id: str, config: Settings) -> Contribution:
 
 def _count(
     group: Sequence[Contribution], config: Settings, has_time: Callable[[], bool]
-) -> Iterator[tuple[Contribution, Exception | None]]:
-    """Count events of one version together; yield each, and why it could not be counted."""
+) -> Iterator[tuple[set[str], Exception]]:
+    """Count events of one version together; yield the messages of those that could not be counted, and why."""
     try:
-        if not has_time():
-            raise OutOfTime
-        new = Aggregates(config).add(group)
+        new = Aggregates(config).add(group, has_time)
     except Exception as error:
-        if len(group) > 1 and not isinstance(error, _MAY_PASS):
-            # One of them may be why: the aggregate grows too large with it, or the aggregator fails.
-            half = len(group) // 2
-            yield from _count(group[:half], config, has_time)
-            yield from _count(group[half:], config, has_time)
-        else:
-            yield from ((one, error) for one in group)
+        why = error
     else:
         for one in group:
             _tell_counted(one, new)
-            yield one, None
+        return
+    if len(group) == 1 or _may_pass(why):
+        yield {one.message_id for one in group}, why
+        return
+    # One of them may be why: the aggregate grows too large with it, or the aggregator fails.
+    half = len(group) // 2
+    yield from _count(group[:half], config, has_time)
+    yield from _count(group[half:], config, has_time)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether an error says nothing about the events that were to be counted."""
+    codes = {aws.error_code(error), *aws.cancellation_codes(error)} if isinstance(error, ClientError) else set()
+    return isinstance(error, _MAY_PASS) and not codes & {"ValidationException", "ValidationError"}
 
 
 def _tell_counted(one: Contribution, new: set[str]) -> None:
@@ -148,27 +153,34 @@ def _tell_counted(one: Contribution, new: set[str]) -> None:
     logger.info(word, message_id=one.message_id, event_id=one.event_id, replay_id=one.replay_id)
 
 
-def _goes_back(record: SQSRecord, error: Exception, config: Settings) -> bool:
-    """Whether a message that is not counted goes back to the queue; if not, it is in the dead-letter queue now."""
-    if isinstance(error, TooLarge):
-        error = Poison("aggregate_too_large", str(error))
-    if not isinstance(error, Poison):
-        logger.error("not processed; back to the queue", message_id=record.message_id, exc_info=error)
-        if not _is_last(record, config):
-            return True
-        # After this receive SQS itself would move the message, and could not say why.
-        reason = f"not processed in {config.max_receive_count} receives; the last time: {aws.error_name(error)}"
-        error = Poison("retries_exhausted", reason)
-    try:
-        _set_aside(record, error, config)
-    except Exception:
-        logger.exception("not set aside; back to the queue", message_id=record.message_id)
-        return True
-    return False
+def _put_back(
+    names: set[str], records: Mapping[str, SQSRecord], error: Exception | None, config: Settings, back: set[str]
+) -> None:
+    """Add messages that are not counted to those that go ``back`` to the queue, or set them aside with the reason."""
+    for number, name in enumerate(sorted(names)):
+        poison = error if isinstance(error, Poison) else None
+        if isinstance(error, TooLarge):
+            poison = Poison("aggregate_too_large", str(error))
+        if poison is None:
+            if error:
+                trace = error if number == 0 else None  # of all of them it is the same
+                logger.error("not processed; back to the queue", message_id=name, exc_info=trace)
+            if not _is_last(records[name], config):
+                back.add(name)
+                continue
+            # After this receive SQS itself would move the message, and could not say why.
+            last = aws.error_name(error) if error else "its turn did not come in time"
+            reason = f"not processed in {config.max_receive_count} receives; the last time: {last}"
+            poison = Poison("retries_exhausted", reason)
+        try:
+            _set_aside(records[name], poison, config)
+        except Exception:
+            logger.exception("not set aside; back to the queue", message_id=name)
+            back.add(name)
 
 
 def _is_last(record: SQSRecord, config: Settings) -> bool:
-    received = int(record.raw_event["attributes"].get("ApproximateReceiveCount", 0))
+    received = int(record.raw_event.get("attributes", {}).get("ApproximateReceiveCount", 0))
     return received >= config.max_receive_count > 0
 
 

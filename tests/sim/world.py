@@ -198,9 +198,11 @@ class World:
         name = f"processor {' '.join(handles)}"
         event = {"Records": [_record(message) for message in batch]}
         # Seldom its time is nearly over before all is done.
-        ends = self.scheduler.now + (2 * self.chance.random() if self.chance.random() < 0.2 else PROCESSOR_SECONDS)
-        has_time = lambda: self.scheduler.now < ends  # noqa: E731
-        work = lambda: processor.process_batch(event, self.settings, has_time)  # noqa: E731
+        ends = self.scheduler.now + PROCESSOR_SECONDS
+        if self.chance.random() < 0.2:
+            ends = self.scheduler.now + processor.RESERVE + 2 * self.chance.random()
+        left = lambda: ends - self.scheduler.now  # noqa: E731
+        work = lambda: processor.process_batch(event, self.settings, left)  # noqa: E731
         invocation = self.scheduler.call(name, work, PROCESSOR_SECONDS, PROCESSOR_SECONDS)
         self.processing -= 1
         if not invocation.done or invocation.killed:

@@ -55,11 +55,10 @@ def staging(embedded_env: Environment, tmp_path: Path, monkeypatch: pytest.Monke
 
 def processor(insert: str) -> Callable[[Path], None]:
     """Edits after which the processor does something else once it has read an event."""
-    line = "        event = read_event(message, config)\n"
-    indented = "".join(f"    {part}\n" for part in insert.splitlines())
+    line = "    event = read_event(message, config)\n"
 
     def edit(folder: Path) -> None:
-        replaced(folder, PROCESSOR, line, line + indented)
+        replaced(folder, PROCESSOR, line, line + insert)
         replaced(folder, PROCESSOR, "import json\n", "import dataclasses\nimport json\n")
 
     return edit

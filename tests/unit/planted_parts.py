@@ -233,10 +233,10 @@ def counts_twice(run: Run) -> None:
     known = events.contribution_sk
 
     class Forgetful(Aggregates):
-        def add(self, contributions: Sequence[Contribution]) -> set[str]:
+        def add(self, contributions: Sequence[Contribution], *more: Any) -> set[str]:
             message = {one.event_id: one.message_id for one in contributions}
-            run.patch.setattr(events, "contribution_sk", lambda *about: f"{known(*about)}#{message[about[1]]}")
-            return super().add(contributions)
+            run.patch.setattr(events, "contribution_sk", lambda *about: f"{known(*about)}#{message.get(about[1], '')}")
+            return super().add(contributions, *more)
 
     run.patch.setattr(processor, "Aggregates", Forgetful)
 

@@ -75,6 +75,7 @@ class Log:
     exception = error
 
     def _write(self, level: str, message: str, fields: dict[str, Any]) -> None:
+        fields.pop("exc_info", None)
         line = json.dumps({"level": level, "message": message, **fields})
         self._client("logs").put_log_events(
             logGroupName=self.group,

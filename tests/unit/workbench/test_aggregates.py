@@ -35,7 +35,7 @@ def process(deployed: Settings, world: World) -> Callable[..., int]:
 
     def call(most: int = 1000) -> int:
         waiting = [contribution(message["Body"], "m", deployed) for message in world.messages(deployed.queue_url)]
-        waiting.sort(key=lambda one: one.state["first"])
+        waiting.sort(key=lambda one: json.loads(one.state)["first"])
         for one in waiting[:most]:
             Aggregates(deployed).add([one])
         return len(waiting[:most])
