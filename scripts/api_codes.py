@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-INGEST, REPLAY = "ingest", "replay"
+INGEST, REPLAY, RUN = "ingest", "replay", "run"
 BOTH = (INGEST, REPLAY)
 
 
@@ -59,12 +59,27 @@ CODES = (
     Code("bad_end_time", 400, (REPLAY,), "`end_time` is missing, or not text"),
     Code("empty_window", 400, (REPLAY,), "`start_time` is not before `end_time`"),
     Code("bad_include_duplicates", 400, (REPLAY,), "`include_duplicates` is not a JSON boolean"),
-    Code("bad_limit", 400, (REPLAY,), "`limit` is not an integer in its range"),
-    Code("bad_replay_id", 400, (REPLAY,), "`replay_id` does not match its pattern, or consists of dots alone"),
+    Code("bad_limit", 400, (REPLAY, RUN), "`limit` is not an integer in its range"),
+    Code("bad_replay_id", 400, (REPLAY, RUN), "`replay_id` does not match its pattern, or consists of dots alone"),
     Code("bad_cursor", 400, (REPLAY,), "`cursor` does not come from an earlier answer to the same selection"),
     Code("idempotency_key_not_taken", 400, (REPLAY,), "the `Idempotency-Key` header is given; use `replay_id` instead"),
-    Code("replay_id_taken", 409, (REPLAY,), "`replay_id` belongs to another selection"),
-    Code("queue_unavailable", 503, (REPLAY,), "the queue did not take some messages, after several tries"),
+    Code("bad_action", 400, (RUN,), "`action` is none of those below"),
+    Code("bad_reason", 400, (RUN,), "`reason` is not a text of at most 1,000 characters"),
+    Code("bad_part", 400, (RUN,), "`part` is missing, or not a number from 0 on"),
+    Code("bad_rate", 400, (RUN,), "`rate` is not a number from 1 on"),
+    Code("bad_messages", 400, (RUN,), "`messages` is missing, or not a number from 1 on"),
+    Code("bad_windows", 400, (RUN,), "`windows` is missing, or not a number from 1 on"),
+    Code("bad_part_lines", 400, (RUN,), "`part_lines` is missing, or not a number from 1 on"),
+    Code("bad_parts", 400, (RUN,), "`parts` is not a list of hashes"),
+    Code("bad_digest", 400, (RUN,), "`digest`, or one of `parts`, is not a SHA-256 in hex"),
+    Code("no_such_run", 404, (RUN,), "no replay run was begun under this `replay_id`"),
+    Code("no_such_part", 404, (RUN,), "the manifest has no such part"),
+    Code("not_running", 409, (RUN,), "the replay run is paused or cancelled; `state` says which"),
+    Code("not_possible", 409, (RUN,), "a replay run in this state cannot be changed so"),
+    Code("busy", 409, (RUN,), "another request sends this part; ask again in `wait` seconds at the latest"),
+    Code("manifest_changed", 409, (RUN,), "a part is missing in S3, or not what the replay run was begun with"),
+    Code("replay_id_taken", 409, (REPLAY, RUN), "`replay_id` belongs to another selection"),
+    Code("queue_unavailable", 503, (REPLAY, RUN), "the queue did not take some messages, after several tries"),
     Code("store_unavailable", 503, BOTH, "a store failed or did not answer"),
     Code("internal", 500, BOTH, "an error in the kit; the request is not acknowledged"),
 )

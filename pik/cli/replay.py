@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pik.cli.output import EnvOption, JsonOption, connected, emit, progress, say
 from pik.text import printable
+
+if TYPE_CHECKING:
+    from pik.replays.runs import ReplayRun
 
 replay = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +39,12 @@ HandlerArgument = Annotated[
     str,
     typer.Argument(metavar="MODULE:FUNCTION", help="A function of one event, or an aggregator; also daily-summary."),
 ]
+RateOption = Annotated[int | None, typer.Option("--rate", min=1, help="Messages a second, at most.")]
+MostWaitingOption = Annotated[
+    int | None,
+    typer.Option("--most-waiting", min=0, help="Send nothing while more messages than this wait in the queue."),
+]
+RunArgument = Annotated[str, typer.Argument(metavar="REPLAY_ID", help="The id that pik replay run printed.")]
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="The file that pik replay plan --save wrote.")]
 
 
@@ -99,13 +109,15 @@ def run(
     replay_id: Annotated[
         str, typer.Option("--replay-id", help="An id of your own; or that of a run of this plan, to go on with it.")
     ] = "",
+    rate: RateOption = None,
+    most_waiting: MostWaitingOption = None,
     env: EnvOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Send what a plan lists, if that is still what would be sent. Changes: messages go to the queue.
+    """Send exactly what a plan lists, if that is still what its windows hold. Changes: messages go to the queue.
 
-    Exit codes: 0 exactly the plan was sent, 3 refused and nothing was sent, 4 something else than the plan was sent, or
-    not all of it.
+    It pauses by itself when the dead-letter queue grows. Exit codes: 0 exactly the plan was sent, 3 refused and nothing
+    was sent, 4 not all of it: paused, cancelled, or past its retention.
     """
     from pik.errors import UsageError
     from pik.replays.planning import read
@@ -117,25 +129,118 @@ def run(
     if not yes:
         say(made.to_text())
         typer.confirm(f"Send {made.messages:,} messages to the queue of {env}?", abort=True, err=True)
-    done = wb.replay.run(made, replay_id=replay_id, reason=reason, at_most=at_most, progress=progress)
-    emit(done.to_dict(), as_json=as_json, text=printable(done.sentence))
-    if not as_json:
-        say(f"next    pik replay result {done.replay_id} --env {env}")
-    if not done.as_planned:
-        raise typer.Exit(4)
+    done = wb.replay.run(
+        made,
+        replay_id=replay_id,
+        reason=reason,
+        at_most=at_most,
+        rate=rate,
+        most_waiting=most_waiting,
+        progress=progress,
+    )
+    _ended(done, env, as_json=as_json)
 
 
 @replay.command(no_args_is_help=True)
 def resume(
     replay_id: Annotated[str, typer.Argument(help="The replay's id, as pik replay list shows it.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; needed where the environment is guarded.")] = "",
+    rate: RateOption = None,
+    most_waiting: MostWaitingOption = None,
     env: EnvOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a replay that stopped before the end of its window. Changes: messages go to the queue."""
-    found = connected(env).replay.resume(replay_id, reason=reason, progress=progress)
+    """Go on with a replay that was paused or interrupted, whoever began it. Changes: messages go to the queue.
+
+    Exit codes: 0 sent to the end, 3 refused, 4 not to the end.
+    """
+    from pik.replays.runs import ReplayRun
+
+    found = connected(env).replay.resume(
+        replay_id, reason=reason, rate=rate, most_waiting=most_waiting, progress=progress
+    )
+    if isinstance(found, ReplayRun):
+        _ended(found, env, as_json=as_json)
+        return
     row = found.row()
     emit(row, as_json=as_json, text=printable(f"{replay_id}: complete, {row['expected']:,} events sent"))
+
+
+@replay.command(no_args_is_help=True)
+def status(
+    replay_id: RunArgument,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until it ends.")] = False,
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Say how far a run is. And who paused or cancelled it, and why. Reads only.
+
+    Exit codes: 0 everything was sent, 4 not yet, or not all.
+    """
+    wb = connected(env)
+    found = wb.replay.status(replay_id)
+    while watch and found.state == "RUNNING":
+        progress(printable(found.sentence))
+        time.sleep(2.0)
+        found = wb.replay.status(replay_id)
+    emit(found.to_dict(), as_json=as_json, text=printable(f"{found.state}  {found.sentence}"))
+    if not found.complete:
+        raise typer.Exit(4)
+
+
+@replay.command(no_args_is_help=True)
+def pause(
+    replay_id: RunArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why; whoever asks is told.")] = "",
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a run for now. When this returns, nothing of it is sent any more. Changes its state.
+
+    pik replay resume goes on with it. Exit codes: 0 it is paused or was complete, 3 it was cancelled, 4 somebody has
+    resumed it meanwhile.
+    """
+    found = connected(env).replay.pause(replay_id, reason=reason, progress=progress)
+    emit(found.to_dict(), as_json=as_json, text=printable(found.sentence))
+    if found.state == "RUNNING":
+        raise typer.Exit(4)
+
+
+@replay.command(no_args_is_help=True)
+def cancel(
+    replay_id: RunArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why; whoever asks is told.")] = "",
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a run for good. When this returns, nothing of it is sent any more. Changes its state.
+
+    What was sent stays in the queue, and is counted; the last line says exactly how much.
+    """
+    found = connected(env).replay.cancel(replay_id, reason=reason, progress=progress)
+    emit(found.to_dict(), as_json=as_json, text=printable(found.sentence))
+
+
+@replay.command(no_args_is_help=True)
+def pace(
+    replay_id: RunArgument,
+    rate: Annotated[int, typer.Option("--rate", min=1, help="Messages a second, at most.")],
+    env: EnvOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Change how fast a run is sent, while it is sent. Changes its state."""
+    found = connected(env).replay.pace(replay_id, rate)
+    emit(found.to_dict(), as_json=as_json, text=printable(f"{replay_id}: at most {rate:,} messages a second"))
+
+
+def _ended(done: ReplayRun, env: str, *, as_json: bool) -> None:
+    """Say what a run came to, and end with the exit code for it."""
+    emit(done.to_dict(), as_json=as_json, text=printable(done.sentence))
+    if not as_json:
+        what = "resume" if done.state in {"PAUSED", "RUNNING"} else "result"
+        say(f"next    pik replay {what} {done.replay_id} --env {env}")
+    if not done.as_planned:
+        raise typer.Exit(4)
 
 
 @replay.command("list")

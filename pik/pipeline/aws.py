@@ -12,6 +12,8 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from pik.pipeline.backoff import backoff
+
 # API Gateway gives up after 29 s, so a store that hangs must fail well before: three attempts of at most 3 s, and
 # before the second and third botocore waits up to 1 s and 2 s. S3 waits 1 s more in each attempt at a write, for "100
 # Continue". So S3 takes 15 s and DynamoDB 12 s at most, and both one after the other fit as well.
@@ -24,6 +26,7 @@ CONFIG = Config(
     tcp_keepalive=True,
 )
 CONFLICT = "TransactionConflict"  # another transaction writes the same item at this moment
+_TRANSACTIONS = 8
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
@@ -72,6 +75,19 @@ def cancellation_codes(error: ClientError) -> list[str]:
     if error_code(error) != "TransactionCanceledException":
         return []
     return [str(reason.get("Code", "None")) for reason in error.response.get("CancellationReasons", [])]
+
+
+def transact(writes: Sequence[Mapping[str, Any]]) -> None:
+    """Write all or nothing; again when another transaction was in the way. Raise ClientError."""
+    for attempt in range(_TRANSACTIONS - 1):
+        try:
+            client("dynamodb").transact_write_items(TransactItems=writes)
+            return
+        except ClientError as failure:
+            if not passes(cancellation_codes(failure)):
+                raise
+            backoff(attempt, first=0.02, longest=0.5)
+    client("dynamodb").transact_write_items(TransactItems=writes)
 
 
 def passes(codes: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pik.pipeline import aws
 from pik.pipeline.backoff import backoff
@@ -22,21 +22,30 @@ def message(row: Mapping[str, Any], *, replay_id: str, entity_id: str, bucket: s
     return {"v": 1, "replay_id": replay_id, "entity_id": entity_id, "s3_bucket": bucket, **fields}
 
 
-def send(queue_url: str, bodies: Sequence[str]) -> set[int]:
-    """Send at most ten messages; return the positions of those that the queue did not take after several tries.
+class Sent(NamedTuple):
+    """What came of sending: positions of messages ``refused``; ``late``: whether a request may still arrive."""
+
+    refused: set[int]
+    late: bool
+
+
+def send(queue_url: str, bodies: Sequence[str]) -> Sent:
+    """Send at most ten messages; what the queue did not take after several tries is refused.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html: the call succeeds
     although some of its entries failed.
     """
-    waiting = set(range(len(bodies)))
+    waiting, late = set(range(len(bodies))), False
     for attempt in range(_ATTEMPTS):
         entries = [{"Id": str(position), "MessageBody": bodies[position]} for position in sorted(waiting)]
         result = aws.client("sqs").send_message_batch(QueueUrl=queue_url, Entries=entries)
+        # The client sent it again, so an earlier request of it may be under way still.
+        late = late or result.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
         waiting -= {int(entry["Id"]) for entry in result.get("Successful", [])}
         if not waiting:
             break
         backoff(attempt, first=0.05, longest=0.5)
-    return waiting
+    return Sent(waiting, late)
 
 
 def dumps(body: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ where it began and saying where the next one begins, so that following them from
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
 
 from pik import events
-from pik.pipeline import aws, queue
+from pik.pipeline import aws, queue, runs
 from pik.pipeline.headers import KEY, refuse_misspelt
 from pik.pipeline.http import STORE_FAILURES, Request, answer, error, guarded, store_unavailable, try_again
 from pik.pipeline.selection import Selection, parse_selection
@@ -38,7 +39,7 @@ _MOST_ROWS = 500  # rows looked at before the cursor moves, when few of them mat
 _HEAD = "HEAD"
 _GO_ON = "send the same selection again with this replay_id and cursor; without them it is another replay"
 
-aws.warm("dynamodb", "sqs")
+aws.warm("dynamodb", "s3", "sqs")
 
 
 @metrics.log_metrics
@@ -74,7 +75,10 @@ def replay(request: Request, config: Settings, has_time: Callable[[], bool]) -> 
     if KEY in request.headers:
         do_this = "send replay_id in the body: what is sent again under it is counted once"
         raise Rejected("idempotency_key_not_taken", "POST /replay takes no Idempotency-Key header", do_this)
-    selection = parse_selection(parse_json(request.body), dry_run=request.dry_run or config.dry_run)
+    document = parse_json(request.body)
+    if isinstance(document, dict) and "action" in document:
+        return _act(document, request, config, has_time)
+    selection = parse_selection(document, dry_run=request.dry_run or config.dry_run)
     progress = _Progress(after=selection.after)
     try:
         if not selection.dry_run and not _claim(selection, request, config):
@@ -92,6 +96,16 @@ def replay(request: Request, config: Settings, has_time: Callable[[], bool]) -> 
         message = f"the queue did not take {progress.failed} messages"
         return try_again("queue_unavailable", message, _GO_ON, **body)
     return answer(200, body)
+
+
+def _act(document: dict[str, Any], request: Request, config: Settings, has_time: Callable[[], bool]) -> dict[str, Any]:
+    """Answer what is asked of a manifest's run (:mod:`pik.pipeline.runs`)."""
+    answered = runs.act(document, request, config, has_time)
+    said = json.loads(answered["body"])
+    logger.info("run", **{"action": document["action"], "status": answered["statusCode"], **said})
+    if said.get("sent"):
+        metrics.add_metric("ReplaySent", MetricUnit.Count, said["sent"])
+    return answered
 
 
 def _interrupted(
@@ -136,7 +150,7 @@ def _send(selection: Selection, config: Settings, batch: list[dict[str, Any]], p
         messages = [
             queue.message(row, replay_id=selection.replay_id, entity_id=entity, bucket=bucket) for row in wanted
         ]
-        failed = queue.send(config.queue_url, [queue.dumps(message) for message in messages])
+        failed = queue.send(config.queue_url, [queue.dumps(message) for message in messages]).refused
         progress.sent += len(wanted) - len(failed)
     refused = {wanted[position]["SK"] for position in failed}
     for row in batch:

@@ -26,6 +26,7 @@ from pik.aws.reading import Row
 from pik.aws.stack import aws_errors
 from pik.errors import Refused, UsageError
 from pik.pipeline.aws import from_item
+from pik.pipeline.manifest import FIELDS
 from pik.pipeline.rows import expand
 from pik.text import named
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 PARALLEL = 16
 MOST = 200_000  # messages of one plan: all of them are held in memory, and in the file
-FORMAT = 1  # of the file
-_KEPT = ("event_id", "status", "source", "event_type", "event_time", "size_bytes", "s3_key", "SK")
+FORMAT = 2  # of the file
+_KEPT = (*FIELDS, "size_bytes")
 _ABOUT = ("environment", "account", "stack", "made", "made_by")
 # Dollars, on demand, in us-east-1: https://aws.amazon.com/sqs/pricing/, https://aws.amazon.com/dynamodb/pricing/on-demand/,
 # https://aws.amazon.com/s3/pricing/. SQS: ten messages a request, sent, received and deleted. The processor reads an
@@ -387,7 +388,7 @@ def _messages(
             if number % 100 == 0 or number == len(parts):
                 progress(f"{number:,} of {len(parts):,} windows read: {len(rows):,} messages")
     for row in rows:
-        row["size_bytes"] = int(row["size_bytes"])
+        row |= {name: int(row[name]) for name in ("size_bytes", "expires_at")}
     return rows, left_out
 
 

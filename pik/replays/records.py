@@ -21,9 +21,21 @@ class Replay:
     head: Row
     pages: dict[str, Row] = field(repr=False)
 
+    @property
+    def of_run(self) -> str:
+        """The run of a plan that it is a window of; empty when somebody asked the API for it."""
+        return str(self.head.get("run", ""))
+
     @cached_property
     def chain(self) -> list[Row]:
-        """The requests from the start on, each beginning where the one before ended: every event is in one of them."""
+        """The requests in which each event was sent, once: from the start on, each begins where the one before ended.
+
+        Of a run's window every request counts: its parts are sent side by side, and no line is in two of them.
+        """
+        return sorted(self.pages.values(), key=lambda page: str(page["next"])) if self.of_run else self._from_start
+
+    @cached_property
+    def _from_start(self) -> list[Row]:
         found, seen, at = list[Row](), set[str](), "START"
         while at in self.pages and at not in seen:
             seen.add(at)
@@ -37,12 +49,12 @@ class Replay:
     @property
     def complete(self) -> bool:
         """Whether the window was sent to its end."""
-        return bool(self.chain) and self.chain[-1]["complete"] is True
+        return bool(self._from_start) and self._from_start[-1]["complete"] is True
 
     @property
     def after(self) -> str:
-        """Sort key of the last row of the events table that was dealt with; empty when none was."""
-        return str(self.chain[-1]["next"]) if self.chain else ""
+        """Sort key of the last row of the events table before which all were dealt with; empty when none was."""
+        return str(self._from_start[-1]["next"]) if self._from_start else ""
 
     @cached_property
     def expected(self) -> Counter[str]:

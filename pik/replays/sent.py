@@ -32,7 +32,11 @@ def sent(replay: Replay, arrivals: Iterable[Row]) -> SentRows:
     duplicates = bool(replay.head.get("include_duplicates"))
     rows, unsure, begin = list[Row](), set[str](), ""
     every = list(arrivals)
-    for page in replay.chain:
+    for recorded in replay.chain:
+        page = recorded
+        if replay.of_run:  # its parts are sent side by side; and what it sends was there when it was begun
+            begin = str(recorded["SK"]).removeprefix("PAGE#").removeprefix("START")
+            page = {**recorded, "finished": replay.head["created"]}
         read = [row for row in every if begin < row["SK"] <= page["next"] and _is_kept(row, page)]
         for day, firsts in _by_day(row for row in read if row["status"] == events.ACCEPTED).items():
             counted, present = int(page["days"].get(day, 0)), sum(_was_there(row, page) for row in firsts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,9 +12,11 @@ import pyarrow as pa
 from pik import frames
 from pik.aws.queues import messages
 from pik.aws.stack import aws_errors
-from pik.replays import reading
+from pik.replays import reading, runs
+from pik.replays.following import unknown
+from pik.replays.manifest import names
 from pik.replays.records import Replay
-from pik.replays.running import LAST, unknown
+from pik.replays.runs import CANCELLED, ReplayRun
 from pik.replays.sent import sent
 from pik.replays.versions import contributions, stored
 from pik.workbench.aggregates import COMPLETE, completeness
@@ -64,6 +65,7 @@ class ReplayResult:
         waiting: messages in the queue, of any replay; approximate on AWS.
         dead: messages in the dead-letter queue, of any replay.
         environment: its name.
+        run: how far it is, when it is the run of a plan.
     """
 
     replay_id: str
@@ -74,6 +76,7 @@ class ReplayResult:
     waiting: int
     dead: int
     environment: str = ""
+    run: ReplayRun | None = None
 
     @property
     def counted(self) -> int:
@@ -92,9 +95,9 @@ class ReplayResult:
         head = f"{self.replay_id}: {self.counted:,} of {len(self.frame):,} sent events are counted; "
         head += f"{whole:,} of {len(self.versions):,} aggregates are COMPLETE"
         if not self.complete:
+            if self.run and self.run.state == CANCELLED:
+                return f"{head}. {self.run.sentence}"
             go_on = f"pik replay resume {self.replay_id} --env {self.environment}"
-            if len(self.versions) > 1 or self.replay_id not in set(self.frame["replay_id"]):
-                go_on = f"pik replay run PLAN --env {self.environment} --replay-id {self.replay_id}"
             return f"{head}. It was not sent to its end; to go on: {go_on}"
         if not self.done:
             why = f"{self.waiting:,} messages wait in the queue, {self.dead:,} are dead letters"
@@ -141,8 +144,9 @@ def result(aws: Connection, replay_id: str) -> ReplayResult:
     Arguments, errors and an example: :meth:`pik.workbench.replaying.Replaying.result`.
     """
     with aws_errors(aws.environment, "look at a replay"):
-        found = of_plan(aws, replay_id)
-        if not found:
+        run = runs.read(aws.stores, replay_id)
+        found = reading.of(aws.stores, names(replay_id, run.windows) if run else [replay_id])
+        if not found and not run:
             raise unknown(aws, replay_id)
         with ThreadPoolExecutor(PARALLEL) as pool:
             parts = list(pool.map(lambda one: _of(aws, one), found.values()))
@@ -152,30 +156,13 @@ def result(aws: Connection, replay_id: str) -> ReplayResult:
         replay_id,
         frame=frames.frame(REPLAYED, [row for rows, _ in parts for row in rows]),
         versions=frames.frame(COMPARED, [row for _, rows in parts for row in rows]),
-        complete=_ends(replay_id, found) and all(one.complete for one in found.values()),
+        complete=run.complete if run else all(one.complete for one in found.values()),
         environment=aws.environment.name,
         processor="ProcessorFunction" in outputs,
         waiting=waiting,
         dead=dead,
+        run=run,
     )
-
-
-def of_plan(aws: Connection, replay_id: str) -> dict[str, Replay]:
-    """Return a replay, or those of a plan that was run under an id, by id."""
-    found = reading.of(aws.stores, [replay_id, f"{replay_id}.{LAST}"])
-    if replay_id in found:
-        return found
-    for first in itertools.count(1, PARALLEL):
-        more = reading.of(aws.stores, [f"{replay_id}.{number}" for number in range(first, first + PARALLEL)])
-        found |= more
-        if len(more) < PARALLEL:
-            break
-    return found
-
-
-def _ends(replay_id: str, found: dict[str, Replay]) -> bool:
-    """Whether the last window of a run has begun."""
-    return replay_id in found or f"{replay_id}.{LAST}" in found
 
 
 def _of(aws: Connection, one: Replay) -> tuple[list[Row], list[Row]]:

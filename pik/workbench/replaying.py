@@ -10,7 +10,7 @@ from pik.errors import UsageError
 from pik.replays import planning, running
 from pik.replays.planning import ReplayPart, ReplayPlan
 from pik.replays.records import Replay
-from pik.replays.running import ReplayRun
+from pik.replays.runs import ReplayRun
 from pik.workbench.times import moment
 
 if TYPE_CHECKING:
@@ -98,49 +98,149 @@ class Replaying:
         replay_id: str = "",
         reason: str = "",
         at_most: int | None = None,
+        rate: int | None = None,
+        most_waiting: int | None = None,
         progress: Callable[[str], None] | None = print,
     ) -> ReplayRun:
-        """Send what a plan lists, if that is still what would be sent. **Changes**: messages go to the queue.
+        """Send exactly what a plan lists, if its windows still hold that. **Changes**: messages go to the queue.
+
+        The plan is written to S3 as a manifest first, and sent from there: what arrives meanwhile is not sent. A run
+        pauses by itself when the dead-letter queue grows.
 
         Args:
             plan: of :meth:`plan`.
             replay_id: an id of one's own; or that of a run of this plan that was interrupted, to go on with it.
             reason: why; needed where the environment is guarded or protected.
             at_most: refuse a plan of more messages than this.
+            rate: messages a second, at most; :meth:`pace` changes it while the run goes on.
+            most_waiting: send nothing while more messages than this wait in the queue.
             progress: is called with a sentence now and then.
 
         Raises:
             UsageError: the plan selects nothing, or ``replay_id`` is none.
-            Refused: the set has changed since, it is another environment, or a reason is needed. Nothing was sent.
-            AwsError: AWS refused or did not answer; what was sent is recorded, and the same call with the ``replay_id``
-                goes on.
+            Refused: the set has changed since, it is another environment, a reason is needed, or the run was cancelled.
+                Nothing was sent.
+            AwsError: AWS refused or did not answer; what was sent is recorded, and :meth:`resume` goes on.
 
         Example:
             >>> wb.replay.run(plan, reason="the day was late").as_planned  # doctest: +SKIP
             True
         """
         return running.run(
-            self.aws, plan, replay_id=replay_id, reason=reason, at_most=at_most, progress=progress or (lambda _: None)
+            self.aws,
+            plan,
+            replay_id=replay_id,
+            reason=reason,
+            at_most=at_most,
+            rate=rate,
+            most_waiting=most_waiting,
+            progress=progress,
         )
 
-    def resume(self, replay_id: str, *, reason: str = "", progress: Callable[[str], None] | None = print) -> Replay:
-        """Go on with a replay that stopped before the end of its window. **Changes**: messages go to the queue.
+    def status(self, replay_id: str) -> ReplayRun:
+        """Return how far a run is. Reads only.
+
+        Args:
+            replay_id: the id that the plan was run under.
+
+        Raises:
+            UsageError: there is no such run.
+            AwsError: AWS refused or did not answer.
+
+        Example:
+            >>> wb.replay.status("rp-7").sent                          # doctest: +SKIP
+            12000
+        """
+        return running.status(self.aws, replay_id)
+
+    def pause(self, replay_id: str, *, reason: str = "", progress: Callable[[str], None] | None = print) -> ReplayRun:
+        """Stop a run until somebody resumes it. **Changes** its state.
+
+        When this returns, nothing of it is sent any more, whoever was sending; the run says exactly what was.
+
+        Args:
+            replay_id: the id that the plan was run under.
+            reason: why; whoever asks is told.
+            progress: is called with a sentence now and then.
+
+        Raises:
+            UsageError: there is no such run.
+            Refused: the run was cancelled.
+            AwsError: AWS refused or did not answer; the same call goes on.
+
+        Example:
+            >>> wb.replay.pause("rp-7", reason="the database is busy")   # doctest: +SKIP
+        """
+        return running.pause(self.aws, replay_id, reason=reason, progress=progress)
+
+    def cancel(self, replay_id: str, *, reason: str = "", progress: Callable[[str], None] | None = print) -> ReplayRun:
+        """Stop a run for good. **Changes** its state; messages that were sent stay in the queue.
+
+        When this returns, nothing of it is sent any more, whoever was sending; the run says exactly what was.
+
+        Args:
+            replay_id: the id that the plan was run under.
+            reason: why; whoever asks is told.
+            progress: is called with a sentence now and then.
+
+        Raises:
+            UsageError: there is no such run.
+            AwsError: AWS refused or did not answer; the same call goes on.
+
+        Example:
+            >>> wb.replay.cancel("rp-7", reason="the wrong week")        # doctest: +SKIP
+        """
+        return running.cancel(self.aws, replay_id, reason=reason, progress=progress)
+
+    def pace(self, replay_id: str, rate: int) -> ReplayRun:
+        """Change how many messages a run sends in a second, also while it is sent elsewhere. **Changes** its state.
+
+        Args:
+            replay_id: the id that the plan was run under.
+            rate: messages a second, at most.
+
+        Raises:
+            UsageError: there is no such run.
+            Refused: the run was cancelled.
+            AwsError: AWS refused or did not answer.
+
+        Example:
+            >>> wb.replay.pace("rp-7", 50)                               # doctest: +SKIP
+        """
+        return running.pace(self.aws, replay_id, rate)
+
+    def resume(
+        self,
+        replay_id: str,
+        *,
+        reason: str = "",
+        rate: int | None = None,
+        most_waiting: int | None = None,
+        progress: Callable[[str], None] | None = print,
+    ) -> ReplayRun | Replay:
+        """Go on with a run that was paused or interrupted, whoever began it. **Changes**: messages go to the queue.
+
+        A replay that somebody asked the API for, without a plan, is sent to its end too.
 
         Args:
             replay_id: its id.
             reason: why; needed where the environment is guarded or protected.
+            rate: messages a second, at most; without it, what it was.
+            most_waiting: send nothing while more messages than this wait in the queue.
             progress: is called with a sentence now and then.
 
         Raises:
             UsageError: there is no such replay.
-            Refused: a reason is needed.
+            Refused: a reason is needed, or the run was cancelled.
             AwsError: AWS refused or did not answer; the same call goes on.
 
         Example:
             >>> wb.replay.resume("rp-7").complete                      # doctest: +SKIP
             True
         """
-        return running.resume(self.aws, replay_id, reason=reason, progress=progress)
+        return running.resume(
+            self.aws, replay_id, reason=reason, rate=rate, most_waiting=most_waiting, progress=progress
+        )
 
     def result(self, replay_id: str) -> ReplayResult:
         """Look what came of a replay: which events are counted, and how the aggregates changed. Reads only.

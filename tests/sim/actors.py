@@ -60,6 +60,9 @@ class Cast:
             self._add(f"operator {number + 1}", partial(self.operators.replay, request, patience=6 * self.pace))
         if chance.random() < 0.25:
             self._add("planner", partial(self.operators.run_plan, "planned", patience=6 * self.pace))
+            if chance.random() < 0.6:
+                patience = chance.choice((1, 1, 6 * self.pace))
+                self._add("stopper", partial(self.operators.stop_run, "planned", patience=patience))
         if chance.random() < 0.3:
             self._add("careless producer", self._produce_nonsense)
         if chance.random() < 0.2:
@@ -76,9 +79,10 @@ class Cast:
     def come_back_after_retention(self) -> None:
         """Producers send again, a year later, what may have been deleted or may be deleted at any moment."""
         world, chance = self.world, self.world.chance
-        if not world.s3.objects:  # nobody delivered anything
+        kept = sorted(item for item in world.s3.objects.items() if "ingest-time" in item[1].metadata)
+        if not kept:  # nobody delivered anything
             return
-        one = chance.choice(sorted(world.s3.objects.items()))[1]
+        one = chance.choice(kept)[1]
         ends = rows.expires_at(one.metadata["ingest-time"], SETTINGS.retention_days) - EPOCH.timestamp()
         world.scheduler.now = max(world.scheduler.now, ends - 90 + chance.random() * 100)
         world.acks.clear()
@@ -139,6 +143,8 @@ class Cast:
                 world.scheduler.note("dynamodb TTL", "", "expired rows are deleted")
                 continue
             for key, found in list(world.s3.objects.items()):
+                if "ingest-time" not in found.metadata:
+                    continue  # a manifest, which is younger
                 over = rows.expires_at(found.metadata["ingest-time"], SETTINGS.retention_days)
                 if over <= events.epoch(world.clock()) and world.chance.random() < 0.5:
                     del world.s3.objects[key]

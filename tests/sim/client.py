@@ -75,6 +75,9 @@ class Faults:
         return name not in self.without
 
 
+TELLS = {"send_message_batch"}  # how often it was sent again
+
+
 @dataclass
 class Client:
     """One service's client."""
@@ -94,11 +97,13 @@ class Client:
 
     def _call(self, operation: str, arguments: dict[str, Any]) -> Any:
         error: Exception | None = None
-        for _ in range(self.attempts):
+        for attempt in range(self.attempts):
             self.scheduler.pause(self.scheduler.chance.random() * 0.03)
             fault = self._fault(operation)
             try:
-                return self._attempt(operation, arguments, fault)
+                answer = self._attempt(operation, arguments, fault)
+                # As botocore does: what was sent before may be under way still.
+                return {**answer, "ResponseMetadata": {"RetryAttempts": attempt}} if operation in TELLS else answer
             except ReadTimeoutError as lost:
                 error = lost
             except ClientError as failed:

@@ -20,7 +20,8 @@ from pik.aws.connection import Connection
 from pik.aws.exchange import Exchange
 from pik.aws.objects import Listed, Object
 from pik.environments import as_aws_error
-from pik.replays import outstanding, planning, running
+from pik.pipeline import parts
+from pik.replays import following, manifest, outstanding, planning, running, sending
 from pik.replays import reading as replays_reading
 from pik.rollout.deploy import rollback
 from pik.rollout.plan import prediction, records
@@ -163,18 +164,22 @@ def replaced(world: World) -> Iterator[tuple[Any, str, Any]]:
         def now(cls, tz: tzinfo | None = None) -> Now:
             return cls.fromisoformat(world.clock()).astimezone(tz or UTC)
 
-    for module in (batch, objects, reading, replays_reading, planning, prediction, messages, reindex, snapshot):
+    threaded = (batch, objects, reading, replays_reading, manifest, planning, running, prediction)
+    for module in (*threaded, messages, reindex, snapshot):
         yield module, "ThreadPoolExecutor", lambda _=1: Pool(world.scheduler)
     for module in (outstanding, messages, records):
         yield module, "datetime", Now
     yield reindex, "now", world.clock
     seconds = lambda: world.scheduler.now  # noqa: E731
     yield queue_peek, "time", SimpleNamespace(time=seconds, monotonic=seconds)
-    for module in (event_source_mapping, reconcile, retry, rollback, running):
+    for module in (event_source_mapping, following, reconcile, retry, rollback, running, sending):
         yield module, "time", SimpleNamespace(monotonic=seconds, sleep=world.scheduler.pause)
-    for module in (retry, running):
+    for module in (following, retry, sending):
         yield module, "random", world.chance
-    yield running, "tried", lambda _, __, body: _asked(world, body)
+    for module in (following, sending):
+        yield module, "tried", lambda _, __, body: _asked(world, body)
+    yield manifest, "LINES", 4  # histories are small
+    yield parts, "CHUNK", 3
     yield running, "new_replay_id", lambda: "rp-new"
     yield project, "STATE", _FOLDER / str(world.seed)
 

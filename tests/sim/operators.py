@@ -19,8 +19,9 @@ from pik.environments import Environment
 from pik.errors import AwsError, Refused
 from pik.pipeline import rows
 from pik.replays import planning, running
-from pik.replays.planning import ReplayPart
-from pik.replays.running import ReplayRun
+from pik.replays.manifest import names, windows
+from pik.replays.planning import ReplayPart, ReplayPlan
+from pik.replays.runs import CANCELLED, PAUSED, ReplayRun
 from pik.rollout.deploy.rollback import Consumption
 from pik.rollout.plan.prediction import Prediction, predict
 from pik.workbench.consistency.reconcile import HARMLESS, reconcile
@@ -63,6 +64,7 @@ class Operators:
     predicted: Prediction | None = None
     counted: dict[tuple[str, str], int] = field(default_factory=dict)  # by version, when that was predicted
     deleted: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)  # rows that somebody deleted: table, key
+    held: set[str] = field(default_factory=set)  # runs that are paused, and are not resumed for now
     undecided: set[str] = field(default_factory=set)  # events of which reindex could not say which object they are
 
     def __post_init__(self) -> None:
@@ -140,38 +142,90 @@ class Operators:
         raise AssertionError(f"{request['replay_id']} is not complete after {MOST_TRIES} requests")
 
     def run_plan(self, name: str, patience: float) -> None:
-        """Plan a replay and run it, until it is complete. Raises Violation when it says of an event what is not so."""
-        world = self.world
+        """Plan a replay and run it, until it is complete or cancelled. Raises Violation when it is not as it says."""
+        world, plans = self.world, dict[str, tuple[ReplayPlan, frozenset[str]]]()
         world.scheduler.pause(world.chance.random() * patience)
+        rate = world.chance.choice((None, 1, 1, 2))  # slow enough to be stopped half-way
         entity, midnight = ENTITIES[world.chance.random() < 0.2], "T00:00:00.000000Z"
-        part = ReplayPart(entity, f"{DAYS[0]}{midnight}", f"{DAYS[1]}{midnight}")
-        mine = Replayed({**part._asdict(), "replay_id": name}, frozenset())
+        parts = [ReplayPart(entity, f"{DAYS[0]}{midnight}", f"{DAYS[1]}{midnight}")]
+        if world.chance.random() < 0.5:
+            parts.append(ReplayPart(ENTITIES[entity == ENTITIES[0]], f"{DAYS[0]}{midnight}", f"{DAYS[1]}{midnight}"))
         for _ in range(MOST_TRIES):
-            plan = self.command("pik replay plan", partial(planning.plan, self.aws, [part]))
-            if not plan.messages:
-                return None
-            if mine not in self.replays and not self._begun(name):
-                mine.before = self._acknowledged()
-            done = self._once("pik replay run", partial(running.run, self.aws, plan, replay_id=name))
-            if mine not in self.replays and self._begun(name):
-                self.replays.append(mine)
-            if done and not done.killed:
-                mine.complete = True
-                return self._is_so(done.result)
+            if self._run_row(name, "RUN") is None:
+                before = self._acknowledged()
+                plan = self.command("pik replay plan", partial(planning.plan, self.aws, parts))
+                if not plan.messages:
+                    return None
+                plans[plan.digest] = (plan, before)
+                work: Callable[[], Any] = partial(running.run, self.aws, plan, replay_id=name, rate=rate)
+            else:
+                work = partial(running.resume, self.aws, name, rate=rate)
+            while name in self.held:
+                world.scheduler.pause(5)
+            done = self._once("pik replay run", work)
+            if (row := self._run_row(name, "RUN")) and (state := self._run_row(name, "STATE")):
+                plan, before = plans[row["digest"]["S"]]
+                self._follow(name, plan, before)
+                if done and not done.killed and (done.result.complete or done.result.state == CANCELLED):
+                    return self._is_so(done.result, plan)
+                if state["state"]["S"] == CANCELLED:
+                    return None
             world.scheduler.pause(0.2 + world.chance.random() * 10)
         raise AssertionError(f"{name} was not run in {MOST_TRIES} tries")
 
-    def _begun(self, name: str) -> bool:
-        return (events.replay_pk(name), "HEAD") in self.world.dynamodb.tables["replays"]
+    def _run_row(self, name: str, sk: str) -> dict[str, Any] | None:
+        return self.world.dynamodb.tables["replays"].get((events.replay_pk(name), sk))
 
-    def _is_so(self, done: ReplayRun) -> None:
-        """What a run says was sent, and was not, is so. Raises Violation."""
+    def _follow(self, name: str, plan: ReplayPlan, before: frozenset[str]) -> None:
+        """Keep in mind what its windows' replays must and may send."""
+        chosen = windows(plan)
+        known = {one.request["replay_id"] for one in self.replays}
+        for one, part in zip(names(name, len(chosen)), chosen, strict=True):
+            if one not in known and self._run_row(one, "HEAD"):
+                self.replays.append(Replayed({**part._asdict(), "replay_id": one}, before))
+
+    def _sent(self, name: str) -> list[str]:
+        """The events of a run's messages that the queue has taken, one for each message."""
         taken = (json.loads(message.body) for message in self.world.sqs.taken["queue"])
-        sent = {one["event_id"] for one in taken if one["replay_id"] == done.replay_id}
-        if not done.complete or (done.as_planned and sent != done.plan.event_ids):
-            raise Violation(f"{done.sentence}; {len(sent)} were sent")
-        if done.extra - sent:
-            raise Violation(f"{done.sentence}; sent were {sorted(one[:8] for one in sent)}")
+        return [one["event_id"] for one in taken if one["replay_id"].partition(".")[0] == name]
+
+    def _is_so(self, done: ReplayRun, plan: ReplayPlan) -> None:
+        """A run that is complete sent exactly its plan. Raises Violation."""
+        sent = set(self._sent(done.replay_id))
+        if done.complete and (sent - plan.event_ids or len(sent) != done.sent):
+            raise Violation(f"{done.sentence}; {len(sent)} were sent of {len(plan.event_ids)}")
+        for one in self.replays:
+            one.complete |= done.complete and one.request["replay_id"].partition(".")[0] == done.replay_id
+
+    def stop_run(self, name: str, patience: float) -> None:
+        """Pause or cancel a run while it is sent. Raises Violation when anything is sent afterwards."""
+        world = self.world
+        action = running.cancel if world.chance.random() < 0.4 else running.pause
+        for _ in range(MOST_TRIES):
+            if self._run_row(name, "STATE"):
+                break
+            world.scheduler.pause(patience / 10)
+        else:
+            return  # its plan selects nothing
+        for _ in range(int(world.chance.random() * 20)):  # often while a request is under way that nobody waits for
+            if world.faults.under_way:
+                break
+            world.scheduler.pause(0.1)
+        done = self._once(f"pik replay {action.__name__}", partial(action, self.aws, name))
+        state = self._run_row(name, "STATE")
+        if not done or done.killed or not state or done.result.state != state["state"]["S"]:
+            return
+        if state["state"]["S"] not in {PAUSED, CANCELLED}:
+            return  # it was over, or somebody has resumed it
+        sent, changed = self._sent(name), state["changed"]
+        if len({*sent}) != done.result.sent or done.result.unsure:
+            raise Violation(f"{done.result.sentence}; {len({*sent})} were sent")
+        self.held.add(name)
+        world.scheduler.pause(world.chance.random() * 120)
+        now = self._run_row(name, "STATE")
+        if now and now["changed"] == changed and len(self._sent(name)) != len(sent):
+            raise Violation(f"{name} is {now['state']['S']}, and {len(self._sent(name)) - len(sent)} more were sent")
+        self.held.discard(name)
 
     def _acknowledged(self) -> frozenset[str]:
         stored = {events.ACCEPTED, events.DUPLICATE}

@@ -233,7 +233,7 @@ MAY = {
     | {"POST /replay", "send", "receive", "receive dead letter", "delete dead letter"}
     | {"write ledger", "write evidence"},
     "Ingest role": {"read raw", "list raw", "write raw", "write rejected", "put event", "get dedupe", "put dedupe"},
-    "Replay role": {"query events", "query replays", "put replay", "send"},
+    "Replay role": {"query events", "query replays", "put replay", "send", "list raw"},
     "Processor role": {
         *("read raw", "list raw", "get aggregate", "put aggregate", "queue attributes", "receive", "delete message"),
         "send dead letter",

@@ -46,7 +46,7 @@ METHODS = {
     },
     Queue: {"peek"},
     DeadLetters: {"peek", "redrive"},
-    Replaying: {"local", "plan", "result", "resume", "run"},
+    Replaying: {"cancel", "local", "pace", "pause", "plan", "result", "resume", "run", "status"},
 }
 ERRORS = {"AwsError", "CheckFailed", "NotDeployed", "PikError", "Refused", "UsageError"}
 

@@ -46,6 +46,7 @@ from pik.errors import UsageError
 from pik.events import ACCEPTED, CONFLICT
 from pik.frames import frame
 from pik.pipeline.rows import short_caller
+from pik.replays import runs
 from pik.replays.records import REQUEST, Replay
 from pik.replays.versions import contributions, first_arrivals, selected
 from pik.workbench import replays
@@ -295,7 +296,11 @@ def _halves(aws: Connection, known: list[Replay]) -> Iterator[Row]:
         if not replay.complete and max(str(replay.head["created"]), str(replay.row()["finished"] or "")) <= recent
     }
     later = replays.known(aws, replay_ids=suspects) if suspects else {}
+    with_run = {replay.of_run for replay in suspects.values() if replay.of_run}
+    states = {name: run.state for name in with_run if (run := runs.read(aws.stores, name))}
     for name, replay in suspects.items():
+        if states.get(replay.of_run) == runs.CANCELLED:
+            continue  # somebody meant it to stop there
         if name in later and not later[name].complete and later[name].after == replay.after:
             sent, reach = replay.total("sent"), replay.after or "its start"
             detail = f"stopped at {reach} after {sent} messages, before {replay.head['end_time']}"

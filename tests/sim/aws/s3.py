@@ -31,13 +31,19 @@ class S3:
     stored: dict[str, Object] = field(default_factory=dict)
 
     def put_object(
-        self, Bucket: str, Key: str, Body: bytes, ContentType: str, Metadata: dict[str, str], IfNoneMatch: str
+        self,
+        Bucket: str,
+        Key: str,
+        Body: bytes,
+        ContentType: str,
+        IfNoneMatch: str,
+        Metadata: dict[str, str] | None = None,
     ) -> Any:
         """Store an object where there is none."""
         assert IfNoneMatch == "*"
         if Key in self.objects:
             raise refused("PreconditionFailed", "PutObject")
-        self.objects[Key] = self.stored[Key] = Object(Body, ContentType, dict(Metadata))
+        self.objects[Key] = self.stored[Key] = Object(Body, ContentType, dict(Metadata or {}))
         return {}
 
     def get_object(self, Bucket: str, Key: str) -> Any:

@@ -20,10 +20,11 @@ from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 
 from pik.pipeline import cloudevents, parsing, selection
+from pik.pipeline.queue import Sent
 from pik.pipeline.stores import Contended, Stores
 from pik.project import ROOT
 from scripts import api_codes, api_docs, openapi
-from scripts.api_codes import BOTH, INGEST, REPLAY
+from scripts.api_codes import BOTH, INGEST, REPLAY, RUN
 from scripts.api_examples import EVENT, VOLATILE, WINDOW, examples
 from tests.unit.api_world import Api
 
@@ -39,9 +40,13 @@ USED_BY = {
     "ingest": (INGEST,),
     "selection": (REPLAY,),
     "replay": (REPLAY,),
+    "runs": (RUN,),
 }
 # f"bad_{name}" of the selection: texts and flags.
-NAMED = {"bad_{name}": ("entity_id", "start_time", "end_time", "include_duplicates", "dry_run")}
+NAMED = {
+    "selection": ("entity_id", "start_time", "end_time", "include_duplicates", "dry_run"),
+    "runs": ("limit", "messages", "part", "part_lines", "rate", "windows"),
+}
 STRUCTURED = {"Content-Type": "application/cloudevents+json"}
 CLOUDEVENT = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "time": "2025-01-01T00:00:00Z"}
 
@@ -95,7 +100,8 @@ def _codes_in(module: str) -> set[str]:
             if isinstance(first, ast.Constant):
                 found.add(str(first.value))
             elif isinstance(first, ast.JoinedStr):
-                found |= {f"bad_{name}" for name in NAMED[ast.unparse(first)[2:-1]]}
+                assert ast.unparse(first) == "f'bad_{name}'"
+                found |= {f"bad_{name}" for name in NAMED[module]}
             else:  # passed on
                 assert ast.unparse(first) in {"reason.code", "code"}, ast.unparse(first)
     return found
@@ -244,7 +250,8 @@ def test_patterns_are_ones_of_json_schema() -> None:
 
 
 def test_there_is_a_request_for_every_code() -> None:
-    wanted = {(operation, one.code) for one in api_codes.CODES for operation in one.operations}
+    # Those of replay runs are asked for in tests/unit/replays/test_runs.py.
+    wanted = {(name, one.code) for one in api_codes.CODES for name in one.operations if name != RUN}
     assert {pair for pair in wanted if pair[1] not in ELSEWHERE} == set(REFUSED)
 
 
@@ -276,7 +283,7 @@ def test_what_is_no_fault_of_the_request(
 
 def test_what_the_queue_does_not_take(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     assert api.send(EVENT)["http"] == 200
-    monkeypatch.setattr("pik.pipeline.queue.send", lambda _, bodies: set(range(len(bodies))))
+    monkeypatch.setattr("pik.pipeline.queue.send", lambda _, bodies: Sent(set(range(len(bodies))), False))
     answer = api.post(REPLAY, WINDOW)
     assert (answer["http"], answer["code"], answer["complete"]) == (503, "queue_unavailable", False)
     check_answer(REPLAY, answer)

@@ -43,7 +43,10 @@ def test_functions_have_roles_of_their_own_and_no_policy_templates() -> None:
 
 ALLOWED = {
     "IngestRole": {"s3:PutObject", "s3:GetObject", "s3:ListBucket", "dynamodb:GetItem", "dynamodb:PutItem"},
-    "ReplayRole": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem", "sqs:SendMessage"},
+    "ReplayRole": {
+        *("dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
+        *("s3:GetObject", "s3:ListBucket", "sqs:SendMessage"),
+    },
     "ProcessorRole": {
         *("s3:GetObject", "s3:ListBucket", "sqs:SendMessage"),
         *("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"),
