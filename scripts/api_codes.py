@@ -53,7 +53,12 @@ CODES = (
     Code("batch", 400, (INGEST,), "the body is a batch of CloudEvents; a request carries one event"),
     Code("body_too_large", 413, (INGEST,), "the body is larger than the limit above"),
     Code("conflict", 409, (INGEST,), "another event, with another payload or time, has this idempotency key already"),
-    Code("contended", 503, (INGEST,), "the same event arrives many times at once; send it again"),
+    Code(
+        "contended",
+        503,
+        (INGEST, RUN),
+        "the same event, or a change of one replay run, comes many times at once; send it again",
+    ),
     Code("bad_entity_id", 400, (REPLAY,), "`entity_id` is missing, or not a text of 1 to 256 characters"),
     Code("bad_start_time", 400, (REPLAY,), "`start_time` is missing, or not text"),
     Code("bad_end_time", 400, (REPLAY,), "`end_time` is missing, or not text"),
@@ -63,7 +68,7 @@ CODES = (
     Code("bad_replay_id", 400, (REPLAY, RUN), "`replay_id` does not match its pattern, or consists of dots alone"),
     Code("bad_cursor", 400, (REPLAY,), "`cursor` does not come from an earlier answer to the same selection"),
     Code("idempotency_key_not_taken", 400, (REPLAY,), "the `Idempotency-Key` header is given; use `replay_id` instead"),
-    Code("bad_action", 400, (RUN,), "`action` is none of those below"),
+    Code("bad_action", 400, (RUN,), "`action` is none of those of [replay runs](#replay-runs)"),
     Code("bad_reason", 400, (RUN,), "`reason` is not a text of at most 1,000 characters"),
     Code("bad_part", 400, (RUN,), "`part` is missing, or not a number from 0 on"),
     Code("bad_rate", 400, (RUN,), "`rate` is not a number from 1 on"),
@@ -80,8 +85,8 @@ CODES = (
     Code("manifest_changed", 409, (RUN,), "a part is missing in S3, or not what the replay run was begun with"),
     Code("replay_id_taken", 409, (REPLAY, RUN), "`replay_id` belongs to another selection"),
     Code("queue_unavailable", 503, (REPLAY, RUN), "the queue did not take some messages, after several tries"),
-    Code("store_unavailable", 503, BOTH, "a store failed or did not answer"),
-    Code("internal", 500, BOTH, "an error in the kit; the request is not acknowledged"),
+    Code("store_unavailable", 503, (*BOTH, RUN), "a store failed or did not answer"),
+    Code("internal", 500, (*BOTH, RUN), "an error in the kit; the request is not acknowledged"),
 )
 # What API Gateway answers before a handler is asked: template.yaml, GatewayResponses.
 GATEWAY = {

@@ -16,6 +16,7 @@ from pik.text import printable
 
 if TYPE_CHECKING:
     from pik.replays.runs import ReplayRun
+    from pik.workbench import Workbench
 
 replay = typer.Typer(
     no_args_is_help=True,
@@ -105,7 +106,9 @@ def run(
     plan_file: PlanArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     at_most: Annotated[int | None, typer.Option("--at-most", min=1, help="Refuse a plan of more messages.")] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why; needed where the environment is guarded.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why; needed where the environment is guarded or protected.")
+    ] = "",
     replay_id: Annotated[
         str, typer.Option("--replay-id", help="An id of your own; or that of a run of this plan, to go on with it.")
     ] = "",
@@ -114,10 +117,11 @@ def run(
     env: EnvOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Send exactly what a plan lists, if that is still what its windows hold. Changes: messages go to the queue.
+    """Send exactly what a plan lists. Changes: messages go to the queue.
 
-    It pauses by itself when the dead-letter queue grows. Exit codes: 0 exactly the plan was sent, 3 refused and nothing
-    was sent, 4 not all of it: paused, cancelled, or past its retention.
+    It is refused when its windows no longer hold that. It pauses by itself when the dead-letter queue grows. Exit
+    codes: 0 exactly the plan was sent, 3 refused and nothing was sent, 4 not all of it: paused, cancelled, or past its
+    retention.
     """
     from pik.errors import UsageError
     from pik.replays.planning import read
@@ -143,16 +147,22 @@ def run(
 
 @replay.command(no_args_is_help=True)
 def resume(
-    replay_id: Annotated[str, typer.Argument(help="The replay's id, as pik replay list shows it.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; needed where the environment is guarded.")] = "",
+    replay_id: Annotated[
+        str,
+        typer.Argument(metavar="REPLAY_ID", help="Its id, as pik replay run printed it, or pik replay list shows it."),
+    ],
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why; needed where the environment is guarded or protected.")
+    ] = "",
     rate: RateOption = None,
     most_waiting: MostWaitingOption = None,
     env: EnvOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a replay that was paused or interrupted, whoever began it. Changes: messages go to the queue.
+    """Go on with a replay that was paused or interrupted. Changes: messages go to the queue.
 
-    Exit codes: 0 sent to the end, 3 refused, 4 not to the end.
+    Whoever began it, and on any machine. Exit codes: 0 exactly the plan was sent, 3 refused, 4 not to the end, or not
+    all of it.
     """
     from pik.replays.runs import ReplayRun
 
@@ -175,7 +185,8 @@ def status(
 ) -> None:
     """Say how far a run is. And who paused or cancelled it, and why. Reads only.
 
-    Exit codes: 0 everything was sent, 4 not yet, or not all.
+    RUNNING means that it may be sent, not that somebody sends it now. Exit codes: 0 exactly the plan was sent, 4 not
+    yet, or not all.
     """
     wb = connected(env)
     found = wb.replay.status(replay_id)
@@ -184,7 +195,7 @@ def status(
         time.sleep(2.0)
         found = wb.replay.status(replay_id)
     emit(found.to_dict(), as_json=as_json, text=printable(f"{found.state}  {found.sentence}"))
-    if not found.complete:
+    if not found.as_planned:
         raise typer.Exit(4)
 
 
@@ -215,7 +226,8 @@ def cancel(
 ) -> None:
     """Stop a run for good. When this returns, nothing of it is sent any more. Changes its state.
 
-    What was sent stays in the queue, and is counted; the last line says exactly how much.
+    What was sent stays in the queue, and is counted; the last line says exactly how much. Exit codes: 0 it is
+    cancelled, or was complete, 5 AWS did not answer: the same again.
     """
     found = connected(env).replay.cancel(replay_id, reason=reason, progress=progress)
     emit(found.to_dict(), as_json=as_json, text=printable(found.sentence))
@@ -253,15 +265,15 @@ def list_(
     from pik import frames
     from pik.replays.records import REQUEST
 
-    found = connected(env).replays(entity=entity or None)
-    rows = frames.rows(found)
+    wb = connected(env)
+    rows = frames.rows(wb.replays(entity=entity or None))
     if as_json:
         emit({"replays": rows}, as_json=True, text="")
         return
     lately = datetime.now(UTC) - REQUEST
-    for row in rows:
+    for row in rows[-_SHOWN:]:
         young = max(row["created"], row["finished"] or row["created"]) > lately
-        row["state"] = "complete" if row["complete"] else "under way" if young else "STOPPED"
+        row["state"] = "complete" if row["complete"] else "under way" if young else _stopped(wb, row["replay_id"])
     lines = [
         f"{row['replay_id']}  {row['entity_id']}  {str(row['start_time'])[:16]} to {str(row['end_time'])[:16]}  "
         f"{row['expected']:,} events  {row['state']}  {row['requested_by']}"
@@ -269,7 +281,7 @@ def list_(
     ]
     more = [f"{len(rows) - _SHOWN:,} older ones: --json, or wb.replays()"] if len(rows) > _SHOWN else []
     say("\n".join([*more, *(printable(line) for line in lines)]) or "nothing was replayed yet")
-    stopped = [row["replay_id"] for row in rows if row["state"] == "STOPPED"]
+    stopped = [row["replay_id"] for row in rows[-_SHOWN:] if row["state"] == "STOPPED"]
     if stopped:
         say(f"{len(stopped):,} stopped before the end; to go on: pik replay resume {stopped[-1]} --env {env}")
 
@@ -335,6 +347,17 @@ def local(
         say("\n".join([*lines, *([done.first_error.rstrip()] if done.first_error else []), done.sentence]))
     if done.failed:
         raise typer.Exit(4)
+
+
+def _stopped(wb: Workbench, replay_id: str) -> str:
+    """What a replay is that is not complete: somebody may have paused or cancelled the run that it belongs to."""
+    from pik.errors import UsageError
+
+    try:
+        state = wb.replay.status(replay_id).state
+    except UsageError:  # it was asked for without a plan
+        return "STOPPED"
+    return state if state in {"PAUSED", "CANCELLED"} else "STOPPED"
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ CHUNK = 250  # lines that are claimed at once, at most
 MOST_WINDOWS = 49
 # How long a request may still arrive whose answer nobody waits for: longer than any connection of ours stays open.
 LANDING = 60  # seconds
-LEASE = 120  # seconds: the function's 29 s, and as long as a request of it may still arrive, and clocks that differ
+LEASE = 120  # seconds: the function's 29, LANDING, and 31 for clocks that differ
 _REFUSED = "ConditionalCheckFailed"
 
 
@@ -95,7 +95,8 @@ class Sender:
         end = left or self._limited(begin, end)
         self._claim(state, begin, end)
         reached, unsure, late, problem = self._deliver(begin, end)
-        self._write(begin, reached, max(unsure, left) if reached < max(unsure, left) else 0, late)
+        unsure = max(unsure, left)
+        self._write(begin, reached, unsure if reached < unsure else 0, late)
         return problem
 
     def _limited(self, begin: int, end: int) -> int:

@@ -37,9 +37,9 @@ metrics.set_default_dimensions(environment=settings().environment or "none")
 _MAX_KEY = 1024  # bytes, S3's limit: a longer key is an error of its own there, and not a missing object
 _MISSING = {"NoSuchKey", "404"}  # a role without s3:ListBucket would get 403 instead; ours has it
 # Seconds of the function's time. Calls to S3 and DynamoDB take 15 s and 12 s at most (aws.CONFIG): with less left, no
-# more messages are read; and what is read is counted after so many, so that a slow store does not keep all from it.
+# more messages are read. Reading stops after five seconds, and what was read is counted, before it goes on.
 RESERVE, _ROUND = 15.0, 5.0
-_LAST_CALL = 3.0  # what was read is counted with less
+_LAST_CALL = 3.0  # with less time left, what could not be counted is not tried again
 
 
 # These say nothing about the events that are counted together.
@@ -70,7 +70,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def process_batch(
     event: Mapping[str, Any], config: Settings, left: Callable[[], float] = lambda: math.inf
 ) -> dict[str, Any]:
-    """Count a batch of messages; the answer names those that go back to the queue. ``left``: seconds of its time.
+    """Count a batch of messages; the answer names those that go back to the queue. ``left()``: seconds that remain.
 
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
     """

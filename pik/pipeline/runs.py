@@ -56,14 +56,14 @@ def act(
 ) -> dict[str, Any]:
     """Answer a request with an ``action``. Raise Rejected."""
     action, replay_id = _checked(document)
-    if request.dry_run or (config.dry_run and action in {"begin", "send", "resume"}):
+    if request.dry_run or (config.dry_run and action in {"begin", "send", "resume", "settle"}):
         return answer(200, {"replay_id": replay_id, "action": action, "dry_run": True})
     if action == "begin":
         return _begin(document, request, config)
     run = _row(config, replay_id, "RUN")
     if run is None:
         do_this = "run a plan under this id first"
-        return error(404, "no_such_run", f"no manifest was begun under {replay_id}", do_this, replay_id=replay_id)
+        return error(404, "no_such_run", f"no replay run was begun under {replay_id}", do_this, replay_id=replay_id)
     if action == "send":
         return _send(document, run, request, config, has_time)
     return _change(action, document, run, request, config, has_time)
@@ -145,7 +145,7 @@ def _change(
     replay_id = run["replay_id"]
     before = _row(config, replay_id, "STATE")
     if before is None:  # it is written together with RUN, and will be there in a moment
-        return try_again("store_unavailable", "the run is just being begun")
+        return try_again("contended", "the replay run is just being begun")
     if before["state"] not in _LEADS[action]:
         message = f"{replay_id} is {before['state']}, which cannot be changed by {action}"
         return error(409, "not_possible", message, "ask for its status", replay_id=replay_id, state=before["state"])
@@ -166,8 +166,10 @@ def _change(
 
 
 def _replaced(config: Settings, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Write a state, if it is still what was read; return whether it was. Also when nothing else changes: so whoever
-    read it before, and writes late, changes nothing any more."""
+    """Write a state if its version is still the one that was read; return whether it was.
+
+    The version always rises, so whoever read an older state, and writes late, changes nothing.
+    """
     try:
         aws.client("dynamodb").put_item(
             TableName=config.replays_table,
@@ -183,7 +185,7 @@ def _replaced(config: Settings, before: Mapping[str, Any], after: Mapping[str, A
 
 
 def _contended() -> dict[str, Any]:
-    return try_again("store_unavailable", "others change the run at the same time")
+    return try_again("contended", "others change the replay run at the same time")
 
 
 def _settle(

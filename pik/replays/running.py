@@ -11,7 +11,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 WORKERS = 4  # requests at once
 _LONGEST = 57  # characters of the id that a plan is run under: each window's replay has a number after it
-_SETTLED = 600.0  # seconds in which what was begun has ended: twice what the API allows, with room
+_SETTLES_WITHIN = 600.0  # seconds: a claim of 120 s and 60 s in which a request may still arrive, with room
 
 
 def run(
@@ -87,7 +87,7 @@ def run(
                 **({"rate": rate} if rate else {}),
             }
             ask(aws, url, name, "begin", **begin)
-    go_on = f"pik replay resume {name} --env {aws.environment.name}"
+    go_on = _go_on(aws, name, most_waiting)
     with _recorded(aws, name, plan.digest, go_on, reason, tell):
         done = _drive(aws, url, name, rate, most_waiting, tell, path)
     _record(aws, name, "end", **_facts(done))
@@ -114,11 +114,13 @@ def resume(
     known = _found(aws, replay_id)
     _require_reason(aws, reason)
     if known is None:
+        if rate or most_waiting is not None:
+            raise UsageError(f"{replay_id} is a replay without a plan: it has no rate", next_step="leave it out")
         return finish(aws, _url(aws), replay_id, tell)
     if known.complete:
         return known
     replay_id = known.replay_id
-    go_on = f"pik replay resume {replay_id} --env {aws.environment.name}"
+    go_on = _go_on(aws, replay_id, most_waiting)
     with _recorded(aws, replay_id, known.digest, go_on, reason, tell):
         path = _record(aws, replay_id, "resume", digest=known.digest, reason=reason, messages=known.messages)
         if known.state == PAUSED:
@@ -274,7 +276,8 @@ def _drive(
     finally:
         tell(f"{name}: {known.sent + drive.sent:,} of {known.messages:,} messages sent")
     if drive.why:
-        _stop(aws, name, "pause", drive.why, tell)
+        with suppress(Refused):  # somebody has cancelled it meanwhile
+            _stop(aws, name, "pause", drive.why, tell)
     with aws_errors(aws.environment, "read the replays table"):
         found = runs.read(aws.stores, name, record)
     if found is None:
@@ -289,12 +292,13 @@ def _stop(aws: Connection, replay_id: str, action: str, reason: str, progress: P
         return before
     replay_id = before.replay_id
     path = _record(aws, replay_id, action, digest=before.digest, reason=reason, messages=before.messages)
-    began, asked = time.monotonic(), ask(aws, _url(aws), replay_id, action, reason=reason[:1000])
+    began = time.monotonic()
+    ask(aws, _url(aws), replay_id, action, reason=reason[:1000])
     while True:
         asked = ask(aws, _url(aws), replay_id, "settle")
         if asked["settled"] or asked["state"] == RUNNING:  # somebody may have resumed it
             break
-        if time.monotonic() - began > _SETTLED:
+        if time.monotonic() - began > _SETTLES_WITHIN:
             raise AwsError(
                 f"{replay_id} is {asked['state']}, and requests that were begun before have not ended",
                 next_step=f"pik replay status {replay_id} --env {aws.environment.name}",
@@ -308,6 +312,11 @@ def _stop(aws: Connection, replay_id: str, action: str, reason: str, progress: P
 
 
 # --- the record on this machine ---------------------------------------------------------------------------------------
+
+
+def _go_on(aws: Connection, name: str, most_waiting: int | None) -> str:
+    waiting = "" if most_waiting is None else f" --most-waiting {most_waiting}"
+    return f"pik replay resume {name} --env {aws.environment.name}{waiting}"
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class ReplayRun:
         windows: how many windows they are in.
         sent: how many the queue has taken; one that was sent again when an answer was lost counts once.
         expired: how many were left out, as the retention of their events was over by then.
-        unsure: how many may be sent or not, as somebody was killed while sending them; they will be sent first.
+        unsure: how many are being sent now, or were when a request died: they may be sent or not.
         state: RUNNING, PAUSED, CANCELLED, or COMPLETE.
         why: the reason for being paused or cancelled; ``changed_by`` and ``changed``: by whom and when.
         reason: what it is for.
@@ -71,7 +71,7 @@ class ReplayRun:
             return f"{self.replay_id}: exactly the {self.messages:,} planned messages were sent"
         done = f"{self.replay_id}: {self.sent:,} of {self.messages:,} planned messages were sent"
         done += f", {self.expired:,} left out as their retention is over" if self.expired else ""
-        done += f", {self.unsure:,} more may be" if self.unsure else ""
+        done += f", {self.unsure:,} more may have been" if self.unsure else ""
         if self.state in {PAUSED, CANCELLED}:
             done += f"; {self.state} by {self.changed_by}: {self.why or 'no reason was given'}"
         return done

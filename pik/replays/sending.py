@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pik.aws.exchange import ATTEMPTS, Exchange, tried
 from pik.aws.queues import messages
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 LOOK = 5.0  # seconds between looks at the queues
 DEPLOY = "deploy it without DryRun, then run the plan"
-_MOST = 250  # messages of a request, when there is a rate; more when otherwise there were more requests a second than
-_CALLS = 4  # the API takes (ReplayRateLimit)
+_MOST = 250  # messages of a request, when there is a rate
+_CALLS = 4  # requests a second, at most (ReplayRateLimit is 5): above 1,000 messages a second, requests get larger
 Progress = Callable[[str], None]
 
 
@@ -69,7 +69,7 @@ class Sending:
             failures = 0 if asked.answered else failures + 1
             if failures == ATTEMPTS:
                 reason = asked.summary
-                raise AwsError(f"{self.run.replay_id}: the replay API did not answer {failures} times", reason=reason)
+                raise AwsError(f"{self.run.replay_id}: the replay API failed {failures} times in a row", reason=reason)
             if failures:
                 time.sleep(random.uniform(0.1, 0.5) * failures)  # noqa: S311 - jitter, not a secret
 
@@ -111,7 +111,7 @@ class Sending:
             if time.monotonic() - self._looked < LOOK:
                 return
             self._looked = time.monotonic()
-        with suppress(PikError, ClientError):  # a look that fails is made again
+        with suppress(PikError, ClientError, BotoCoreError):  # a look that fails is made again
             self._look()
 
     def _look(self) -> None:
@@ -158,4 +158,5 @@ def refusal(aws: Connection, name: str, asked: Exchange) -> PikError:
         return Refused(f"{name} stands for another replay: {what}", next_step="choose another id, or none")
     if code == "not_possible":
         return Refused(what, next_step=f"pik replay status {name} --env {aws.environment.name}")
-    return AwsError(f"{aws.environment.name}: the replay API refused {name}: {what}", reason=code)
+    do_this = str(asked["do_this"] or "")
+    return AwsError(f"{aws.environment.name}: the replay API refused {name}: {what}", reason=code, next_step=do_this)
