@@ -79,8 +79,9 @@ EDITS = (
         lambda folder: replaced(
             folder,
             "template.yaml",
-            "Action: [dynamodb:GetItem, dynamodb:PutItem, dynamodb:Query, dynamodb:UpdateItem]",
-            "Action: [dynamodb:DeleteItem, dynamodb:GetItem, dynamodb:PutItem, dynamodb:Query, dynamodb:UpdateItem]",
+            "Action: [dynamodb:ConditionCheckItem, dynamodb:GetItem, dynamodb:PutItem, dynamodb:Query]",
+            "Action: [dynamodb:ConditionCheckItem, dynamodb:DeleteItem, dynamodb:GetItem, dynamodb:PutItem, "
+            "dynamodb:Query]",
         ),
     ),
 )

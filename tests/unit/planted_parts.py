@@ -234,9 +234,12 @@ def counts_twice(run: Run) -> None:
 
     class Forgetful(Aggregates):
         def add(self, contributions: Sequence[Contribution], *more: Any) -> set[str]:
-            message = {one.event_id: one.message_id for one in contributions}
-            run.patch.setattr(events, "contribution_sk", lambda *about: f"{known(*about)}#{message.get(about[1], '')}")
-            return super().add(contributions, *more)
+            found = set[str]()
+            for one in contributions:
+                name = one.message_id
+                run.patch.setattr(events, "contribution_sk", lambda *about, name=name: f"{known(*about)}#{name}")
+                found |= super().add([one], *more)
+            return found
 
     run.patch.setattr(processor, "Aggregates", Forgetful)
 
