@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
@@ -60,6 +61,7 @@ class Sender:
     config: Settings
     request_id: str
     has_time: Callable[[], bool]
+    token: str = field(default_factory=lambda: uuid4().hex)  # a caller may choose a request's id
     sent: int = 0
     at: int = 0
     _row: dict[str, Any] = field(default_factory=dict)
@@ -126,7 +128,7 @@ class Sender:
         if "to" in self._row and int(self._row["until"]) >= now:
             raise Busy(max(1, int(self._row["until"]) - now))
         row = {**self._key, "sent": 0, "expired": 0, "lands": 0, **self._row}
-        row |= {"next": begin, "to": end, "until": now + LEASE, "request_id": self.request_id, "version": version + 1}
+        row |= {"next": begin, "to": end, "until": now + LEASE, "token": self.token, "version": version + 1}
         writes = [
             {
                 "ConditionCheck": {
@@ -162,7 +164,7 @@ class Sender:
     def _is_mine(self, row: Mapping[str, Any]) -> bool:
         """Whether the row is what this request wrote: it was written, and the answer was lost."""
         self._read()
-        return all(self._row.get(name) == row[name] for name in ("version", "request_id"))
+        return all(self._row.get(name) == row[name] for name in ("version", "token"))
 
     def _window(self, at: int) -> manifest.Window:
         return self.part.windows[self.part.lines[at].window]

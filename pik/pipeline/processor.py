@@ -84,7 +84,10 @@ def process_batch(
                 read.append(contribution(records[name].body, name, config))
             except Exception as error:
                 _put_back({name}, records, error, config, back)
-        for group in _groups(read):
+        for number, group in enumerate(_groups(read)):
+            if number and left() <= _LAST_CALL:
+                _put_back({one.message_id for one in group}, records, None, config, back)
+                continue
             for names, why in _count(group, config, lambda: left() > _LAST_CALL):
                 _put_back(names, records, why, config, back)
     if waiting:

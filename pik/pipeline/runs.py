@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -56,7 +57,7 @@ def act(
 ) -> dict[str, Any]:
     """Answer a request with an ``action``. Raise Rejected."""
     action, replay_id = _checked(document)
-    if request.dry_run or (config.dry_run and action in {"begin", "send", "resume", "settle"}):
+    if request.dry_run or (config.dry_run and action in {"begin", "send", "resume"}):
         return answer(200, {"replay_id": replay_id, "action": action, "dry_run": True})
     if action == "begin":
         return _begin(document, request, config)
@@ -196,7 +197,7 @@ def _settle(
     for row in _parts(config, run["replay_id"]):
         number = int(row["SK"].removeprefix("PART#"))
         try:
-            if "to" in row and has_time():
+            if "to" in row and has_time() and not config.dry_run:
                 part = _part(run, number, config)
                 Sender(run, number, part, config, request.request_id, has_time).settle(state)
                 wait = max(wait, 1)  # look again whether that was all
@@ -207,25 +208,25 @@ def _settle(
         except NotInState:  # somebody has changed it meanwhile
             return 1
         except Rejected:
-            pass  # the part is lost: what may be sent of it cannot be sent again, and stays unsure
+            # The part is lost: what may be sent of it stays unsure. Who sends it now must have ended.
+            wait = max(wait, int(row["until"]) - events.epoch(events.now()) + 1)
         wait = max(wait, int(row.get("lands", 0)) - events.epoch(events.now()))
     return wait
 
 
 def _part(run: Mapping[str, Any], number: int, config: Settings) -> manifest.Part:
     """Return a part, proven to be the one that the run was begun with."""
+    name = manifest.key(run["replay_id"], run["digest"], number)
     try:
-        found = aws.client("s3").get_object(
-            Bucket=config.raw_bucket, Key=manifest.key(run["replay_id"], run["digest"], number)
-        )
-        text = manifest.unpacked(found["Body"].read())
-        if manifest.sha256(text) == run["parts"][number]:
-            return manifest.Part.of(text)
+        body = aws.client("s3").get_object(Bucket=config.raw_bucket, Key=name)["Body"].read()
     except ClientError as failure:
         if aws.error_code(failure) not in {"NoSuchKey", "404"}:
             raise
-    except (OSError, EOFError, zlib.error):
-        pass  # it is no part at all
+        body = b""
+    with suppress(OSError, EOFError, zlib.error):  # of unpacking alone: a time-out of botocore is an OSError, too
+        text = manifest.unpacked(body)
+        if manifest.sha256(text) == run["parts"][number]:
+            return manifest.Part.of(text)
     do_this = "cancel the run, and run the plan under another id"
     raise Rejected("manifest_changed", f"part {number} is not what the run was begun with", do_this, status=409)
 

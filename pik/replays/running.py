@@ -293,7 +293,8 @@ def _stop(aws: Connection, replay_id: str, action: str, reason: str, progress: P
     replay_id = before.replay_id
     path = _record(aws, replay_id, action, digest=before.digest, reason=reason, messages=before.messages)
     began = time.monotonic()
-    ask(aws, _url(aws), replay_id, action, reason=reason[:1000])
+    asked = ask(aws, _url(aws), replay_id, action, reason=reason[:1000])
+    time.sleep(min(float(asked["wait"] or 0), LOOK))  # what was claimed a moment before may not be seen yet
     while True:
         asked = ask(aws, _url(aws), replay_id, "settle")
         if asked["settled"] or asked["state"] == RUNNING:  # somebody may have resumed it
@@ -345,7 +346,8 @@ def _record(aws: Connection, name: str, what: str, **facts: Any) -> str:
     project.private_folder(path.parent)
     line: dict[str, Any] = {"at": events.now(), "replay": what, "replay_id": name, "stack": aws.environment.stack}
     if what in {"begin", "resume", "pause", "cancel"}:
-        line["by"] = aws.environment.client("sts").get_caller_identity()["Arn"]
+        with aws_errors(aws.environment, "ask who you are"):
+            line["by"] = aws.environment.client("sts").get_caller_identity()["Arn"]
     line |= facts
     with project.private_file(path, "a") as file:
         file.write(json.dumps(line) + "\n")

@@ -49,7 +49,17 @@ class Sending:
     full: bool = False
 
     def part(self, number: int) -> None:
-        """Have one part sent, request by request."""
+        """Have one part sent; when that fails, the others stop as well."""
+        try:
+            self._part(number)
+        except BaseException as error:
+            self.stop.set()
+            if isinstance(error, Refused) and self.run.sent + self.sent:  # what is refused sends nothing
+                raise AwsError(error.message, reason=error.reason, next_step=error.next_step) from error
+            raise
+
+    def _part(self, number: int) -> None:
+        """Ask for one part, request by request."""
         failures = 0
         while not self.stop.is_set():
             most = self._turn()
@@ -65,20 +75,14 @@ class Sending:
             elif asked["code"] == "busy":
                 time.sleep(min(float(asked["wait"] or 1), LOOK))
             elif asked.answered and asked.status != 200:
-                raise self._given_up(asked)
-            failures = 0 if asked.answered else failures + 1
+                raise refusal(self.aws, self.run.replay_id, asked)
+            if asked["code"] != "busy":  # that says nothing of whether it will go well
+                failures = 0 if asked.answered else failures + 1
             if failures == ATTEMPTS:
                 reason = asked.summary
                 raise AwsError(f"{self.run.replay_id}: the replay API failed {failures} times in a row", reason=reason)
             if failures:
                 time.sleep(random.uniform(0.1, 0.5) * failures)  # noqa: S311 - jitter, not a secret
-
-    def _given_up(self, asked: Exchange) -> PikError:
-        """Return the error of an answer that is final. What was refused sent nothing; later it is another error."""
-        error = refusal(self.aws, self.run.replay_id, asked)
-        if isinstance(error, Refused) and self.run.sent + self.sent:
-            return AwsError(error.message, reason=error.reason, next_step=error.next_step)
-        return error
 
     def _count(self, asked: Exchange) -> None:
         with self.lock:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pik import events
-from pik.pipeline import aws, backoff, http, ingest, processor, replay, selection
+from pik.pipeline import aws, backoff, http, ingest, parts, processor, replay, selection
 from pik.pipeline.http import Request
 from tests.sim import connection, delivering
 from tests.sim.aws.dynamodb import DynamoDB
@@ -122,6 +122,7 @@ class World:
             (events, "parse_instant", _PARSED),
             (backoff, "time", SimpleNamespace(sleep=self.scheduler.pause)),
             (backoff, "random", self.chance),
+            (parts, "uuid4", lambda: SimpleNamespace(hex=f"{self.chance.getrandbits(128):032x}")),
             (selection, "uuid4", lambda: SimpleNamespace(hex=f"{self.chance.getrandbits(128):032x}")),
             *connection.replaced(self),
             *delivering.replaced(self),

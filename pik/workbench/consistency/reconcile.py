@@ -297,7 +297,8 @@ def _halves(aws: Connection, known: list[Replay]) -> Iterator[Row]:
     }
     later = replays.known(aws, replay_ids=suspects) if suspects else {}
     with_run = {replay.of_run for replay in suspects.values() if replay.of_run}
-    states = {name: run.state for name in with_run if (run := runs.read(aws.stores, name))}
+    with aws_errors(aws.environment, "read the replays table"):
+        states = {name: run.state for name in with_run if (run := runs.read(aws.stores, name))}
     for name, replay in suspects.items():
         if states.get(replay.of_run) == runs.CANCELLED:
             continue  # somebody meant it to stop there

@@ -567,3 +567,48 @@ def test_a_run_that_somebody_paused_is_not_resumed_by_running_its_plan(
     done = wb.replay.run(begun, replay_id="mine", progress=None)
     assert (done.state, done.why, done.sent) == ("PAUSED", "not now", 0)
     assert received(deployed) == []
+
+
+def test_a_time_out_of_s3_is_no_changed_manifest(begun: ReplayPlan, ask: Asked, deployed: Settings) -> None:
+    """botocore's time-outs are OSErrors, as are those of unpacking."""
+    with broken("s3", "get_object", after=False):
+        assert (ask("send", part=0).status, ask("send", part=0)["code"]) == (503, "store_unavailable")
+    assert ask("send", part=0).status == 200
+
+
+def test_a_stop_waits_for_who_sends_a_part_that_is_lost_meanwhile(begun: ReplayPlan, ask: Asked) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: Any) -> Any:
+        raise Killed
+
+    with patch.object(parts.Sender, "_write", killed), pytest.raises(Killed):
+        ask("send", part=0)
+    boto3.client("s3").delete_object(Bucket="raw", Key=written.key("mine", begun.digest, 0))
+    ask("cancel")
+    assert not ask("settle")["settled"]
+
+
+def test_a_part_that_never_gets_written_down_is_given_up(begun: ReplayPlan, wb: Workbench, replay_api: Api) -> None:
+    """Whoever sends it is killed each time: the answers are a failure, then that it is busy, and so on."""
+    replay_api.before = lambda number: (
+        Exchange(b"", 409, {"code": "busy", "wait": 1}) if number % 2 else Exchange(b"", 0, {})
+    )
+    with pytest.raises(AwsError, match="failed 20 times"):
+        wb.replay.resume("mine", progress=None)
+
+
+def test_two_requests_with_one_id_are_two(begun: ReplayPlan, ask: Asked, deployed: Settings) -> None:
+    """A caller may choose a request's id; the claim of another is not its own."""
+    really, first = parts.Sender._claim, [True]
+
+    def claim(self: parts.Sender, *about: Any) -> None:
+        if first.pop() if first else False:
+            other = replace(self, token="another")
+            really(other, *about)
+        really(self, *about)
+
+    with patch.object(parts.Sender, "_claim", claim):
+        assert ask("send", part=0)["code"] == "busy"
+    assert received(deployed) == []
