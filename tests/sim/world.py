@@ -21,7 +21,7 @@ from tests.sim.aws.dynamodb import DynamoDB
 from tests.sim.aws.lambda_ import Lambda
 from tests.sim.aws.s3 import S3
 from tests.sim.aws.sqs import SQS, Message
-from tests.sim.client import KINDS, Client, Faults
+from tests.sim.client import ATTEMPTS, KINDS, Client, Faults
 from tests.sim.scheduler import Scheduler, Violation
 from tests.stores import SETTINGS
 
@@ -64,8 +64,10 @@ class World:
         self.faults = Faults(self.rate, self._calls, kinds, self.without)
         self.s3, self.sqs = S3(), SQS(self.chance, lambda: self.scheduler.now)
         self.dynamodb = DynamoDB(page=lambda: 1 + int(self.chance.random() * 4))
+        # Three failures in a row are seldom; one in a row that botocore does not repeat stands for them.
+        attempts = 1 if self.chance.random() < 0.25 else ATTEMPTS
         self.clients = {
-            name: Client(name, backend, self.scheduler, self.faults)
+            name: Client(name, backend, self.scheduler, self.faults, attempts)
             for name, backend in (("s3", self.s3), ("dynamodb", self.dynamodb), ("sqs", self.sqs))
         }
         self.sqs.late = lambda: COUNT_SECONDS * self.chance.random() if self.chance.random() < 0.5 else 0.0
